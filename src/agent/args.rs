@@ -1,0 +1,30 @@
+//! The agent's command line.
+
+use clap::Parser;
+use std::path::PathBuf;
+
+/// The agent of one node: starts its services once what they need is proven ready, and keeps them.
+///
+/// Runs in the foreground. SIGTERM ends the agent and leaves the services running; SIGHUP reads cluster.toml again.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "clusterd", version)]
+pub struct Args {
+    /// The cluster file; units are read from `units/` beside it
+    #[arg(long, value_name = "FILE", default_value = "/etc/clusterd/cluster.toml")]
+    pub config: PathBuf,
+    /// The folder of the unit files, if it is not `units/` beside the cluster file
+    #[arg(long, value_name = "DIR")]
+    pub units: Option<PathBuf>,
+    /// Which node of the file this machine is; default: /etc/clusterd/node, the hostname, or its address
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// What must survive a reboot: operators' wishes, the last good configuration, events
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/clusterd")]
+    pub state: PathBuf,
+    /// What must survive the agent only: its journal and its socket
+    #[arg(long, value_name = "DIR", default_value = "/run/clusterd")]
+    pub run: PathBuf,
+    /// How much to log: error, warn, info, debug
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log: tracing::Level,
+}

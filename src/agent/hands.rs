@@ -1,0 +1,347 @@
+//! What the agent does to processes and files: each action of the engine that touches the machine.
+//!
+//! Everything here is quick and done at once, but for waiting until a killed tree is gone.
+
+use super::journal::Record;
+use super::shell::{Held, Message, Shell};
+use crate::engine::{Found, Input, Memory};
+use crate::leftover;
+use crate::model::{InstanceIx, Unit};
+use crate::process::{Handle, Identity, NotYet, Spawn, output};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How much of what a daemon printed last goes into an event.
+const LAST_WORDS_LINES: usize = 3;
+const LAST_WORDS_BYTES: u64 = 4096;
+/// How often a killed tree is looked at, and for how long before it is said that it does not go.
+const SWEEP_LOOK: Duration = Duration::from_millis(5);
+const SWEEP_WARN: Duration = Duration::from_secs(10);
+
+impl Shell {
+    fn name(&self, instance: InstanceIx) -> Arc<str> {
+        self.cluster().instance(instance).name.clone()
+    }
+
+    /// Looks for what already runs of an instance: by the journal, then by marks.
+    pub fn search(self: &Rc<Self>, instance: InstanceIx, marked: &[crate::process::Marked]) -> Input {
+        let name = self.name(instance);
+        let found = match self.journal.read(&name) {
+            Some(record) => self.search_journalled(&name, record, marked),
+            None => self.search_marked(instance, &name, marked),
+        };
+        Input::Searched { instance, found }
+    }
+
+    fn search_journalled(
+        self: &Rc<Self>,
+        name: &Arc<str>,
+        record: Record,
+        marked: &[crate::process::Marked],
+    ) -> Found {
+        let memory = record.memory.clone();
+        if let Some(identity) = &record.identity
+            && let Ok(handle) = Handle::adopt(identity)
+            && handle.is_alive()
+        {
+            let pid = handle.pid();
+            self.hold(name, memory.incarnation, record.nonce, handle);
+            return Found::Running { pid, memory };
+        }
+        // Forked and not yet journalled, or a daemon that its launcher left: the marks tell.
+        let ours = marked.iter().filter(|m| *m.instance == **name);
+        let same = |m: &&crate::process::Marked| m.nonce.as_ref().is_none_or(|nonce| *nonce == record.nonce);
+        if ours.filter(same).count() > 0
+            && let Ok(handle) = self.tree.find_main(&record.unit, name)
+        {
+            let (pid, memory) = (handle.pid(), Memory { main: true, ..memory });
+            let kept = Record { identity: Some(handle.identity().clone()), memory: memory.clone(), ..record };
+            self.write_journal(name, &kept);
+            self.hold(name, memory.incarnation, kept.nonce, handle);
+            return Found::Running { pid, memory };
+        }
+        if memory.spawned == crate::facts::Moment(0) && !memory.completed {
+            return Found::Nothing;
+        }
+        Found::Ended { memory }
+    }
+
+    /// Without a journal, in an unchanged boot: no start until the marks have been looked for.
+    fn search_marked(
+        self: &Rc<Self>,
+        instance: InstanceIx,
+        name: &Arc<str>,
+        marked: &[crate::process::Marked],
+    ) -> Found {
+        if !marked.iter().any(|m| *m.instance == **name) {
+            return Found::Nothing;
+        }
+        let unit = self.cluster().instance(instance).unit.clone();
+        let Ok(handle) = self.tree.find_main(&unit, name) else { return Found::Nothing };
+        let memory = Memory { incarnation: 1, main: true, starts: 1, ..Memory::default() };
+        let nonce = marked.iter().find(|m| m.pid == handle.pid()).and_then(|m| m.nonce.clone());
+        let record = Record {
+            boot: self.journal.boot().clone(),
+            identity: Some(handle.identity().clone()),
+            nonce: nonce.unwrap_or_default(),
+            unit,
+            memory: memory.clone(),
+        };
+        self.write_journal(name, &record);
+        let pid = handle.pid();
+        self.hold(name, memory.incarnation, record.nonce, handle);
+        Found::Running { pid, memory }
+    }
+
+    /// Keeps a process, and waits for its end.
+    fn hold(self: &Rc<Self>, name: &Arc<str>, incarnation: u64, nonce: String, handle: Handle) {
+        let handle = Rc::new(handle);
+        let exited = handle.exited();
+        self.held.borrow_mut().insert(name.clone(), Held { handle: handle.clone(), incarnation, nonce });
+        let (shell, instance) = (self.clone(), name.clone());
+        tokio::task::spawn_local(async move {
+            if let Err(e) = exited.await {
+                tracing::error!("cannot watch {instance}: {e}");
+                return;
+            }
+            let Some(exit) = handle.reap() else { return };
+            // The main loop lives as long as this task.
+            let _ = shell.messages.send(Message::Exited { instance, incarnation, exit }).await;
+        });
+    }
+
+    /// The last lines that an ended incarnation printed.
+    pub fn last_words(&self, name: &str, _incarnation: u64) -> String {
+        let lines = output::tail(&self.places.output(name), LAST_WORDS_LINES, LAST_WORDS_BYTES);
+        lines.map(|lines| lines.join(" | ")).unwrap_or_default()
+    }
+
+    pub(super) fn spawn(self: &Rc<Self>, instance: InstanceIx, memory: Memory, unit: Arc<Unit>) -> Input {
+        let name = self.name(instance);
+        let incarnation = memory.incarnation;
+        let failed = |reason: String| Input::SpawnFailed { instance, incarnation, reason };
+        let nonce = format!("{:x}-{incarnation}", crate::clock::now().0);
+        let mut record = Record { boot: self.journal.boot().clone(), identity: None, nonce, unit, memory };
+        // A process that is not journalled could be started twice: no journal, no start.
+        if let Err(e) = self.journal.write(&name, &record) {
+            return failed(format!("the journal in {} cannot be written: {e}", self.places.run.display()));
+        }
+        let leaf = match self.tree.leaf(&name) {
+            Ok(leaf) => leaf,
+            Err(e) => {
+                tracing::warn!("{name} starts without a cgroup of its own: {e}");
+                None
+            }
+        };
+        let spawned = Spawn {
+            unit: &record.unit,
+            instance: &name,
+            nonce: &record.nonce,
+            agent: self.tree.agent(),
+            leaf: leaf.as_ref(),
+            output: &self.places.output(&name),
+        }
+        .spawn();
+        match spawned {
+            Ok(handle) => {
+                record.identity = Some(handle.identity().clone());
+                record.memory.spawned = crate::clock::now();
+                self.write_journal(&name, &record);
+                let pid = handle.pid();
+                self.hold(&name, incarnation, record.nonce, handle);
+                Input::Spawned { instance, incarnation, pid }
+            }
+            Err(e) => failed(e.to_string()),
+        }
+    }
+
+    pub(super) fn adopt(
+        self: &Rc<Self>,
+        instance: InstanceIx,
+        pid: i32,
+        memory: Memory,
+        unit: Arc<Unit>,
+    ) -> Option<Input> {
+        let name = self.name(instance);
+        let incarnation = memory.incarnation;
+        let judged = self.to_adopt.borrow_mut().remove(&name).filter(|handle| handle.pid() == pid);
+        match judged.filter(Handle::is_alive) {
+            Some(handle) => {
+                let identity: Identity = handle.identity().clone();
+                let record = Record {
+                    boot: self.journal.boot().clone(),
+                    identity: Some(identity),
+                    nonce: String::new(),
+                    unit,
+                    memory,
+                };
+                self.write_journal(&name, &record);
+                self.hold(&name, incarnation, String::new(), handle);
+                Some(Input::Adopted { instance, incarnation, pid })
+            }
+            // It ended between judging and holding.
+            None => {
+                let last_words = String::new();
+                let exit = crate::facts::Exit::Unknown;
+                Some(Input::Exited { instance, incarnation, exit, last_words })
+            }
+        }
+    }
+
+    pub(super) fn find_main(self: &Rc<Self>, instance: InstanceIx, memory: Memory) -> Input {
+        let name = self.name(instance);
+        let incarnation = memory.incarnation;
+        let Some(unit) = self.engine.borrow().unit(instance).cloned() else {
+            return Input::MainMissing { instance, incarnation, reason: String::new(), empty: true };
+        };
+        match self.tree.find_main(&unit, &name) {
+            Ok(handle) => {
+                let pid = handle.pid();
+                let nonce = self.held.borrow().get(&name).map(|h| h.nonce.clone()).unwrap_or_default();
+                let memory = Memory { main: true, ..memory };
+                let identity = Some(handle.identity().clone());
+                self.write_journal(
+                    &name,
+                    &Record {
+                        boot: self.journal.boot().clone(),
+                        identity,
+                        nonce: nonce.clone(),
+                        unit,
+                        memory,
+                    },
+                );
+                self.hold(&name, incarnation, nonce, handle);
+                Input::MainFound { instance, incarnation, pid }
+            }
+            Err(NotYet(reason)) => {
+                let empty = self.tree.members(&name).is_ok_and(|members| members.is_empty())
+                    && (self.tree.without_cgroups().is_none() || !self.has_orphans());
+                let reason = if empty { self.or_last_words(&name, reason) } else { reason };
+                Input::MainMissing { instance, incarnation, reason, empty }
+            }
+        }
+    }
+
+    /// Whether a process that nobody has claimed yet came to us from a daemon's launcher.
+    fn has_orphans(&self) -> bool {
+        let held: Vec<i32> = self.held.borrow().values().map(|h| h.handle.pid()).collect();
+        crate::process::has_orphans(&|pid| held.contains(&pid))
+    }
+
+    fn or_last_words(&self, name: &str, reason: String) -> String {
+        let words = self.last_words(name, 0);
+        if words.is_empty() { reason } else { words }
+    }
+
+    pub(super) fn remember(&self, instance: InstanceIx, memory: Memory) {
+        let name = self.name(instance);
+        let held = self.held.borrow();
+        let Some(unit) = self.engine.borrow().unit(instance).cloned() else { return };
+        let held = held.get(&name).filter(|h| h.incarnation == memory.incarnation);
+        let identity = held.filter(|h| h.handle.is_alive()).map(|h| h.handle.identity().clone());
+        let nonce = held.map(|h| h.nonce.clone()).unwrap_or_default();
+        self.write_journal(
+            &name,
+            &Record { boot: self.journal.boot().clone(), identity, nonce, unit, memory },
+        );
+    }
+
+    /// A later line of the journal that cannot be written does not undo what is done; it is said.
+    fn write_journal(&self, name: &str, record: &Record) {
+        if let Err(e) = self.journal.write(name, record) {
+            tracing::error!("cannot journal {name}: {e}; a new agent will search its processes");
+        }
+    }
+
+    pub(super) fn signal(&self, instance: InstanceIx, incarnation: u64, signal: i32) {
+        let name = self.name(instance);
+        let held = self.held.borrow();
+        let Some(held) = held.get(&name).filter(|h| h.incarnation == incarnation) else { return };
+        if let Err(e) = held.handle.signal(signal) {
+            tracing::error!("cannot signal {name} (pid {}): {e}", held.handle.pid());
+        }
+    }
+
+    pub(super) fn sweep(self: &Rc<Self>, instance: InstanceIx, incarnation: u64) -> Option<Input> {
+        let name = self.name(instance);
+        // An adopted process of somebody else is in no tree of ours: it is killed by its own handle.
+        if let Some(held) = self.held.borrow().get(&name).filter(|h| h.incarnation == incarnation)
+            && held.handle.is_alive()
+            && let Err(e) = held.handle.signal(nix::libc::SIGKILL)
+        {
+            tracing::error!("cannot kill {name} (pid {}): {e}", held.handle.pid());
+        }
+        let dying = match self.tree.kill_all(&name) {
+            Ok(dying) => dying,
+            Err(e) => {
+                tracing::error!("cannot kill what is left of {name}: {e}");
+                Vec::new()
+            }
+        };
+        let killed = dying.len() as u32;
+        let held = self.held.borrow().get(&name).map(|h| h.handle.clone());
+        let gone = move || dying.iter().all(|h| !h.is_alive()) && held.as_ref().is_none_or(|h| !h.is_alive());
+        if gone() {
+            self.let_go(&name, incarnation);
+            return Some(Input::Swept { instance, incarnation, killed });
+        }
+        let shell = self.clone();
+        tokio::task::spawn_local(async move {
+            let begun = crate::clock::now();
+            let mut said = false;
+            while !gone() {
+                tokio::time::sleep(SWEEP_LOOK).await;
+                if !said && crate::clock::now().since(begun) > SWEEP_WARN {
+                    said = true;
+                    tracing::error!("processes of {name} do not die although killed; still waiting for them");
+                }
+            }
+            shell.let_go(&name, incarnation);
+            let _ = shell.messages.send(Message::Swept { instance: name, incarnation, killed }).await;
+        });
+        None
+    }
+
+    fn let_go(&self, name: &Arc<str>, incarnation: u64) {
+        let mut held = self.held.borrow_mut();
+        if held.get(name).is_some_and(|h| h.incarnation == incarnation) {
+            held.remove(name);
+        }
+        drop(held);
+        if let Err(e) = self.tree.remove_leaf(name) {
+            tracing::debug!("the cgroup of {name} stays: {e}");
+        }
+    }
+
+    pub(super) fn clean(&self, instance: InstanceIx) -> Input {
+        let outcome = self.judge(instance, leftover::Mode::Remove);
+        // Whoever is to be adopted stays held from the judging on, so that it is that very process.
+        let name = self.name(instance);
+        let mut to_adopt = self.to_adopt.borrow_mut();
+        match outcome.main {
+            Some(handle) => to_adopt.insert(name, handle),
+            None => to_adopt.remove(&name),
+        };
+        Input::Cleaned { instance, cleaned: outcome.cleaned }
+    }
+
+    /// Judges the leftovers of an instance; `Look` removes nothing.
+    pub fn judge(&self, instance: InstanceIx, mode: leftover::Mode) -> leftover::Outcome {
+        let cluster = self.cluster();
+        let this = cluster.instance(instance);
+        let known =
+            |ix: InstanceIx| leftover::Known::of(&cluster.instance(ix).name, &cluster.instance(ix).unit);
+        let here = |ix: &InstanceIx| *ix != instance && cluster.instance(*ix).node == this.node;
+        let others: Vec<_> = cluster.instance_ixs().filter(here).map(known).collect();
+        let journal = self.journal.read(&this.name).and_then(|record| record.identity);
+        let context = leftover::Context {
+            tree: &self.tree,
+            journal: journal.as_ref(),
+            me: &known(instance),
+            others: &others,
+            keep: &self.places.state.join("leftovers"),
+        };
+        leftover::clean(&context, &this.unit, mode)
+    }
+}

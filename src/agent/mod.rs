@@ -1,0 +1,248 @@
+//! The agent: the shell that ties the engine to one machine.
+//!
+//! A single thread. [`shell`] feeds the engine and does its actions; [`hands`] are those that touch processes and
+//! files; [`links`] talk to the other agents; [`serve`] answers the API. Decisions are the engine's: what is found
+//! here that decides something belongs there.
+
+mod args;
+mod config;
+mod events;
+mod hands;
+mod journal;
+mod links;
+mod notify;
+mod serve;
+mod shell;
+mod whoami;
+
+pub use args::Args;
+
+use crate::api::server;
+use crate::clock;
+use crate::engine::view::Wish;
+use crate::engine::{Engine, Input};
+use crate::model::InstanceIx;
+use crate::process::{self, Tree};
+use crate::store::{self, Slot};
+use anyhow::Context;
+use shell::{Parts, Places, Shell};
+use std::collections::{BTreeMap, HashMap};
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc};
+
+/// What operators want of instances, by name; what is not in it is up.
+pub type Wishes = BTreeMap<String, Wish>;
+
+/// Messages that may wait for the main loop. Senders wait when there are more.
+const MESSAGES: usize = 1024;
+/// How often a port that cannot be had yet is tried again: after a power cut the address may come late.
+const BIND_AGAIN: Duration = Duration::from_secs(1);
+
+/// Runs the agent until it is told to end.
+///
+/// # Errors
+/// What keeps it from beginning: no configuration at all, an unknown node, another agent on the same state.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_max_level(args.log)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        .init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, live(args))
+}
+
+async fn live(args: Args) -> anyhow::Result<()> {
+    let places = Places { config: args.config, units: args.units, state: args.state, run: args.run };
+    for folder in [&places.state, &places.run] {
+        make_private(folder)?;
+    }
+    let _state_lock = store::lock(&places.state)?;
+    let last_good = Slot::durable(places.state.join("config.json"));
+    let (cluster, problems) = config::load_or_last_good(&places, &last_good)?;
+    let me = whoami::decide(&cluster, &whoami::Clues::gather(args.node))?;
+    let node = cluster.node(me).clone();
+    let _name_lock = store::lock_name(&cluster.name, &node.name)?;
+    process::become_subreaper().context("cannot become the reaper of orphaned services")?;
+
+    let address = SocketAddr::new(node.address, cluster.port);
+    config::may_listen(&cluster, address)?;
+    let socket = places.run.join("clusterd.sock");
+    let unix = listen_unix(&socket)?;
+
+    let boot = process::Boot::current().context("cannot tell this boot from others")?;
+    let wishes: Slot<Wishes> = Slot::durable(places.state.join("wishes.json"));
+    let kept = read_wishes(&wishes);
+    let held: HashMap<InstanceIx, Wish> =
+        kept.into_iter().filter_map(|(name, wish)| Some((cluster.instance_named(&name)?, wish))).collect();
+    let ranks = config::ranks(&cluster);
+    let engine = Engine::new(cluster.clone(), me, &ranks, &held, clock::now());
+    let tag = Tree::tag(&cluster.name, &node.name, &config::agent_id(&places.state)?);
+    let (messages, mut inbox) = mpsc::channel(MESSAGES);
+    let (answers, mut probes) = mpsc::unbounded_channel();
+    let shell = Rc::new(Shell::new(Parts {
+        engine,
+        events: events::Events::open(&places.state),
+        tree: Tree::locate(&tag),
+        journal: journal::Journal::open(&places.run, boot.clone())?,
+        wishes,
+        last_good,
+        problems,
+        messages,
+        answers,
+        places,
+    }));
+    if let Some(why) = shell.tree.without_cgroups() {
+        tracing::warn!("services get no cgroups of their own: {why}");
+    }
+    let text = format!("clusterd {} on {}, pid {}", env!("CARGO_PKG_VERSION"), node.name, std::process::id());
+    let data = serde_json::json!({ "boot": boot, "config": cluster.hash });
+    shell.events.borrow_mut().record("", "agent-started", &text, data);
+    for problem in shell.problems.borrow().values() {
+        tracing::error!("{problem}");
+    }
+
+    let room = Rc::new(Semaphore::new(server::MAX_CONNECTIONS));
+    tokio::task::spawn_local(server::serve_unix(unix, serve::Api(shell.clone()), room.clone()));
+    tokio::task::spawn_local(listen_tcp(address, shell.clone(), room));
+    shell.search_all();
+    links::follow_peers(&shell);
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut child = signal(SignalKind::child())?;
+    let watchdog = notify::watchdog_period();
+    let mut sign_of_life = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
+    notify::ready(&text);
+
+    while !shell.finished.get() {
+        let wake = shell.engine.borrow().next_wake();
+        let sleep = async {
+            match wake {
+                Some(at) => tokio::time::sleep(at.since(clock::now())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(message) = inbox.recv() => shell.take(message),
+            Some(event) = probes.recv() => shell.heard_answer(event),
+            () = sleep => shell.feed(Input::TimeCame),
+            _ = child.recv() => shell.reap_orphans(),
+            _ = hangup.recv() => {
+                if let Err(refusal) = shell.reload() {
+                    tracing::error!("{}", refusal.error);
+                }
+            }
+            _ = sign_of_life.tick(), if watchdog.is_some() => notify::alive(),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    notify::stopping();
+    shell.events.borrow_mut().record(
+        "",
+        "agent-ended",
+        "services are left as they are",
+        serde_json::Value::Null,
+    );
+    let _ = std::fs::remove_file(&socket);
+    shell.tree.dismantle();
+    Ok(())
+}
+
+impl Shell {
+    /// Looks for what already runs; nothing starts before that.
+    pub fn search_all(self: &Rc<Self>) {
+        let all: Vec<InstanceIx> = self.engine.borrow().own_instances().collect();
+        self.search_these(&all);
+    }
+
+    /// As [`Shell::search_all`], for instances that a new configuration brought.
+    pub fn search_these(self: &Rc<Self>, instances: &[InstanceIx]) {
+        if instances.is_empty() {
+            return;
+        }
+        let marked = self.tree.find_marked().unwrap_or_else(|e| {
+            tracing::error!("cannot look through /proc for processes of ours: {e}");
+            Vec::new()
+        });
+        for instance in instances {
+            let input = self.search(*instance, &marked);
+            self.feed(input);
+        }
+    }
+
+    fn heard_answer(self: &Rc<Self>, event: crate::probe::prober::Event) {
+        self.feed(Input::Answered {
+            question: crate::engine::QuestionIx(event.question),
+            answer: event.answer,
+        });
+    }
+
+    /// Children that nobody holds any more are not to stay as zombies.
+    fn reap_orphans(&self) {
+        let held: Vec<i32> = self.held.borrow().values().map(|h| h.handle.pid()).collect();
+        process::reap_orphans(&|pid| held.contains(&pid));
+    }
+}
+
+/// Makes a folder that only the agent's user may look into.
+fn make_private(folder: &Path) -> anyhow::Result<()> {
+    let made = std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)));
+    made.with_context(|| format!("cannot make the folder {}", folder.display()))
+}
+
+fn read_wishes(slot: &Slot<Wishes>) -> Wishes {
+    match slot.read() {
+        Ok(Some(stored)) => {
+            if let Some(torn) = stored.torn {
+                tracing::error!("operators' wishes: {torn}; the previous ones are in force");
+            }
+            stored.value
+        }
+        Ok(None) => Wishes::new(),
+        Err(e) => {
+            tracing::error!("operators' wishes cannot be read, so everything is to be up: {e}");
+            Wishes::new()
+        }
+    }
+}
+
+/// Binds the local socket. The state folder's lock is held: a file there is of an agent that is gone.
+fn listen_unix(path: &Path) -> anyhow::Result<UnixListener> {
+    let _ = std::fs::remove_file(path);
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves the TCP port, as soon as its address can be had.
+async fn listen_tcp(address: SocketAddr, shell: Rc<Shell>, room: Rc<Semaphore>) {
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(e) => {
+                let problem =
+                    format!("cannot listen on {address} yet, so other agents do not hear this one: {e}");
+                if shell.problems.borrow_mut().insert("listen", problem.clone()).is_none() {
+                    tracing::warn!("{problem}");
+                }
+                tokio::time::sleep(BIND_AGAIN).await;
+            }
+        }
+    };
+    shell.problems.borrow_mut().remove("listen");
+    server::serve_tcp(listener, serve::Api(shell), room).await;
+}

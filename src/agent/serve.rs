@@ -1,0 +1,183 @@
+//! What the API asks of this agent.
+
+use super::events;
+use super::shell::{Message, Shell};
+use crate::api::server::Agent;
+use crate::api::wire::*;
+use crate::clock;
+use crate::facts::Cleaned;
+use crate::leftover::Mode;
+use crate::model::{InstanceIx, NodeIx};
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long the other agents have to answer when the whole cluster is asked: a black-holed node must not keep the
+/// operator waiting.
+const ASK_ALL: Duration = Duration::from_millis(700);
+/// How long another agent has for a relayed call.
+const RELAY: Duration = Duration::from_secs(5);
+
+/// The shell as the API sees it.
+#[derive(Clone)]
+pub struct Api(pub Rc<Shell>);
+
+impl Api {
+    fn node_entry(&self, ix: NodeIx, answer: Result<NodeStatus, String>) -> NodeEntry {
+        let cluster = self.0.cluster();
+        let node = cluster.node(ix);
+        let (status, problem) = match answer {
+            Ok(status) => (Some(status), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        let last = if status.is_some() { Vec::new() } else { self.last_heard(ix) };
+        NodeEntry {
+            node: node.name.clone(),
+            group: node.group.clone(),
+            address: node.address.to_string(),
+            status,
+            problem,
+            last,
+        }
+    }
+
+    fn last_heard(&self, node: NodeIx) -> Vec<LastHeard> {
+        let (engine, now) = (self.0.engine.borrow(), clock::now());
+        let cluster = engine.cluster();
+        let there = cluster.instance_ixs().filter(|i| cluster.instance(*i).node == node);
+        there
+            .map(|i| {
+                let last = engine.last_heard(i, now);
+                LastHeard {
+                    instance: cluster.instance(i).name.to_string(),
+                    state: last.map(|(state, _)| state),
+                    ago_ms: last.map(|(_, ago)| ago),
+                }
+            })
+            .collect()
+    }
+
+    fn own_instances(&self) -> Vec<InstanceIx> {
+        self.0.engine.borrow().own_instances().collect()
+    }
+}
+
+impl Agent for Api {
+    fn node(&self) -> NodeStatus {
+        let (engine, now) = (self.0.engine.borrow(), clock::now());
+        let mut problems: Vec<_> = self.0.problems.borrow().values().cloned().collect();
+        problems.sort();
+        NodeStatus {
+            node: engine.cluster().node(engine.node()).name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            up_ms: now.since(self.0.started).as_millis() as u64,
+            clock_ms: events::wall_clock(),
+            config: engine.cluster().hash.clone(),
+            problems,
+            instances: engine.own_instances().filter_map(|i| engine.view(i, now)).collect(),
+        }
+    }
+
+    async fn cluster(&self) -> ClusterStatus {
+        let cluster = self.0.cluster();
+        let me = self.0.engine.borrow().node();
+        let nodes = (0..cluster.nodes.len() as u32).map(NodeIx);
+        let asks = nodes.map(|ix| {
+            let name = cluster.node(ix).name.clone();
+            async move {
+                let answer = if ix == me {
+                    Ok(self.node())
+                } else {
+                    let link = self.0.links.get(&self.0.cluster(), ix);
+                    let ask = link.get::<NodeStatus>("/v1/node");
+                    match tokio::time::timeout(ASK_ALL, ask).await {
+                        Ok(answer) => answer.map_err(|e| e.to_string()),
+                        Err(_) => Err(format!(
+                            "the agent of {name} did not answer within {} ms",
+                            ASK_ALL.as_millis()
+                        )),
+                    }
+                };
+                self.node_entry(ix, answer)
+            }
+        });
+        ClusterStatus {
+            cluster: cluster.name.clone(),
+            asked: self.0.node_name(),
+            nodes: futures_util::future::join_all(asks).await,
+        }
+    }
+
+    fn events(&self, after: u64, instance: Option<&str>) -> Vec<EventRecord> {
+        self.0.events.borrow().after(after, instance)
+    }
+
+    fn leftovers(&self) -> Vec<LeftoverView> {
+        let view = |ix: InstanceIx| {
+            let findings = match self.0.judge(ix, Mode::Look).cleaned {
+                Cleaned::Clear { findings }
+                | Cleaned::Alive { findings, .. }
+                | Cleaned::Doubt { findings } => findings,
+            };
+            LeftoverView { instance: self.0.cluster().instance(ix).name.to_string(), findings }
+        };
+        self.own_instances().into_iter().map(view).collect()
+    }
+
+    async fn order(&self, order: Order) -> Result<OrderReply, Refusal> {
+        let cluster = self.0.cluster();
+        let me = self.0.engine.borrow().node();
+        for name in &order.instances {
+            let here = cluster.instance_named(name).is_some_and(|ix| cluster.instance(ix).node == me);
+            if !here {
+                let known: Vec<_> =
+                    self.own_instances().iter().map(|i| cluster.instance(*i).name.to_string()).collect();
+                return Err(Refusal {
+                    error: format!("{name} is not an instance of node {}", self.0.node_name()),
+                    hint: Some(format!("its instances are {}", known.join(", "))),
+                });
+            }
+        }
+        if let Some(name) = order.without.iter().find(|n| cluster.node_named(n).is_none()) {
+            return Err(Refusal { error: format!("--without {name}: there is no node {name}"), hint: None });
+        }
+        let (reply, answer) = oneshot::channel();
+        let stopped = |_| Refusal { error: "the agent is ending".to_owned(), hint: None };
+        self.0.messages.send(Message::Ordered { order, reply }).await.map_err(|e| stopped(e.to_string()))?;
+        answer.await.map_err(|e| stopped(e.to_string()))
+    }
+
+    async fn reload(&self) -> Result<ReloadReply, Refusal> {
+        self.0.reload()
+    }
+
+    fn watch(&self, _node: &str) -> mpsc::Receiver<Bytes> {
+        self.0.subscribe()
+    }
+
+    async fn relay(
+        &self,
+        node: &str,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Refusal> {
+        let cluster = self.0.cluster();
+        let Some(ix) = cluster.node_named(node) else {
+            let error = format!("there is no node {node} in cluster {}", cluster.name);
+            return Err(Refusal { error, hint: None });
+        };
+        let link = self.0.links.get(&cluster, ix);
+        let call = link.call(method, path, body);
+        let refused = |why: String| Refusal { error: why, hint: Some(format!("clusterctl status {node}")) };
+        match tokio::time::timeout(RELAY, call).await {
+            Ok(answer) => answer.map_err(|e| refused(e.to_string())),
+            Err(_) => {
+                Err(refused(format!("the agent of {node} did not answer within {} s", RELAY.as_secs())))
+            }
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The shell around the engine: inputs in, actions out.
+//!
+//! Everything here runs on one thread. The engine is fed one input at a time, and its actions are done before the
+//! next one; what only takes time (a probe, an exit, a peer) runs as a task and comes back as a [`Message`].
+//! Messages speak of instances by name, because a new configuration numbers them anew.
+
+use super::events::Events;
+use super::journal::Journal;
+use super::links::Links;
+use crate::api::wire::{self, PeerLine};
+use crate::clock;
+use crate::engine::view::Wish;
+use crate::engine::{Action, Engine, Input, Order, OrderVerb, QuestionIx, WAITING_PACE, Word};
+use crate::facts::Exit;
+use crate::model::{Cluster, InstanceIx, Sources};
+use crate::probe::prober::{self, Pace, Prober};
+use crate::process::{Handle, Tree};
+use crate::store::Slot;
+use bytes::Bytes;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// What tasks tell the main loop.
+#[derive(Debug)]
+pub enum Message {
+    Exited { instance: Arc<str>, incarnation: u64, exit: Exit },
+    Swept { instance: Arc<str>, incarnation: u64, killed: u32 },
+    PeerSaid { node: String, line: PeerLine },
+    PeerLost { node: String },
+    Ordered { order: wire::Order, reply: oneshot::Sender<wire::OrderReply> },
+}
+
+/// A process that the agent holds.
+#[derive(Debug)]
+pub struct Held {
+    pub handle: Rc<Handle>,
+    pub incarnation: u64,
+    pub nonce: String,
+}
+
+/// Where things are.
+#[derive(Debug)]
+pub struct Places {
+    pub config: PathBuf,
+    pub units: Option<PathBuf>,
+    pub state: PathBuf,
+    pub run: PathBuf,
+}
+
+impl Places {
+    /// Where an instance's output goes.
+    pub fn output(&self, instance: &str) -> PathBuf {
+        self.state.join("log").join(format!("{instance}.log"))
+    }
+}
+
+/// A reader of the peer stream.
+struct Subscriber {
+    lines: mpsc::Sender<Bytes>,
+}
+
+/// The whole agent, but for its loop.
+pub struct Shell {
+    pub places: Places,
+    pub started: crate::facts::Moment,
+    pub engine: RefCell<Engine>,
+    pub held: RefCell<HashMap<Arc<str>, Held>>,
+    /// Living processes that were judged to be an instance's already, until the engine says `Adopt`.
+    pub to_adopt: RefCell<HashMap<Arc<str>, Handle>>,
+    pub events: RefCell<Events>,
+    pub tree: Tree,
+    pub journal: Journal,
+    pub wishes: Slot<super::Wishes>,
+    pub last_good: Slot<Sources>,
+    /// What is wrong with the agent itself, by the part that is concerned.
+    pub problems: RefCell<HashMap<&'static str, String>>,
+    pub links: Links,
+    pub messages: mpsc::Sender<Message>,
+    pub finished: Cell<bool>,
+    probers: RefCell<HashMap<QuestionIx, Prober>>,
+    answers: mpsc::UnboundedSender<prober::Event>,
+    subscribers: RefCell<Vec<Subscriber>>,
+    /// Own instances whose word is to be sent.
+    news: RefCell<BTreeSet<InstanceIx>>,
+    replies: RefCell<HashMap<u64, oneshot::Sender<wire::OrderReply>>>,
+    orders: Cell<u64>,
+    /// Whether the last wish reached the disk.
+    durable: Cell<bool>,
+    chance: Cell<u64>,
+}
+
+/// What a [`Shell`] is made of.
+pub struct Parts {
+    pub places: Places,
+    pub engine: Engine,
+    pub events: Events,
+    pub tree: Tree,
+    pub journal: Journal,
+    pub wishes: Slot<super::Wishes>,
+    pub last_good: Slot<Sources>,
+    pub problems: HashMap<&'static str, String>,
+    pub messages: mpsc::Sender<Message>,
+    pub answers: mpsc::UnboundedSender<prober::Event>,
+}
+
+impl Shell {
+    pub fn new(parts: Parts) -> Shell {
+        Shell {
+            places: parts.places,
+            started: clock::now(),
+            engine: RefCell::new(parts.engine),
+            held: RefCell::default(),
+            to_adopt: RefCell::default(),
+            events: RefCell::new(parts.events),
+            tree: parts.tree,
+            journal: parts.journal,
+            wishes: parts.wishes,
+            last_good: parts.last_good,
+            problems: RefCell::new(parts.problems),
+            links: Links::default(),
+            messages: parts.messages,
+            finished: Cell::new(false),
+            probers: RefCell::default(),
+            answers: parts.answers,
+            subscribers: RefCell::default(),
+            news: RefCell::default(),
+            replies: RefCell::default(),
+            orders: Cell::new(0),
+            durable: Cell::new(true),
+            chance: Cell::new(clock::now().0 | 1),
+        }
+    }
+
+    pub fn cluster(&self) -> Arc<Cluster> {
+        self.engine.borrow().cluster().clone()
+    }
+
+    /// The name of this node.
+    pub fn node_name(&self) -> String {
+        let engine = self.engine.borrow();
+        engine.cluster().node(engine.node()).name.clone()
+    }
+
+    /// Feeds the engine, does what it says, and feeds it what came of that at once, until all is done.
+    pub fn feed(self: &Rc<Self>, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let actions = self.engine.borrow_mut().handle(clock::now(), self.jitter(), input);
+            self.save_wishes(&actions);
+            for action in actions {
+                inputs.extend(self.act(action));
+            }
+        }
+        self.send_news();
+    }
+
+    /// Chance for the engine: 0 to 1000. Quality does not matter (xorshift), only that machines differ.
+    fn jitter(&self) -> u16 {
+        let mut x = self.chance.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.chance.set(x);
+        (x % 1001) as u16
+    }
+
+    /// Does one action. What came of it at once is the next input.
+    fn act(self: &Rc<Self>, action: Action) -> Option<Input> {
+        match action {
+            Action::Pace { question, every } => self.pace(question, every),
+            Action::Verify { question } => self.prober(question, Prober::verify),
+            Action::Clean { instance } => return Some(self.clean(instance)),
+            Action::Spawn { instance, memory, unit } => return Some(self.spawn(instance, memory, unit)),
+            Action::Adopt { instance, pid, memory, unit } => return self.adopt(instance, pid, memory, unit),
+            Action::FindMain { instance, memory } => return Some(self.find_main(instance, memory)),
+            Action::Remember { instance, memory } => self.remember(instance, memory),
+            Action::Signal { instance, incarnation, signal } => self.signal(instance, incarnation, signal),
+            Action::Sweep { instance, incarnation } => return self.sweep(instance, incarnation),
+            Action::SaveWish { .. } => {} // all of them were saved at once, before anything else was done
+            Action::Publish { instance } => {
+                self.news.borrow_mut().insert(instance);
+            }
+            Action::Record(event) => {
+                let name = self.cluster().instance(event.instance).name.clone();
+                self.events.borrow_mut().record(&name, &event.what, &event.text, event.data);
+            }
+            Action::Reply { order, taken } => self.reply(order, taken),
+            Action::Finished => self.finished.set(true),
+        }
+        None
+    }
+
+    // --- probes ---
+
+    fn prober(&self, question: QuestionIx, f: impl FnOnce(&Prober)) {
+        let mut probers = self.probers.borrow_mut();
+        let prober = probers.entry(question).or_insert_with(|| {
+            let engine = self.engine.borrow();
+            let text = engine.question(question).clone();
+            Prober::spawn(question.0, text, self.answers.clone())
+        });
+        f(prober);
+    }
+
+    fn pace(&self, question: QuestionIx, every: Option<Duration>) {
+        match every {
+            // A prober that nobody wants holds a task and perhaps a connection: let it go.
+            None => drop(self.probers.borrow_mut().remove(&question)),
+            Some(every) if every <= WAITING_PACE => self.prober(question, |p| p.pace(Pace::Fast)),
+            Some(every) => self.prober(question, |p| p.pace(Pace::Slow(every))),
+        }
+    }
+
+    /// Stops all probers: their questions are numbered anew.
+    pub fn forget_probers(&self) {
+        self.probers.borrow_mut().clear();
+    }
+
+    // --- wishes and orders ---
+
+    /// Saves all wishes among the actions with one write: it waits for the disk, some milliseconds.
+    fn save_wishes(&self, actions: &[Action]) {
+        let new = actions.iter().filter_map(|action| match action {
+            Action::SaveWish { instance, wish } => Some((*instance, wish)),
+            _ => None,
+        });
+        let new: Vec<_> = new.collect();
+        if new.is_empty() {
+            return;
+        }
+        let cluster = self.cluster();
+        let mut wishes = self.wishes.read().ok().flatten().map(|stored| stored.value).unwrap_or_default();
+        for (instance, wish) in new {
+            let name = cluster.instance(instance).name.to_string();
+            match wish {
+                Wish::Up => wishes.remove(&name),
+                held => wishes.insert(name, held.clone()),
+            };
+        }
+        let saved = self.wishes.write(&wishes);
+        self.durable.set(saved.is_ok());
+        if let Err(e) = saved {
+            tracing::error!("{e}; what was ordered is done, and will not survive a reboot");
+        }
+    }
+
+    fn reply(&self, order: u64, taken: Vec<(InstanceIx, String)>) {
+        let Some(reply) = self.replies.borrow_mut().remove(&order) else { return };
+        let cluster = self.cluster();
+        let named = |(ix, text)| (cluster.instance(ix).name.to_string(), text);
+        let taken = taken.into_iter().map(named).collect();
+        // Whoever ordered may have gone; what was ordered is done all the same.
+        let _ = reply.send(wire::OrderReply { taken, durable: self.durable.replace(true) });
+    }
+
+    // --- what tasks tell ---
+
+    /// Takes in what a task told.
+    pub fn take(self: &Rc<Self>, message: Message) {
+        let cluster = self.cluster();
+        let input = match message {
+            Message::Exited { instance, incarnation, exit } => {
+                let Some(ix) = cluster.instance_named(&instance) else { return };
+                let last_words = self.last_words(&instance, incarnation);
+                Input::Exited { instance: ix, incarnation, exit, last_words }
+            }
+            Message::Swept { instance, incarnation, killed } => {
+                let Some(ix) = cluster.instance_named(&instance) else { return };
+                Input::Swept { instance: ix, incarnation, killed }
+            }
+            Message::PeerSaid { node, line } => {
+                let Some(node) = cluster.node_named(&node) else { return };
+                let known = |(name, word): (String, Word)| Some((cluster.instance_named(&name)?, word));
+                Input::PeerSaid { node, words: line.words.into_iter().filter_map(known).collect() }
+            }
+            Message::PeerLost { node } => {
+                let Some(node) = cluster.node_named(&node) else { return };
+                Input::PeerLost { node }
+            }
+            Message::Ordered { order, reply } => {
+                let id = self.orders.get() + 1;
+                self.orders.set(id);
+                self.replies.borrow_mut().insert(id, reply);
+                Input::Ordered(self.resolve(id, order))
+            }
+        };
+        self.feed(input);
+    }
+
+    fn resolve(&self, id: u64, order: wire::Order) -> Order {
+        let engine = self.engine.borrow();
+        let cluster = engine.cluster();
+        let instances = match order.instances.as_slice() {
+            [] => engine.own_instances().collect(),
+            names => names.iter().filter_map(|n| cluster.instance_named(n)).collect(),
+        };
+        Order {
+            id,
+            verb: match order.verb {
+                wire::Verb::Start => OrderVerb::Start,
+                wire::Verb::Stop => OrderVerb::Stop,
+                wire::Verb::Restart => OrderVerb::Restart,
+            },
+            instances,
+            force: order.force,
+            timeout: Duration::from_millis(order.timeout_ms),
+            without: order.without.iter().filter_map(|n| cluster.node_named(n)).collect(),
+            by: order.by,
+            reason: order.reason,
+            clock: super::events::wall_clock(),
+        }
+    }
+
+    // --- the peer stream ---
+
+    /// A new reader: it is told the state of every own instance at once.
+    pub fn subscribe(&self) -> mpsc::Receiver<Bytes> {
+        let (lines, receiver) = mpsc::channel(crate::api::server::STREAM_BACKLOG);
+        let all: Vec<InstanceIx> = self.engine.borrow().own_instances().collect();
+        // The channel is new and has room.
+        let _ = lines.try_send(self.line(all));
+        let mut subscribers = self.subscribers.borrow_mut();
+        subscribers.retain(|s| !s.lines.is_closed());
+        subscribers.push(Subscriber { lines });
+        receiver
+    }
+
+    fn line(&self, instances: impl IntoIterator<Item = InstanceIx>) -> Bytes {
+        let engine = self.engine.borrow();
+        let cluster = engine.cluster();
+        let named = |ix| Some((cluster.instance(ix).name.to_string(), engine.word(ix)?));
+        let line = PeerLine {
+            node: cluster.node(engine.node()).name.clone(),
+            config: cluster.hash.clone(),
+            words: instances.into_iter().filter_map(named).collect(),
+        };
+        let mut text = serde_json::to_vec(&line).unwrap_or_default();
+        text.push(b'\n');
+        text.into()
+    }
+
+    /// Tells every reader what has changed. A reader that cannot keep up is dropped, and comes back for the whole.
+    fn send_news(&self) {
+        let news = std::mem::take(&mut *self.news.borrow_mut());
+        let mut subscribers = self.subscribers.borrow_mut();
+        if news.is_empty() || subscribers.is_empty() {
+            return;
+        }
+        let line = self.line(news);
+        subscribers.retain(|s| s.lines.try_send(line.clone()).is_ok());
+    }
+}

@@ -1,0 +1,232 @@
+//! The agent's side: HTTP/1.1 on a unix socket and on a TCP port.
+//!
+//! Limits: [`MAX_CONNECTIONS`] at once, [`HEADER_DEADLINE`] for a request's head, [`BODY_DEADLINE`] and
+//! [`MAX_REQUEST`] for its body, [`STREAM_BACKLOG`] unread lines for a reader of the peer stream.
+
+use super::wire::*;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Connections at once, of all listeners together; further ones wait to be accepted.
+pub const MAX_CONNECTIONS: usize = 512;
+/// For the head of a request, from the moment its connection is idle no more.
+pub const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// For the body of a request.
+pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// Lines of the peer stream that may wait for a slow reader; one more, and it is dropped. It comes back and gets
+/// the whole state anew.
+pub const STREAM_BACKLOG: usize = 256;
+
+/// What an agent can be asked.
+pub trait Agent: Clone + 'static {
+    fn node(&self) -> NodeStatus;
+    fn cluster(&self) -> impl Future<Output = ClusterStatus>;
+    /// Events after `seq`, of one instance or of all.
+    fn events(&self, after: u64, instance: Option<&str>) -> Vec<EventRecord>;
+    fn leftovers(&self) -> Vec<LeftoverView>;
+    fn order(&self, order: Order) -> impl Future<Output = Result<OrderReply, Refusal>>;
+    fn reload(&self) -> impl Future<Output = Result<ReloadReply, Refusal>>;
+    /// A new reader of the peer stream; each message is one whole line.
+    fn watch(&self, node: &str) -> mpsc::Receiver<Bytes>;
+    /// Asks another node's agent: status code and body.
+    fn relay(
+        &self,
+        node: &str,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> impl Future<Output = Result<(StatusCode, Bytes), Refusal>>;
+}
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Serves a unix socket for as long as the runtime lives. To be run in a `LocalSet`.
+pub async fn serve_unix<A: Agent>(listener: UnixListener, agent: A, room: Rc<Semaphore>) {
+    loop {
+        let Ok(permit) = room.clone().acquire_owned_local().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => serve_connection(stream, agent.clone(), permit),
+            Err(e) => accept_failed(e).await,
+        }
+    }
+}
+
+/// Serves a TCP port, as [`serve_unix`].
+pub async fn serve_tcp<A: Agent>(listener: TcpListener, agent: A, room: Rc<Semaphore>) {
+    loop {
+        let Ok(permit) = room.clone().acquire_owned_local().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Answers are small and awaited: never hold one back for a fuller packet.
+                let _ = stream.set_nodelay(true);
+                serve_connection(stream, agent.clone(), permit);
+            }
+            Err(e) => accept_failed(e).await,
+        }
+    }
+}
+
+/// Out of file descriptors, most likely: wait instead of spinning.
+async fn accept_failed(e: io::Error) {
+    tracing::warn!("cannot accept a connection: {e}");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// A place among the connections, given back when dropped.
+struct Place(Rc<Semaphore>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
+    }
+}
+
+trait LocalSemaphore {
+    async fn acquire_owned_local(self) -> Result<Place, tokio::sync::AcquireError>;
+}
+
+impl LocalSemaphore for Rc<Semaphore> {
+    async fn acquire_owned_local(self) -> Result<Place, tokio::sync::AcquireError> {
+        self.acquire().await?.forget();
+        Ok(Place(self))
+    }
+}
+
+fn serve_connection<A: Agent>(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, agent: A, place: Place) {
+    tokio::task::spawn_local(async move {
+        let _place = place;
+        let service = service_fn(move |request| {
+            let agent = agent.clone();
+            async move { Ok::<_, Infallible>(answer(agent, request).await) }
+        });
+        let served = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_DEADLINE)
+            .max_buf_size(64 * 1024)
+            .serve_connection(TokioIo::new(stream), service);
+        // A peer that breaks off is its own business; its next call tells us more than this error would.
+        if let Err(e) = served.await {
+            tracing::debug!("connection ended: {e}");
+        }
+    });
+}
+
+async fn answer<A: Agent>(agent: A, request: Request<Incoming>) -> Response<Body> {
+    match route(agent, request).await {
+        Ok(response) => response,
+        Err((status, refusal)) => json(status, &refusal),
+    }
+}
+
+type Refused = (StatusCode, Refusal);
+
+async fn route<A: Agent>(agent: A, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let parameter = |name: &str| {
+        let found = query.split('&').filter_map(|pair| pair.split_once('='));
+        found.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value.replace("%40", "@"))
+    };
+    if let Some(rest) = path.strip_prefix("/v1/at/") {
+        let (node, rest) = rest.split_once('/').ok_or_else(|| not_found(&path))?;
+        let (node, method) = (node.to_owned(), request.method().clone());
+        if rest.starts_with("v1/at/") || rest.starts_with("v1/watch") {
+            return Err(not_found(&path));
+        }
+        let onward = if query.is_empty() { format!("/{rest}") } else { format!("/{rest}?{query}") };
+        let body = read_body(request).await?;
+        let relayed = agent.relay(&node, method, &onward, body).await;
+        let (status, body) = relayed.map_err(|refusal| (StatusCode::BAD_GATEWAY, refusal))?;
+        return Ok(respond(status, "application/json", whole(body)));
+    }
+    match (request.method(), path.as_str()) {
+        (&Method::GET, "/v1/node") => Ok(json(StatusCode::OK, &agent.node())),
+        (&Method::GET, "/v1/cluster") => Ok(json(StatusCode::OK, &agent.cluster().await)),
+        (&Method::GET, "/v1/events") => {
+            let after = parameter("after").and_then(|v| v.parse().ok()).unwrap_or(0);
+            Ok(json(StatusCode::OK, &agent.events(after, parameter("instance").as_deref())))
+        }
+        (&Method::GET, "/v1/leftovers") => Ok(json(StatusCode::OK, &agent.leftovers())),
+        (&Method::POST, "/v1/order") => {
+            let order: Order = read_json(request).await?;
+            let reply = agent.order(order).await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            Ok(json(StatusCode::OK, &reply))
+        }
+        (&Method::POST, "/v1/reload") => {
+            let reply = agent.reload().await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            Ok(json(StatusCode::OK, &reply))
+        }
+        (&Method::GET, "/v1/watch") => {
+            let lines = agent.watch(&parameter("node").unwrap_or_default());
+            let lines = stream::unfold(lines, |mut lines| async move {
+                let line = lines.recv().await?;
+                Some((Ok::<_, Infallible>(Frame::data(line)), lines))
+            });
+            Ok(respond(StatusCode::OK, "application/x-ndjson", StreamBody::new(lines).boxed_unsync()))
+        }
+        _ => Err(not_found(&path)),
+    }
+}
+
+fn not_found(path: &str) -> Refused {
+    let error = format!("this agent knows no call {path}");
+    let hint = Some("is the other program of another version?".to_owned());
+    (StatusCode::NOT_FOUND, Refusal { error, hint })
+}
+
+fn bad_request(error: impl Into<String>) -> Refused {
+    (StatusCode::BAD_REQUEST, Refusal { error: error.into(), hint: None })
+}
+
+async fn read_body(request: Request<Incoming>) -> Result<Bytes, Refused> {
+    let body = Limited::new(request.into_body(), MAX_REQUEST).collect();
+    match tokio::time::timeout(BODY_DEADLINE, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(e)) => Err(bad_request(format!("cannot read the request (at most {MAX_REQUEST} bytes): {e}"))),
+        Err(_) => Err(bad_request(format!("the request did not come within {} s", BODY_DEADLINE.as_secs()))),
+    }
+}
+
+async fn read_json<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
+    let body = read_body(request).await?;
+    serde_json::from_slice(&body).map_err(|e| bad_request(format!("cannot understand the request: {e}")))
+}
+
+fn whole(body: Bytes) -> Body {
+    Full::new(body).boxed_unsync()
+}
+
+fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(body) => respond(status, "application/json", whole(body.into())),
+        Err(e) => {
+            let text = format!("{{\"error\":\"cannot encode the answer: {e}\"}}");
+            respond(StatusCode::INTERNAL_SERVER_ERROR, "application/json", whole(text.into()))
+        }
+    }
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,170 @@
+//! What goes over the wire: JSON over HTTP/1.1.
+//!
+//! | call | answer |
+//! |---|---|
+//! | `GET /v1/node` | [`NodeStatus`] of the agent that is asked |
+//! | `GET /v1/cluster` | [`ClusterStatus`]: the agent asks all the others side by side over warm links |
+//! | `GET /v1/events?after=SEQ&instance=NAME` | `Vec<EventRecord>` of that agent, oldest first |
+//! | `GET /v1/leftovers` | `Vec<LeftoverView>`: judged now, nothing removed |
+//! | `POST /v1/order` with [`Order`] | [`OrderReply`]; returns at once, the work goes on |
+//! | `POST /v1/reload` | [`ReloadReply`]: read `cluster.toml` again |
+//! | `GET /v1/watch?node=NAME` | the peer stream: one [`PeerLine`] a line, for as long as both live |
+//! | any of them under `/v1/at/NODE/…` | the same, asked of NODE's agent over this agent's warm link |
+//!
+//! Errors are an HTTP status from 400 up with a [`Refusal`] as the body.
+
+use crate::engine::Word;
+use crate::engine::view::{InstanceView, StateName};
+use crate::facts::{Finding, Moment};
+use serde::{Deserialize, Serialize};
+
+/// The largest request body that an agent reads, in bytes. An order naming every instance of a large cluster fits.
+pub const MAX_REQUEST: usize = 1 << 20;
+/// The largest answer that a client reads, in bytes: 50,000 instances at about a kilobyte each.
+pub const MAX_REPLY: usize = 64 << 20;
+
+/// One agent's whole view of its own instances.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub node: String,
+    pub version: String,
+    pub pid: u32,
+    /// For how long this agent has been running.
+    pub up_ms: u64,
+    /// Its wall clock, milliseconds since 1970.
+    pub clock_ms: u64,
+    /// Content hash of the configuration in force.
+    pub config: String,
+    /// What is wrong with the agent itself (`cluster.toml is refused, the last good one is in force: …`).
+    pub problems: Vec<String>,
+    pub instances: Vec<InstanceView>,
+}
+
+/// All nodes side by side.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    pub cluster: String,
+    /// The node whose agent collected this.
+    pub asked: String,
+    /// In the order of the file.
+    pub nodes: Vec<NodeEntry>,
+}
+
+/// One node of a [`ClusterStatus`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeEntry {
+    pub node: String,
+    pub group: String,
+    pub address: String,
+    /// `None` when its agent did not answer; then `problem` says why and `last` what was last heard.
+    pub status: Option<NodeStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// The names of the instances that the file places there, and what was last heard of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last: Vec<LastHeard>,
+}
+
+/// What was last heard of an instance whose agent does not answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LastHeard {
+    pub instance: String,
+    /// `None` when nothing was ever heard.
+    pub state: Option<StateName>,
+    pub ago_ms: Option<u64>,
+}
+
+/// An operator's order to one agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    pub verb: Verb,
+    /// Instances of that agent's node; empty is all of them.
+    #[serde(default)]
+    pub instances: Vec<String>,
+    /// Start although needs are not met. The event says who forced it and what was not met.
+    #[serde(default)]
+    pub force: bool,
+    /// How long a stop waits for dependents.
+    pub timeout_ms: u64,
+    /// Nodes whose dependents are not waited for. Recorded.
+    #[serde(default)]
+    pub without: Vec<String>,
+    /// Who orders (user@host), and why.
+    pub by: String,
+    #[serde(default)]
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// Desired: up. Clears `failed`.
+    Start,
+    /// Desired: held. Dependents let go first.
+    Stop,
+    /// Stop as above, then start again.
+    Restart,
+}
+
+/// What an agent made of an [`Order`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OrderReply {
+    /// Per instance, in the order asked: what will happen now, as a sentence.
+    pub taken: Vec<(String, String)>,
+    /// False when the wish could not be written to disk: it is done, and will not survive a reboot.
+    pub durable: bool,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Counts up by one for each event of this agent; survives restarts of the agent.
+    pub seq: u64,
+    /// Wall clock, milliseconds since 1970: shown, never compared.
+    pub clock_ms: u64,
+    /// Monotonic.
+    pub at: Moment,
+    /// Empty for the agent's own events.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub instance: String,
+    /// One word: `started`, `ready`, `exited`, `cleaned`, …
+    pub what: String,
+    /// The sentence for a person.
+    pub text: String,
+    /// The facts behind it, by `what`: evidence of a start, findings of a cleaning.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub data: serde_json::Value,
+}
+
+/// What would be found before a start of one instance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeftoverView {
+    pub instance: String,
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReloadReply {
+    /// The hash of the configuration in force afterwards.
+    pub config: String,
+    pub changed: bool,
+    pub text: String,
+}
+
+/// One line of the peer stream. The first one tells all instances of the node, later ones what has changed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerLine {
+    pub node: String,
+    /// Content hash of the configuration that the agent acts by.
+    pub config: String,
+    /// By instance name. What the reader's own file does not know is ignored.
+    pub words: Vec<(String, Word)>,
+}
+
+/// The body of every refused call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    pub error: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}

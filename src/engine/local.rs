@@ -1,0 +1,220 @@
+//! One of the node's own instances: everything the engine knows of it.
+
+use super::action::Evidence;
+use super::backoff::Failures;
+use super::input::{Memory, QuestionIx, Veto};
+use super::view::{StateName, Wish};
+use crate::facts::{Finding, Moment};
+use crate::model::{InstanceIx, NodeIx, Unit};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The state of an instance, with what only that state needs. [`Local::process`] is there from `Starting` to
+/// `Sweeping`, and in no other state.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum State {
+    /// The agent has just begun and looks for what already runs. Shown as `waiting`.
+    Searching,
+    Waiting,
+    /// `Clean` was asked.
+    Cleaning,
+    /// Cleaning ended at this moment; answers begun since then are awaited. Shown as `cleaning`.
+    Verifying {
+        cleaned: Moment,
+    },
+    Starting {
+        deadline: Moment,
+        /// For a daemon that daemonised: when to look for its main process again.
+        find_main: Option<Moment>,
+    },
+    Ready,
+    Unready,
+    Standby,
+    /// It is to stop, and dependents have yet to let go. Shown as `stopping`.
+    Leaving,
+    /// The stop signal is sent; the tree is killed at the deadline.
+    Stopping {
+        deadline: Moment,
+    },
+    /// The main process has ended; whatever is left of the tree is being killed. Shown as `stopping`.
+    Sweeping,
+    Stopped,
+    Backoff {
+        until: Moment,
+    },
+    Blocked {
+        again: Moment,
+    },
+    Failed,
+    Completed,
+}
+
+impl State {
+    pub fn name(&self) -> StateName {
+        match self {
+            State::Searching | State::Waiting => StateName::Waiting,
+            State::Cleaning | State::Verifying { .. } => StateName::Cleaning,
+            State::Starting { .. } => StateName::Starting,
+            State::Ready => StateName::Ready,
+            State::Unready => StateName::Unready,
+            State::Standby => StateName::Standby,
+            State::Leaving | State::Stopping { .. } | State::Sweeping => StateName::Stopping,
+            State::Stopped => StateName::Stopped,
+            State::Backoff { .. } => StateName::Backoff,
+            State::Blocked { .. } => StateName::Blocked,
+            State::Failed => StateName::Failed,
+            State::Completed => StateName::Completed,
+        }
+    }
+
+    /// Whether a process runs that nobody has told to stop yet.
+    pub fn is_running(&self) -> bool {
+        matches!(
+            self,
+            State::Starting { .. } | State::Ready | State::Unready | State::Standby | State::Leaving
+        )
+    }
+}
+
+/// A running incarnation.
+#[derive(Clone, Debug)]
+pub(super) struct Process {
+    pub incarnation: u64,
+    /// `None` until the shell has said `Spawned`.
+    pub pid: Option<i32>,
+    /// A `forking` launcher is not the main process.
+    pub main: bool,
+    pub spawned: Moment,
+    pub ready_since: Option<Moment>,
+    /// The unit as it was started: its stop uses this one, whatever the file says by then.
+    pub unit: Arc<Unit>,
+    /// What justified the start, until the event is written.
+    pub evidence: Vec<Evidence>,
+}
+
+/// How the instance's own readiness is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Own {
+    Ask(QuestionIx),
+    Running(Duration),
+    Completed,
+}
+
+/// How an edge is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// A probe from this node.
+    Ask(QuestionIx),
+    /// What can be proven only on its own machine: its agent's statement, while its stream stands.
+    Agent,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Edge {
+    pub to: InstanceIx,
+    pub proof: Proof,
+}
+
+/// A need of a local instance.
+#[derive(Clone, Debug)]
+pub(super) struct NeedState {
+    /// Its place among the needs of the service.
+    pub rule: usize,
+    pub edges: Vec<Edge>,
+    pub wanted: usize,
+    /// Met as of the last step, by what a start would count.
+    pub ok: bool,
+    /// Since when `ok` is what it is.
+    pub since: Moment,
+    /// Its bounded wait is over: started without it, until it is met again.
+    pub waived: bool,
+    /// When `ok` last went from true to false.
+    pub last_loss: Option<Moment>,
+    /// While running: lost past the thresholds, since when.
+    pub lost: Option<Moment>,
+}
+
+/// How long an operator's stop waits, and for whom not.
+#[derive(Clone, Debug)]
+pub(super) struct StopOrder {
+    pub deadline: Moment,
+    pub timeout: Duration,
+    pub without: Vec<NodeIx>,
+}
+
+/// What becomes of it when its process is gone.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum After {
+    /// What the wish says.
+    Rest,
+    /// It is counted as a failure.
+    Fail(String),
+}
+
+#[derive(Debug)]
+pub(super) struct Local {
+    pub ix: InstanceIx,
+    pub name: Arc<str>,
+    pub unit: Arc<Unit>,
+    pub wish: Wish,
+    pub state: State,
+    pub since: Moment,
+    /// Why it is in this state; a sentence.
+    pub reason: String,
+    pub process: Option<Process>,
+    pub own: Own,
+    pub needs: Vec<NeedState>,
+    /// The other instances of an exclusive service.
+    pub siblings: Vec<Edge>,
+    pub failures: Failures,
+    pub starts: u32,
+    /// The number of the latest incarnation.
+    pub incarnations: u64,
+    /// Who forced the next start.
+    pub forced: Option<String>,
+    /// An operator's restart is under way.
+    pub restart: bool,
+    pub stop_order: Option<StopOrder>,
+    pub withdrawn: Option<Veto>,
+    pub after: After,
+    /// When a failure was counted that may prove to be a lost need's fault.
+    pub forgivable: Option<Moment>,
+    /// When it began to wait, for bounded waits.
+    pub waiting_from: Moment,
+    /// What was last told of its leftovers, so that a verdict is told once.
+    pub told: Vec<Finding>,
+    pub flags: Vec<String>,
+    /// It is in the queue of those that may have a step to take.
+    pub marked: bool,
+}
+
+impl Local {
+    /// What the next agent of this boot is to know.
+    pub fn memory(&self) -> Memory {
+        let process = self.process.as_ref();
+        Memory {
+            incarnation: self.incarnations,
+            main: process.is_some_and(|p| p.main),
+            was_ready: process.is_some_and(|p| p.ready_since.is_some()),
+            completed: self.state == State::Completed,
+            spawned: process.map_or(Moment(0), |p| p.spawned),
+            starts: self.starts,
+            failures: self.failures.in_a_row,
+            flags: self.flags.clone(),
+        }
+    }
+
+    /// The unit of the running process, or the one that a start would use.
+    pub fn unit_in_force(&self) -> &Arc<Unit> {
+        self.process.as_ref().map_or(&self.unit, |p| &p.unit)
+    }
+
+    pub fn is_held(&self) -> bool {
+        matches!(self.wish, Wish::Held { .. })
+    }
+
+    /// Whether the incarnation that an input speaks of is the present one.
+    pub fn is_current(&self, incarnation: u64) -> bool {
+        self.process.as_ref().is_some_and(|p| p.incarnation == incarnation)
+    }
+}

@@ -1,0 +1,147 @@
+//! Looking at an engine: views and sentences. Nothing here changes anything.
+
+use super::local::{Edge, Proof, State};
+use super::view::{EdgeView, InstanceView, NeedView, PeerWord, StateName};
+use super::{Engine, Memory, Word};
+use crate::facts::{Moment, Verdict};
+use crate::model::{InstanceIx, Unit};
+use std::sync::Arc;
+
+impl Engine {
+    /// One own instance, as it is at `now`.
+    pub fn view(&self, instance: InstanceIx, now: Moment) -> Option<InstanceView> {
+        let l = *self.local_of.get(&instance)?;
+        let local = &self.locals[l];
+        let ms = |since: Moment| now.since(since).as_millis() as u64;
+        let own = self.own_answer(l).cloned();
+        let percent = match (&local.state, &own) {
+            (State::Starting { .. }, Some(Verdict::Progress { percent, .. })) => *percent,
+            _ => None,
+        };
+        let next_ms = match local.state {
+            State::Backoff { until } => Some(until.since(now).as_millis() as u64),
+            _ => None,
+        };
+        Some(InstanceView {
+            instance: local.name.to_string(),
+            wish: local.wish.clone(),
+            state: local.state.name(),
+            since_ms: ms(local.since),
+            reason: local.reason.clone(),
+            percent,
+            pid: local.process.as_ref().and_then(|p| p.pid),
+            starts: local.starts,
+            failures: local.failures.in_a_row,
+            next_ms,
+            own,
+            needs: (0..local.needs.len()).map(|n| self.need_view(l, n, now)).collect(),
+            withdrawn: local.withdrawn.as_ref().map(|v| v.why.clone()),
+            flags: local.flags.clone(),
+        })
+    }
+
+    fn need_view(&self, l: usize, n: usize, now: Moment) -> NeedView {
+        let local = &self.locals[l];
+        let (state, rule) = (&local.needs[n], self.need(l, n));
+        let count = match rule.role {
+            Some(role) => format!("{} {}", rule.count, role.as_str()),
+            None => rule.count.to_string(),
+        };
+        let running = local.state.is_running();
+        NeedView {
+            name: rule.name.clone(),
+            count,
+            wanted: state.wanted,
+            met: self.count_fresh(l, n),
+            ok: if running { self.is_need_held(l, n) } else { state.ok || state.waived },
+            waived: state.waived,
+            since_ms: now.since(state.lost.unwrap_or(state.since)).as_millis() as u64,
+            edges: state.edges.iter().map(|e| self.edge_view(e, rule.role, now)).collect(),
+        }
+    }
+
+    fn edge_view(&self, edge: &Edge, role: Option<crate::facts::Role>, now: Moment) -> EdgeView {
+        let question = match edge.proof {
+            Proof::Ask(q) => Some(self.questions.get(q)),
+            Proof::Agent => None,
+        };
+        let answer = question.and_then(|q| q.answer.as_ref());
+        EdgeView {
+            to: self.cluster.instance(edge.to).name.to_string(),
+            met: self.fresh(edge, role).is_some(),
+            verdict: answer.map(|a| a.verdict.clone()),
+            verdict_since_ms: answer.and(question).map(|q| now.since(q.since).as_millis() as u64),
+            address: question.map(|_| self.asked(edge)),
+            peer: self.peer_word(edge.to, now),
+        }
+    }
+
+    fn peer_word(&self, ix: InstanceIx, now: Moment) -> Option<PeerWord> {
+        let heard = self.heard.get(&ix)?;
+        Some(PeerWord {
+            state: heard.word.state,
+            reason: heard.word.reason.clone(),
+            connected: heard.connected,
+            heard_ms: now.since(self.heard_at(ix)?).as_millis() as u64,
+            veto: self.veto(ix).map(|v| v.why.clone()),
+        })
+    }
+
+    /// What the other agents are told of an own instance.
+    pub fn word(&self, instance: InstanceIx) -> Option<Word> {
+        self.local_of.get(&instance).map(|l| self.word_of(*l))
+    }
+
+    /// What was last heard of any instance, and when.
+    pub fn last_heard(&self, instance: InstanceIx, now: Moment) -> Option<(StateName, u64)> {
+        let heard = self.heard.get(&instance)?;
+        Some((heard.word.state, now.since(heard.at).as_millis() as u64))
+    }
+
+    /// What is to be journalled of an own instance.
+    pub fn memory(&self, instance: InstanceIx) -> Option<Memory> {
+        self.local_of.get(&instance).map(|l| self.locals[*l].memory())
+    }
+
+    /// The unit in force for an own instance: the running incarnation's, else the file's.
+    pub fn unit(&self, instance: InstanceIx) -> Option<&Arc<Unit>> {
+        self.local_of.get(&instance).map(|l| self.locals[*l].unit_in_force())
+    }
+
+    /// What a waiting instance waits for, as a sentence.
+    pub(super) fn waits_for(&self, l: usize) -> String {
+        let unmet = self.unmet(l);
+        if unmet.is_empty() { unmet } else { format!("waits for {unmet}") }
+    }
+
+    /// The needs that are not met: `mysql (any writable, 0 of 1)`.
+    pub(super) fn unmet(&self, l: usize) -> String {
+        let needs = &self.locals[l].needs;
+        let unmet = (0..needs.len()).filter(|n| !needs[*n].ok && !needs[*n].waived);
+        unmet.map(|n| self.need_in_words(l, n)).collect::<Vec<_>>().join(" and ")
+    }
+
+    pub(super) fn need_in_words(&self, l: usize, n: usize) -> String {
+        let rule = self.need(l, n);
+        let role = rule.role.map_or(String::new(), |r| format!(" {}", r.as_str()));
+        let (met, wanted) = (self.count_fresh(l, n), self.locals[l].needs[n].wanted);
+        format!("{} ({}{role}, {met} of {wanted})", rule.name, rule.count)
+    }
+
+    /// What an operator is told of an instance just after an order.
+    pub(super) fn describe(&self, l: usize) -> String {
+        let local = &self.locals[l];
+        let state = local.state.name();
+        if local.reason.is_empty() { state.to_string() } else { format!("{state}: {}", local.reason) }
+    }
+
+    /// Why a dependent still blocks a stop.
+    pub(super) fn describe_blocker(&self, ix: InstanceIx) -> String {
+        let name = &self.cluster.instance(ix).name;
+        match self.heard.get(&ix) {
+            Some(heard) if heard.connected => format!("{name} ({})", heard.word.state),
+            Some(heard) => format!("{name} (its agent does not answer; last heard {})", heard.word.state),
+            None => format!("{name} (its agent was never heard)"),
+        }
+    }
+}

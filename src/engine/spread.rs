@@ -1,0 +1,469 @@
+//! The first beat: an input changes facts and marks the instances that it touches.
+
+use super::action::Action;
+use super::input::{Found, Input, Memory, Order, OrderVerb, QuestionIx, Word};
+use super::local::{After, Process, State, StopOrder};
+use super::view::Wish;
+use super::{Engine, FIND_MAIN, Heard, RECHECK, Timer, VETO_LIVES, VETO_RENEWAL};
+use crate::facts::{Answer, Cleaned, Exit, Finding, Judgement, Moment};
+use crate::model::{InstanceIx, NodeIx, RunKind};
+use serde_json::json;
+
+impl Engine {
+    pub(super) fn spread(&mut self, input: Input) {
+        match input {
+            Input::Searched { instance, found } => self.with(instance, |e, l| e.searched(l, found)),
+            Input::Cleaned { instance, cleaned } => self.with(instance, |e, l| e.cleaned(l, cleaned)),
+            Input::Spawned { instance, incarnation, pid } => {
+                self.with_process(instance, incarnation, |e, l| e.spawned(l, pid));
+            }
+            Input::SpawnFailed { instance, incarnation, reason } => {
+                self.with_process(instance, incarnation, |e, l| e.spawn_failed(l, reason));
+            }
+            Input::Adopted { instance, incarnation, pid } => {
+                self.with_process(instance, incarnation, |e, l| {
+                    e.locals[l].process.as_mut().expect("with_process checked").pid = Some(pid);
+                    let text = format!("pid {pid}, started by somebody else, is this instance: adopted");
+                    e.record(l, "adopted", text, json!({ "pid": pid }));
+                });
+            }
+            Input::MainFound { instance, incarnation, pid } => {
+                self.with_process(instance, incarnation, |e, l| e.main_found(l, pid));
+            }
+            Input::MainMissing { instance, incarnation, reason, empty } => {
+                self.with_process(instance, incarnation, |e, l| e.main_missing(l, reason, empty));
+            }
+            Input::Exited { instance, incarnation, exit, last_words } => {
+                self.with_process(instance, incarnation, |e, l| e.exited(l, exit, &last_words));
+            }
+            Input::Swept { instance, incarnation, killed } => {
+                self.with_process(instance, incarnation, |e, l| e.swept(l, killed));
+            }
+            Input::Answered { question, answer } => self.answered(question, answer),
+            Input::PeerSaid { node, words } => {
+                for (ix, word) in words {
+                    // Only its own agent may speak for an instance.
+                    if ix.0 < self.cluster.instances.len() as u32 && self.cluster.instance(ix).node == node {
+                        self.hear(ix, word);
+                    }
+                }
+            }
+            Input::PeerLost { node } => self.peer_lost(node),
+            Input::Ordered(order) => self.ordered(order),
+            Input::ShutdownBegan => {
+                self.shutting_down = true;
+                (0..self.locals.len()).for_each(|l| self.mark(l));
+            }
+            Input::TimeCame => self.time_came(),
+        }
+    }
+
+    fn with(&mut self, instance: InstanceIx, f: impl FnOnce(&mut Engine, usize)) {
+        if let Some(&l) = self.local_of.get(&instance) {
+            f(self, l);
+            self.mark(l);
+        }
+    }
+
+    /// As [`Engine::with`], unless the input speaks of an earlier incarnation.
+    fn with_process(&mut self, instance: InstanceIx, incarnation: u64, f: impl FnOnce(&mut Engine, usize)) {
+        self.with(instance, |e, l| {
+            if e.locals[l].is_current(incarnation) {
+                f(e, l);
+            }
+        });
+    }
+
+    fn searched(&mut self, l: usize, found: Found) {
+        if self.locals[l].state != State::Searching {
+            return;
+        }
+        match found {
+            Found::Nothing => self.enter(l, State::Waiting, ""),
+            Found::Ended { memory } => {
+                self.recall(l, &memory);
+                if memory.completed {
+                    self.enter(l, State::Completed, "");
+                } else {
+                    let text = "it ended while no agent was looking; its exit code is unknown";
+                    self.record(l, "exited", text, json!({ "exit": Exit::Unknown }));
+                    self.enter(l, State::Waiting, "");
+                }
+            }
+            Found::Running { pid, memory } => {
+                self.recall(l, &memory);
+                let process = Process {
+                    incarnation: memory.incarnation,
+                    pid: Some(pid),
+                    main: memory.main,
+                    spawned: memory.spawned,
+                    ready_since: memory.was_ready.then_some(self.now),
+                    unit: self.locals[l].unit.clone(),
+                    evidence: Vec::new(),
+                };
+                self.locals[l].process = Some(process);
+                self.record(l, "found-running", format!("pid {pid} still runs: kept"), json!({ "pid": pid }));
+                self.begin_starting(l, "found running by a new agent; its own probe is asked");
+                if !memory.main
+                    && let State::Starting { find_main, .. } = &mut self.locals[l].state
+                {
+                    *find_main = Some(self.now);
+                }
+            }
+        }
+    }
+
+    fn recall(&mut self, l: usize, memory: &Memory) {
+        let local = &mut self.locals[l];
+        local.incarnations = memory.incarnation;
+        local.starts = memory.starts;
+        local.failures.in_a_row = memory.failures;
+        local.flags = memory.flags.clone();
+    }
+
+    fn cleaned(&mut self, l: usize, cleaned: Cleaned) {
+        if !matches!(self.locals[l].state, State::Cleaning | State::Blocked { .. }) {
+            return;
+        }
+        match cleaned {
+            Cleaned::Clear { findings } => {
+                self.tell_findings(l, findings);
+                self.enter(l, State::Verifying { cleaned: self.now }, "asks what it needs once more");
+                self.verify_met_edges(l);
+            }
+            Cleaned::Alive { pid, findings } => {
+                self.tell_findings(l, findings);
+                self.adopt(l, pid);
+            }
+            Cleaned::Doubt { findings } => {
+                let doubts = findings.iter().filter(|f| f.judgement != Judgement::Stale);
+                let reason = doubts.map(|f| f.evidence.as_str()).collect::<Vec<_>>().join("; ");
+                self.tell_findings(l, findings);
+                self.enter(l, State::Blocked { again: self.now + super::JUDGE_AGAIN }, reason);
+            }
+        }
+    }
+
+    /// Tells what was found, unless the same was told last time.
+    fn tell_findings(&mut self, l: usize, findings: Vec<Finding>) {
+        if self.locals[l].told == findings {
+            return;
+        }
+        for finding in &findings {
+            let what = match finding.judgement {
+                Judgement::Stale => "cleaned",
+                Judgement::Alive => "alive",
+                Judgement::Doubt => "doubt",
+                Judgement::Refused => "refused",
+            };
+            self.record(l, what, finding.evidence.clone(), json!(finding));
+        }
+        self.locals[l].told = findings;
+    }
+
+    fn spawned(&mut self, l: usize, pid: i32) {
+        let now = self.now;
+        let process = self.locals[l].process.as_mut().expect("with_process checked");
+        process.pid = Some(pid);
+        process.spawned = now;
+        let (evidence, incarnation) = (std::mem::take(&mut process.evidence), process.incarnation);
+        let mut text = format!("pid {pid}");
+        let names: Vec<_> = evidence.iter().map(|e| format!("{} ({})", e.to, e.answer.detail)).collect();
+        if !names.is_empty() {
+            text += &format!(", after {}", names.join(", "));
+        }
+        self.record(
+            l,
+            "started",
+            text,
+            json!({ "pid": pid, "incarnation": incarnation, "evidence": evidence }),
+        );
+        self.remember(l);
+        if let super::local::Own::Ask(q) = self.locals[l].own {
+            self.verify(q);
+        }
+    }
+
+    fn spawn_failed(&mut self, l: usize, reason: String) {
+        self.locals[l].process = None;
+        self.failed(l, format!("cannot be started: {reason}"));
+    }
+
+    fn main_found(&mut self, l: usize, pid: i32) {
+        let local = &mut self.locals[l];
+        let process = local.process.as_mut().expect("with_process checked");
+        process.pid = Some(pid);
+        process.main = true;
+        if let State::Starting { find_main, .. } = &mut local.state {
+            *find_main = None;
+        }
+        self.record(l, "main-found", format!("the daemon is pid {pid}"), json!({ "pid": pid }));
+        self.remember(l);
+    }
+
+    fn main_missing(&mut self, l: usize, reason: String, empty: bool) {
+        if empty {
+            self.locals[l].process = None;
+            self.gone(l, format!("its launcher exited 0 and left no daemon: {reason}"));
+        } else if let State::Starting { find_main, .. } = &mut self.locals[l].state {
+            *find_main = Some(self.now + FIND_MAIN);
+        }
+    }
+
+    fn exited(&mut self, l: usize, exit: Exit, last_words: &str) {
+        let process = self.locals[l].process.as_ref().expect("with_process checked");
+        let (unit, main) = (process.unit.clone(), process.main);
+        if unit.run.kind == RunKind::Forking && !main && exit.is_success() {
+            match &mut self.locals[l].state {
+                State::Starting { find_main, .. } => *find_main = Some(self.now),
+                // Told to stop while its launcher ran: the sweep takes what the launcher left.
+                _ => self.sweep(l),
+            }
+            return;
+        }
+        let mut text = exit.to_string();
+        if !last_words.is_empty() {
+            text += &format!("; last words: {last_words}");
+        }
+        self.record(l, "exited", text.clone(), json!({ "exit": exit }));
+        match self.locals[l].state {
+            State::Stopping { .. } => self.sweep(l),
+            State::Sweeping => {}
+            _ if unit.run.kind == RunKind::Oneshot && exit.is_success() => {
+                self.locals[l].process = None;
+                self.locals[l].failures.reset();
+                self.enter(l, State::Completed, "");
+                self.remember(l);
+                self.record(l, "completed", "", serde_json::Value::Null);
+            }
+            _ => {
+                let ready_since = self.locals[l].process.take().and_then(|p| p.ready_since);
+                if ready_since.is_some_and(|since| self.now.since(since) >= unit.restart.stable) {
+                    self.locals[l].failures.reset();
+                }
+                self.gone(l, text);
+            }
+        }
+    }
+
+    /// The process ended by itself.
+    fn gone(&mut self, l: usize, text: String) {
+        if self.stop_cause(l).is_some() {
+            // It was about to be stopped, and has gone by itself.
+            self.at_rest(l);
+        } else {
+            self.failed(l, text);
+        }
+        self.remember(l);
+    }
+
+    pub(super) fn sweep(&mut self, l: usize) {
+        let local = &self.locals[l];
+        let incarnation = local.process.as_ref().map_or(0, |p| p.incarnation);
+        self.out.push(Action::Sweep { instance: local.ix, incarnation });
+        self.enter(l, State::Sweeping, "clears what is left of its processes");
+    }
+
+    fn swept(&mut self, l: usize, killed: u32) {
+        if self.locals[l].state != State::Sweeping {
+            return;
+        }
+        self.locals[l].process = None;
+        let text = match killed {
+            0 => "nothing of it runs".to_owned(),
+            n => format!("nothing of it runs; {n} process(es) that outlived the main one were killed"),
+        };
+        self.record(l, "stopped", text, json!({ "killed": killed }));
+        match std::mem::replace(&mut self.locals[l].after, After::Rest) {
+            After::Fail(text) if self.stop_cause(l).is_none() => self.failed(l, text),
+            _ => self.at_rest(l),
+        }
+        self.remember(l);
+    }
+
+    fn answered(&mut self, q: QuestionIx, answer: Answer) {
+        if q.0 as usize >= self.questions.all.len() {
+            return;
+        }
+        let question = self.questions.get_mut(q);
+        if question.pace.is_none() && question.asked.is_none() {
+            return; // an answer that was under way when nobody wanted it any more
+        }
+        let check_again = question.take(self.now, answer);
+        let again = check_again.then(|| self.now + RECHECK);
+        self.timers.set(Timer::Recheck(q), again);
+        self.mark_askers_of(q);
+    }
+
+    /// Takes in the word on an instance, from wherever it came.
+    pub(super) fn hear(&mut self, ix: InstanceIx, word: Word) {
+        let now = self.now;
+        let vetoed = word.veto.is_some();
+        let remote = !self.local_of.contains_key(&ix);
+        let is_up = word.state.is_up();
+        let old = self.heard.insert(ix, Heard { word, at: now, connected: true });
+        let heard = &self.heard[&ix];
+        let was_up = old.as_ref().is_some_and(|o| o.connected && o.word.state.is_up());
+        let changed = old.is_none_or(|o| !o.connected || o.word != heard.word);
+        let expiry = (vetoed && remote).then(|| now + VETO_LIVES);
+        self.timers.set(Timer::Veto(ix), expiry);
+        if !changed {
+            return;
+        }
+        self.mark_concerned(ix);
+        if is_up != was_up {
+            self.look_sooner(ix, is_up);
+        }
+    }
+
+    /// Another agent's word never vouches; it makes us look sooner.
+    fn look_sooner(&mut self, ix: InstanceIx, is_up: bool) {
+        let Some(askers) = self.edges_to.get(&ix) else { return };
+        let mut ask = Vec::new();
+        for asker in askers {
+            let edge = match *asker {
+                super::Asker::Edge(l, n, e) => &self.locals[l].needs[n].edges[e],
+                super::Asker::Sibling(l, s) => &self.locals[l].siblings[s],
+                super::Asker::Own(_) => continue,
+            };
+            if let super::Proof::Ask(q) = edge.proof {
+                let question = self.questions.get(q);
+                if question.pace.is_some() && question.ready().is_some() != is_up {
+                    ask.push(q);
+                }
+            }
+        }
+        ask.into_iter().for_each(|q| self.verify(q));
+    }
+
+    /// Marks those that have an edge to the instance, and those that it could lean on.
+    fn mark_concerned(&mut self, ix: InstanceIx) {
+        let askers = self.edges_to.get(&ix).map_or(&[][..], Vec::as_slice);
+        let leaned = self.leaned_by.get(&ix).map_or(&[][..], Vec::as_slice);
+        let concerned: Vec<usize> = askers.iter().map(|a| a.local()).chain(leaned.iter().copied()).collect();
+        concerned.into_iter().for_each(|l| self.mark(l));
+    }
+
+    fn peer_lost(&mut self, node: NodeIx) {
+        let lost: Vec<InstanceIx> = self
+            .heard
+            .iter_mut()
+            .filter(|(ix, h)| h.connected && self.cluster.instance(**ix).node == node)
+            .map(|(ix, h)| {
+                h.connected = false;
+                *ix
+            })
+            .collect();
+        for ix in lost {
+            self.timers.set(Timer::Veto(ix), None);
+            self.mark_concerned(ix);
+        }
+    }
+
+    fn time_came(&mut self) {
+        while let Some(timer) = self.timers.pop_due(self.now) {
+            match timer {
+                Timer::Local(l) => self.mark(l),
+                Timer::Recheck(q) => self.verify(q),
+                Timer::Veto(ix) => {
+                    if let Some(heard) = self.heard.get_mut(&ix) {
+                        heard.word.veto = None;
+                    }
+                    self.mark_concerned(ix);
+                }
+                Timer::Renew => {
+                    let vetoing: Vec<_> =
+                        self.locals.iter().filter(|l| l.withdrawn.is_some()).map(|l| l.ix).collect();
+                    if !vetoing.is_empty() {
+                        self.timers.set(Timer::Renew, Some(self.now + VETO_RENEWAL));
+                    }
+                    self.out.extend(vetoing.into_iter().map(|instance| Action::Publish { instance }));
+                }
+            }
+        }
+    }
+
+    fn ordered(&mut self, order: Order) {
+        let mut locals = Vec::new();
+        for instance in &order.instances {
+            let Some(&l) = self.local_of.get(instance) else { continue };
+            locals.push(l);
+            match order.verb {
+                OrderVerb::Start => self.order_start(l, &order),
+                OrderVerb::Stop => {
+                    self.record(l, "held", format!("by {}{}", order.by, because(&order)), json!(order));
+                    self.locals[l].stop_order = Some(self.stop_order(&order));
+                    self.locals[l].restart = false;
+                    self.set_wish(l, order.held());
+                }
+                OrderVerb::Restart => {
+                    self.record(
+                        l,
+                        "restart-ordered",
+                        format!("by {}{}", order.by, because(&order)),
+                        json!(order),
+                    );
+                    if self.locals[l].process.is_some() {
+                        self.locals[l].restart = true;
+                        self.locals[l].stop_order = Some(self.stop_order(&order));
+                    } else if !self.locals[l].is_held() {
+                        self.try_anew(l);
+                    }
+                }
+            }
+            self.mark(l);
+        }
+        self.replies.push((order.id, locals));
+    }
+
+    fn order_start(&mut self, l: usize, order: &Order) {
+        self.record(l, "released", format!("by {}{}", order.by, because(order)), json!(order));
+        let local = &mut self.locals[l];
+        local.stop_order = None;
+        local.restart = false;
+        if order.force && local.process.is_none() {
+            local.forced = Some(order.by.clone());
+        }
+        self.set_wish(l, Wish::Up);
+        self.try_anew(l);
+    }
+
+    /// Gives an instance without a process a new chance: its failures are forgotten.
+    fn try_anew(&mut self, l: usize) {
+        self.locals[l].failures.reset();
+        if matches!(self.locals[l].state, State::Failed | State::Backoff { .. } | State::Blocked { .. }) {
+            self.enter(l, State::Waiting, "");
+        }
+    }
+
+    fn stop_order(&self, order: &Order) -> StopOrder {
+        StopOrder {
+            deadline: self.now + order.timeout,
+            timeout: order.timeout,
+            without: order.without.clone(),
+        }
+    }
+
+    fn set_wish(&mut self, l: usize, wish: Wish) {
+        if self.locals[l].wish != wish {
+            self.locals[l].wish = wish;
+            self.save_wish(l);
+        }
+    }
+
+    /// When the oldest answer that matters was heard of an instance's own agent; for views.
+    pub(super) fn heard_at(&self, ix: InstanceIx) -> Option<Moment> {
+        self.heard.get(&ix).map(|h| h.at)
+    }
+}
+
+fn because(order: &Order) -> String {
+    let mut text = String::new();
+    if !order.reason.is_empty() {
+        text += &format!(": {}", order.reason);
+    }
+    if order.force {
+        text += " (forced)";
+    }
+    text
+}

@@ -1,0 +1,643 @@
+//! The second beat: each marked instance takes steps until none is due.
+
+use super::action::Action;
+use super::backoff;
+use super::input::{Memory, Veto, Word};
+use super::local::{After, Own, Process, Proof, State};
+use super::needs::Verification;
+use super::stop::StopCause;
+use super::{Engine, JUDGE_AGAIN, LATE_EXCUSE, LOSS_EXCUSES, Timer, VETO_RENEWAL, grace_of};
+use crate::facts::{Moment, Verdict};
+use crate::model::{AfterWait, OnLoss, RunKind};
+use serde_json::json;
+
+/// No sequence of steps without a new input is longer than this; more is a mistake in the engine.
+const MOST_STEPS: usize = 64;
+
+impl Engine {
+    pub(super) fn settle(&mut self) {
+        while let Some(l) = self.dirty.pop_front() {
+            self.locals[l].marked = false;
+            self.update_needs(l);
+            for i in 0.. {
+                debug_assert!(i < MOST_STEPS, "{} does not come to rest", self.locals[l].name);
+                if i >= MOST_STEPS || !self.step(l) {
+                    break;
+                }
+            }
+            self.repace.insert(l);
+            self.set_wake(l);
+            self.tell(l);
+        }
+        self.set_paces();
+        for (order, locals) in std::mem::take(&mut self.replies) {
+            let taken = locals.into_iter().map(|l| (self.locals[l].ix, self.describe(l))).collect();
+            self.out.push(Action::Reply { order, taken });
+        }
+        if self.shutting_down && !self.finished && self.locals.iter().all(|l| l.process.is_none()) {
+            self.finished = true;
+            self.out.push(Action::Finished);
+        }
+    }
+
+    /// Enters a state.
+    pub(super) fn enter(&mut self, l: usize, state: State, reason: impl Into<String>) {
+        let local = &mut self.locals[l];
+        if local.state.name() != state.name() {
+            local.since = self.now;
+        }
+        if matches!(state, State::Waiting)
+            && !matches!(local.state, State::Cleaning | State::Verifying { .. })
+        {
+            local.waiting_from = self.now;
+            for need in &mut local.needs {
+                need.waived = false;
+            }
+        }
+        local.state = state;
+        local.reason = reason.into();
+        self.mark(l);
+    }
+
+    /// Takes one step, if one is due.
+    fn step(&mut self, l: usize) -> bool {
+        match self.locals[l].state.clone() {
+            State::Searching => false,
+            State::Waiting => self.step_waiting(l),
+            State::Cleaning => false,
+            State::Verifying { cleaned } => self.step_verifying(l, cleaned),
+            State::Starting { deadline, find_main } => self.step_starting(l, deadline, find_main),
+            State::Ready | State::Unready => self.step_serving(l),
+            State::Standby => self.step_standby(l),
+            State::Leaving => self.step_leaving(l),
+            State::Stopping { deadline } if self.now >= deadline => {
+                let timeout = self.locals[l].unit_in_force().stop.timeout;
+                let text =
+                    format!("did not stop within {} s: its whole process tree is killed", timeout.as_secs());
+                self.record(l, "killed", text, serde_json::Value::Null);
+                self.sweep(l);
+                true
+            }
+            State::Stopping { .. } | State::Sweeping => false,
+            State::Stopped if self.may_run(l) => {
+                self.enter(l, State::Waiting, "");
+                true
+            }
+            State::Stopped => false,
+            State::Backoff { until } => self.step_backoff(l, until),
+            State::Blocked { again } => self.step_idle(l) || self.step_blocked(l, again),
+            State::Failed | State::Completed => self.step_idle(l),
+        }
+    }
+
+    fn may_run(&self, l: usize) -> bool {
+        !self.locals[l].is_held() && !self.shutting_down
+    }
+
+    /// Without a process: an operator's hold, or a shutdown, takes effect at once.
+    fn step_idle(&mut self, l: usize) -> bool {
+        if self.may_run(l) {
+            return false;
+        }
+        self.at_rest(l);
+        true
+    }
+
+    /// Nothing runs, and that is as it should be: what the wish says comes next.
+    pub(super) fn at_rest(&mut self, l: usize) {
+        self.locals[l].restart = false;
+        self.locals[l].stop_order = None;
+        if self.may_run(l) {
+            self.enter(l, State::Waiting, "");
+        } else {
+            let cause = if self.shutting_down { StopCause::Shutdown } else { StopCause::Held };
+            let reason = self.stop_reason(l, &cause);
+            self.enter(l, State::Stopped, reason);
+        }
+    }
+
+    fn step_waiting(&mut self, l: usize) -> bool {
+        if self.step_idle(l) {
+            return true;
+        }
+        if self.locals[l].forced.is_some() || self.locals[l].needs.iter().all(|n| n.ok || n.waived) {
+            return self.clean(l);
+        }
+        for n in 0..self.locals[l].needs.len() {
+            let (waiting_from, need) = (self.locals[l].waiting_from, &self.locals[l].needs[n]);
+            let Some(wait) = self.need(l, n).wait else { continue };
+            if need.ok || need.waived || self.now < waiting_from + wait.at_most {
+                continue;
+            }
+            let name = self.need(l, n).name.clone();
+            let waited = format!("waited {} s for {name}", wait.at_most.as_secs());
+            match wait.then {
+                AfterWait::Start => {
+                    self.locals[l].needs[n].waived = true;
+                    self.record(l, "waived", format!("{waited}: starts without it"), json!({ "need": name }));
+                }
+                AfterWait::Fail => {
+                    self.record(l, "failed", waited.clone(), json!({ "need": name }));
+                    self.enter(l, State::Failed, waited);
+                }
+            }
+            return true;
+        }
+        self.excuse(l);
+        self.locals[l].reason = self.waits_for(l);
+        false
+    }
+
+    fn clean(&mut self, l: usize) -> bool {
+        self.enter(l, State::Cleaning, "judges what an earlier run left behind");
+        let instance = self.locals[l].ix;
+        self.out.push(Action::Clean { instance });
+        true
+    }
+
+    /// Judged again in place: it stays `blocked`, and since when, until the verdict is another.
+    fn step_blocked(&mut self, l: usize, again: Moment) -> bool {
+        if self.now >= again {
+            let local = &mut self.locals[l];
+            local.state = State::Blocked { again: self.now + JUDGE_AGAIN };
+            self.out.push(Action::Clean { instance: local.ix });
+        }
+        false
+    }
+
+    fn step_verifying(&mut self, l: usize, cleaned: Moment) -> bool {
+        if self.step_idle(l) {
+            return true;
+        }
+        if let Some(by) = self.locals[l].forced.take() {
+            let unmet = self.unmet(l);
+            let text = format!("by {by}, although {}", if unmet.is_empty() { "all was met" } else { &unmet });
+            self.record(l, "forced", text, json!({ "by": by, "unmet": unmet }));
+            self.locals[l].flags = vec![format!("started by force ({by})")];
+            self.spawn(l, Vec::new());
+            return true;
+        }
+        match self.verification(l, cleaned) {
+            Verification::Proven(evidence) => {
+                self.locals[l].flags.clear();
+                self.spawn(l, evidence);
+                true
+            }
+            Verification::Pending => false,
+            Verification::Lost => {
+                self.enter(l, State::Waiting, "");
+                self.update_needs(l);
+                self.excuse(l);
+                true
+            }
+        }
+    }
+
+    fn spawn(&mut self, l: usize, evidence: Vec<super::Evidence>) {
+        let now = self.now;
+        let local = &mut self.locals[l];
+        local.incarnations += 1;
+        local.starts += 1;
+        local.forgivable = None;
+        local.after = After::Rest;
+        local.process = Some(Process {
+            incarnation: local.incarnations,
+            pid: None,
+            main: local.unit.run.kind != RunKind::Forking,
+            spawned: now,
+            ready_since: None,
+            unit: local.unit.clone(),
+            evidence,
+        });
+        self.begin_starting(l, "its own probe has not passed yet");
+        let local = &self.locals[l];
+        self.out.push(Action::Spawn { instance: local.ix, memory: local.memory(), unit: local.unit.clone() });
+    }
+
+    /// A living process is this instance's already.
+    pub(super) fn adopt(&mut self, l: usize, pid: i32) {
+        let now = self.now;
+        let local = &mut self.locals[l];
+        local.incarnations += 1;
+        local.flags = vec!["started by somebody else, adopted".to_owned()];
+        local.process = Some(Process {
+            incarnation: local.incarnations,
+            pid: Some(pid),
+            main: true,
+            spawned: now,
+            ready_since: None,
+            unit: local.unit.clone(),
+            evidence: Vec::new(),
+        });
+        self.begin_starting(l, "found running; its own probe is asked");
+        let local = &self.locals[l];
+        let (memory, unit): (Memory, _) = (local.memory(), local.unit.clone());
+        self.out.push(Action::Adopt { instance: local.ix, pid, memory, unit });
+    }
+
+    /// A process is there, and its own probe is awaited.
+    pub(super) fn begin_starting(&mut self, l: usize, reason: &str) {
+        let deadline = self.now + self.locals[l].unit.ready.within;
+        self.enter(l, State::Starting { deadline, find_main: None }, reason);
+        if let Own::Ask(q) = self.locals[l].own
+            && self.locals[l].process.as_ref().is_some_and(|p| p.pid.is_some())
+        {
+            self.verify(q);
+        }
+    }
+
+    fn step_starting(&mut self, l: usize, deadline: Moment, find_main: Option<Moment>) -> bool {
+        if self.step_stop(l) {
+            return true;
+        }
+        if find_main.is_some_and(|at| self.now >= at) {
+            let local = &mut self.locals[l];
+            if let State::Starting { find_main, .. } = &mut local.state {
+                *find_main = None; // until `MainMissing` asks again
+            }
+            let (instance, memory) = (local.ix, local.memory());
+            self.out.push(Action::FindMain { instance, memory });
+        }
+        let Some(process) = &self.locals[l].process else { return false };
+        if !process.main || process.pid.is_none() {
+            return self.step_deadline(l, deadline);
+        }
+        let spawned = process.spawned;
+        let passed = match self.locals[l].own {
+            Own::Ask(_) => self.own_answer(l).is_some_and(Verdict::is_ready),
+            Own::Running(at_least) => self.now >= spawned + at_least,
+            Own::Completed => false,
+        };
+        if passed {
+            self.become_ready(l);
+            return true;
+        }
+        if self.sibling_serves(l) && self.own_answer(l).is_some() {
+            self.become_standby(l);
+            return true;
+        }
+        if let Some(Verdict::Progress { reason, .. }) = self.own_answer(l) {
+            // Work that goes on stretches the deadline.
+            let (reason, within) = (reason.clone(), self.locals[l].unit.ready.within);
+            let local = &mut self.locals[l];
+            if local.reason != reason {
+                local.reason = reason;
+                if let State::Starting { deadline, .. } = &mut local.state {
+                    *deadline = self.now + within;
+                }
+            }
+            return false;
+        }
+        if let Some(answer) = self.own_answer(l) {
+            self.locals[l].reason = answer.to_string();
+        }
+        self.step_deadline(l, deadline)
+    }
+
+    fn step_deadline(&mut self, l: usize, deadline: Moment) -> bool {
+        if self.now < deadline {
+            return false;
+        }
+        let local = &self.locals[l];
+        let text = format!("not ready within {} s: {}", local.unit.ready.within.as_secs(), local.reason);
+        self.record(l, "start-timed-out", text.clone(), serde_json::Value::Null);
+        self.locals[l].after = After::Fail(text.clone());
+        self.begin_stopping(l, text);
+        true
+    }
+
+    fn become_ready(&mut self, l: usize) {
+        let detail = match self.own_answer(l) {
+            Some(answer) => answer.to_string(),
+            None => String::new(),
+        };
+        let now = self.now;
+        let process = self.locals[l].process.as_mut().expect("a starting instance has a process");
+        let took = now.since(process.spawned);
+        let first = process.ready_since.is_none();
+        process.ready_since.get_or_insert(now);
+        self.enter(l, State::Ready, detail.clone());
+        if first {
+            self.locals[l].forgivable = None;
+            self.record(l, "ready", detail, json!({ "after_ms": took.as_millis() as u64 }));
+            self.remember(l);
+        } else {
+            self.record(l, "ready", detail, serde_json::Value::Null);
+        }
+    }
+
+    fn become_standby(&mut self, l: usize) {
+        let serving = self.locals[l].siblings.iter().find(|e| self.fresh(e, None).is_some());
+        let name = serving.map_or("another", |e| &self.cluster.instance(e.to).name);
+        let reason = format!("{name} serves; this one is alive and waits for its turn");
+        let now = self.now;
+        if let Some(process) = &mut self.locals[l].process {
+            process.ready_since.get_or_insert(now);
+        }
+        self.enter(l, State::Standby, reason.clone());
+        self.record(l, "standby", reason, serde_json::Value::Null);
+        self.remember(l);
+    }
+
+    fn sibling_serves(&self, l: usize) -> bool {
+        self.locals[l].siblings.iter().any(|edge| match edge.proof {
+            Proof::Ask(q) => self.questions.get(q).good.is_some(),
+            Proof::Agent => self.fresh(edge, None).is_some(),
+        })
+    }
+
+    fn own_lost(&self, l: usize) -> bool {
+        match self.locals[l].own {
+            Own::Ask(q) => {
+                let question = self.questions.get(q);
+                question.good.is_none() && question.answer.is_some()
+            }
+            Own::Running(_) | Own::Completed => false,
+        }
+    }
+
+    fn step_serving(&mut self, l: usize) -> bool {
+        if self.step_stop(l) {
+            return true;
+        }
+        let unready = self.locals[l].state == State::Unready;
+        match (unready, self.own_lost(l)) {
+            (true, _) if self.own_answer(l).is_some_and(Verdict::is_ready) => {
+                self.become_ready(l);
+                true
+            }
+            (true, _) if self.sibling_serves(l) => {
+                self.become_standby(l);
+                true
+            }
+            (false, true) => {
+                let reason = self.own_answer(l).map_or_else(String::new, Verdict::to_string);
+                self.enter(l, State::Unready, reason.clone());
+                self.record(l, "unready", reason, serde_json::Value::Null);
+                true
+            }
+            _ => {
+                if let Some(answer) = self.own_answer(l) {
+                    self.locals[l].reason = answer.to_string();
+                }
+                false
+            }
+        }
+    }
+
+    fn step_standby(&mut self, l: usize) -> bool {
+        if self.step_stop(l) {
+            return true;
+        }
+        if self.own_answer(l).is_some_and(Verdict::is_ready) {
+            self.become_ready(l);
+            return true;
+        }
+        if !self.sibling_serves(l) {
+            self.begin_starting(l, "no other serves any more; this one is to take over");
+            return true;
+        }
+        false
+    }
+
+    /// Withdraws a running instance that is to stop.
+    fn step_stop(&mut self, l: usize) -> bool {
+        let Some(cause) = self.stop_cause(l) else { return false };
+        let why = self.stop_reason(l, &cause);
+        // The moment tells this withdrawal from every other one of this machine.
+        let root = self.root_of(l, &cause);
+        self.locals[l].withdrawn = Some(Veto { epoch: self.now.0, why: root });
+        self.timers.set_if_unset(Timer::Renew, self.now + VETO_RENEWAL);
+        self.record(l, "leaving", why.clone(), serde_json::Value::Null);
+        self.enter(l, State::Leaving, why);
+        true
+    }
+
+    fn step_leaving(&mut self, l: usize) -> bool {
+        let Some(cause) = self.stop_cause(l) else {
+            self.stay(l, "need not stop any more");
+            return true;
+        };
+        let blockers = self.not_released(l);
+        if blockers.is_empty() {
+            let why = self.stop_reason(l, &cause);
+            self.begin_stopping(l, why);
+            return true;
+        }
+        if self.stop_deadline(l).is_some_and(|deadline| self.now >= deadline) {
+            self.give_up_stop(l);
+            return true;
+        }
+        let names: Vec<_> = blockers.iter().map(|d| self.describe_blocker(*d)).collect();
+        self.locals[l].reason = format!("{}; waits for {}", self.stop_reason(l, &cause), names.join(", "));
+        false
+    }
+
+    /// A withdrawal is taken back: the process runs on.
+    fn stay(&mut self, l: usize, why: &str) {
+        self.locals[l].withdrawn = None;
+        self.record(l, "stays", why, serde_json::Value::Null);
+        self.begin_starting(l, why);
+    }
+
+    /// Sends the stop signal. Nothing waits for dependents any more.
+    fn begin_stopping(&mut self, l: usize, why: String) {
+        let local = &self.locals[l];
+        let Some(process) = &local.process else { return self.at_rest(l) };
+        let (instance, incarnation, stop) = (local.ix, process.incarnation, process.unit.stop.clone());
+        if self.locals[l].withdrawn.is_none() {
+            let root = format!("{}: {why}", self.locals[l].name);
+            self.locals[l].withdrawn = Some(Veto { epoch: self.now.0, why: root });
+            self.timers.set_if_unset(Timer::Renew, self.now + VETO_RENEWAL);
+        }
+        self.enter(l, State::Stopping { deadline: self.now + stop.timeout }, why.clone());
+        self.record(l, "stopping", why, serde_json::Value::Null);
+        self.out.push(Action::Signal { instance, incarnation, signal: stop.signal });
+    }
+
+    fn step_backoff(&mut self, l: usize, until: Moment) -> bool {
+        if self.step_idle(l) {
+            return true;
+        }
+        if self.excuse(l) || self.now >= until {
+            self.enter(l, State::Waiting, "");
+            return true;
+        }
+        false
+    }
+
+    /// The instance failed: back-off, or the end. A failure beside a lost need is not counted.
+    pub(super) fn failed(&mut self, l: usize, text: String) {
+        self.update_needs(l);
+        if self.is_excused(l) {
+            self.record(l, "excused", format!("{text}; a need was lost, so it is not counted"), json!(null));
+            self.enter(l, State::Waiting, "");
+            return;
+        }
+        let (now, jitter) = (self.now, self.jitter);
+        let local = &mut self.locals[l];
+        let rule = local.unit.restart.clone();
+        match local.failures.count(now, &rule, jitter) {
+            backoff::Verdict::TryAgainIn(delay) => {
+                local.forgivable = Some(now);
+                if delay.is_zero() {
+                    self.enter(l, State::Waiting, text);
+                } else {
+                    let times = local.failures.in_a_row;
+                    let note = format!("{text}; next start in {:.1} s", delay.as_secs_f64());
+                    self.record(l, "backoff", note, json!({ "failures": times }));
+                    self.enter(l, State::Backoff { until: now + delay }, text);
+                }
+                // A lost need may be the cause: look now, not at the next slow poll.
+                self.verify_met_edges(l);
+            }
+            backoff::Verdict::GiveUp => {
+                let text = format!("gave up after {} failures: {text}", local.failures.in_a_row);
+                self.record(l, "failed", text.clone(), json!(null));
+                self.enter(l, State::Failed, text);
+            }
+        }
+    }
+
+    fn is_excused(&self, l: usize) -> bool {
+        self.locals[l].needs.iter().any(|need| {
+            let just_lost = need.last_loss.is_some_and(|lost| self.now.since(lost) <= LOSS_EXCUSES);
+            !need.waived && (!need.ok || just_lost)
+        })
+    }
+
+    /// Takes a failure back when the loss of a need is found out only after the exit.
+    fn excuse(&mut self, l: usize) -> bool {
+        let Some(counted) = self.locals[l].forgivable else { return false };
+        if self.now.since(counted) > LATE_EXCUSE {
+            self.locals[l].forgivable = None;
+            return false;
+        }
+        if self.locals[l].needs.iter().all(|n| n.ok || n.waived) {
+            return false;
+        }
+        self.locals[l].forgivable = None;
+        self.locals[l].failures.uncount();
+        self.record(
+            l,
+            "excused",
+            "a need had been lost when it exited; the failure is not counted",
+            json!(null),
+        );
+        true
+    }
+
+    /// Brings what is known of the needs up to date, and tells what was lost and found again.
+    fn update_needs(&mut self, l: usize) {
+        for n in 0..self.locals[l].needs.len() {
+            let ok = self.count_fresh(l, n) >= self.locals[l].needs[n].wanted;
+            let was = std::mem::replace(&mut self.locals[l].needs[n].ok, ok);
+            if ok != was {
+                self.locals[l].needs[n].since = self.now;
+            }
+            if was && !ok {
+                self.locals[l].needs[n].last_loss = Some(self.now);
+            }
+            if ok && !was {
+                self.locals[l].needs[n].waived = false;
+                if self.locals[l].state == State::Failed {
+                    let text = format!("its need {} is met again: tried anew", self.need(l, n).name);
+                    self.record(l, "tried-anew", text, json!(null));
+                    self.locals[l].failures.reset();
+                    self.enter(l, State::Waiting, "");
+                }
+            }
+            self.update_loss(l, n);
+        }
+    }
+
+    /// While it runs: has the need been lost, past the thresholds?
+    fn update_loss(&mut self, l: usize, n: usize) {
+        let running = self.locals[l].state.is_running();
+        let held = self.is_need_held(l, n);
+        let lost = self.locals[l].needs[n].lost;
+        match (running && !held, lost) {
+            (true, None) if self.known_once(l, n) => {
+                self.locals[l].needs[n].lost = Some(self.now);
+                let text = format!("lost its need {}: {}", self.need(l, n).name, self.need_in_words(l, n));
+                self.record(l, "need-lost", text, json!(null));
+            }
+            (false, Some(since)) if running => {
+                self.locals[l].needs[n].lost = None;
+                let text = format!("has its need {} again", self.need(l, n).name);
+                self.record(l, "need-found", text, json!(null));
+                let rule = self.need(l, n).on_loss;
+                if let (OnLoss::Restart { .. }, Some(grace)) = (rule, grace_of(rule)) {
+                    self.locals[l].restart |= self.now >= since + grace;
+                }
+            }
+            (false, Some(_)) => self.locals[l].needs[n].lost = None,
+            _ => {}
+        }
+    }
+
+    /// Whether enough has been heard of a need to say that it is lost (a new agent has heard nothing yet).
+    pub(super) fn known_once(&self, l: usize, n: usize) -> bool {
+        self.locals[l].needs[n].edges.iter().all(|edge| match edge.proof {
+            Proof::Ask(q) => self.questions.get(q).answer.is_some(),
+            Proof::Agent => self.heard.contains_key(&edge.to),
+        })
+    }
+
+    /// Sets when this instance is to be looked at again although nothing happens.
+    fn set_wake(&mut self, l: usize) {
+        let local = &self.locals[l];
+        let mut at: Vec<Moment> = Vec::new();
+        match &local.state {
+            State::Waiting => {
+                let waits = (0..local.needs.len()).filter(|n| !local.needs[*n].ok && !local.needs[*n].waived);
+                at.extend(waits.filter_map(|n| self.need(l, n).wait).map(|w| local.waiting_from + w.at_most));
+            }
+            State::Starting { deadline, find_main } => {
+                at.push(*deadline);
+                at.extend(*find_main);
+                if let (Own::Running(d), Some(process)) = (local.own, &local.process) {
+                    at.push(process.spawned + d);
+                }
+            }
+            State::Leaving => at.extend(self.stop_deadline(l)),
+            State::Stopping { deadline } => at.push(*deadline),
+            State::Backoff { until } => at.push(*until),
+            State::Blocked { again } => at.push(*again),
+            _ => {}
+        }
+        if local.state.is_running() {
+            for (n, need) in local.needs.iter().enumerate() {
+                if let (Some(lost), OnLoss::Stop { grace }) = (need.lost, self.need(l, n).on_loss) {
+                    at.push(lost + grace);
+                }
+            }
+        }
+        // What is due already was looked at; it waits for an input, not for time.
+        let next = at.into_iter().filter(|at| *at > self.now).min();
+        self.timers.set(Timer::Local(l), next);
+    }
+
+    /// Tells the others, when there is something new to tell.
+    fn tell(&mut self, l: usize) {
+        if self.locals[l].process.is_none() {
+            self.locals[l].withdrawn = None;
+        }
+        let word = self.word_of(l);
+        let ix = self.locals[l].ix;
+        if self.heard.get(&ix).is_none_or(|h| h.word != word) {
+            self.hear(ix, word);
+            self.out.push(Action::Publish { instance: ix });
+        }
+    }
+
+    pub(super) fn word_of(&self, l: usize) -> Word {
+        let local = &self.locals[l];
+        Word {
+            state: local.state.name(),
+            reason: local.reason.clone(),
+            veto: local.withdrawn.clone(),
+            released: self.releases(l),
+        }
+    }
+}

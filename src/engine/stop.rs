@@ -1,0 +1,210 @@
+//! Stopping goes the other way round, across machines, and nobody directs it.
+//!
+//! An instance that is to stop is first *withdrawn*: its agent vetoes it, with an epoch. Every dependent answers the
+//! epoch by *releasing* it, once it has no process or would keep its need without it; a running dependent that
+//! would lose its need stops itself first, by this very rule. When all have released, the stop signal is sent. A
+//! dependent that starts meanwhile cannot count what is vetoed, so the order holds without a lock.
+
+use super::Engine;
+use super::local::State;
+use super::view::Wish;
+use crate::facts::Moment;
+use crate::model::{Count, InstanceIx, OnLoss};
+
+/// Why a running instance is to stop.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum StopCause {
+    /// The machine goes down.
+    Shutdown,
+    /// An operator holds it.
+    Held,
+    /// An operator's restart.
+    Restart,
+    /// A need of it is withdrawn: need, and the instance that goes.
+    LetGo { need: usize, of: InstanceIx },
+    /// A need was lost for longer than its `on-loss` allows.
+    Lost { need: usize },
+}
+
+impl Engine {
+    /// Why local `l` is to stop, if it is.
+    pub(super) fn stop_cause(&self, l: usize) -> Option<StopCause> {
+        let local = &self.locals[l];
+        if self.shutting_down {
+            return Some(StopCause::Shutdown);
+        }
+        if local.is_held() {
+            return Some(StopCause::Held);
+        }
+        if local.restart {
+            return Some(StopCause::Restart);
+        }
+        for need in &local.needs {
+            for edge in &need.edges {
+                if self.veto(edge.to).is_some()
+                    && let Some(n) = self.leans_on(l, edge.to)
+                {
+                    return Some(StopCause::LetGo { need: n, of: edge.to });
+                }
+            }
+        }
+        for (n, need) in local.needs.iter().enumerate() {
+            if let (Some(lost), OnLoss::Stop { grace }) = (need.lost, self.need(l, n).on_loss)
+                && self.now >= lost + grace
+            {
+                return Some(StopCause::Lost { need: n });
+            }
+        }
+        None
+    }
+
+    /// The cause as a sentence.
+    pub(super) fn stop_reason(&self, l: usize, cause: &StopCause) -> String {
+        match cause {
+            StopCause::Shutdown => "the machine goes down".to_owned(),
+            StopCause::Held => match &self.locals[l].wish {
+                Wish::Held { by, reason, .. } if reason.is_empty() => format!("held by {by}"),
+                Wish::Held { by, reason, .. } => format!("held by {by}: {reason}"),
+                Wish::Up => "held".to_owned(),
+            },
+            StopCause::Restart => "an operator restarts it".to_owned(),
+            StopCause::LetGo { need, of } => {
+                let (need, of) = (&self.need(l, *need).name, &self.cluster.instance(*of).name);
+                let root = self.root_of(l, cause);
+                if root.starts_with(&**of) {
+                    format!("its need {need} would be lost: {root}")
+                } else {
+                    format!("its need {need} would be lost: {of} is being stopped ({root})")
+                }
+            }
+            StopCause::Lost { need } => format!("its need {} was lost", self.need(l, *need).name),
+        }
+    }
+
+    /// What began it all, handed on from veto to veto, so that a long chain does not make a long sentence.
+    pub(super) fn root_of(&self, l: usize, cause: &StopCause) -> String {
+        match cause {
+            StopCause::LetGo { of, .. } => self.veto(*of).map_or_else(String::new, |v| v.why.clone()),
+            StopCause::Held => format!("{} is {}", self.locals[l].name, self.stop_reason(l, cause)),
+            _ => format!("{}: {}", self.locals[l].name, self.stop_reason(l, cause)),
+        }
+    }
+
+    /// The dependents that have not released the withdrawn local `l` yet.
+    pub(super) fn not_released(&self, l: usize) -> Vec<InstanceIx> {
+        let local = &self.locals[l];
+        let Some(veto) = &local.withdrawn else { return Vec::new() };
+        let without = local.stop_order.as_ref().map_or(&[][..], |o| &o.without);
+        self.leaners[l]
+            .iter()
+            .copied()
+            .filter(|d| {
+                let node = self.cluster.instance(*d).node;
+                if without.contains(&node) || (self.shutting_down && node != self.me) {
+                    return false;
+                }
+                let released = self.heard.get(d).is_some_and(|h| {
+                    h.connected
+                        && h.word
+                            .released
+                            .iter()
+                            .any(|(name, epoch)| **name == *local.name && *epoch == veto.epoch)
+                });
+                !released
+            })
+            .collect()
+    }
+
+    /// Which vetoes local `l` has obeyed.
+    pub(super) fn releases(&self, l: usize) -> Vec<(std::sync::Arc<str>, u64)> {
+        let local = &self.locals[l];
+        if local.state == State::Searching {
+            return Vec::new();
+        }
+        let mut released: Vec<(std::sync::Arc<str>, u64)> = Vec::new();
+        for edge in local.needs.iter().flat_map(|n| &n.edges) {
+            let Some(veto) = self.veto(edge.to) else { continue };
+            let name = &self.cluster.instance(edge.to).name;
+            if released.iter().any(|(n, _)| n == name) {
+                continue;
+            }
+            if local.process.is_none() || (self.knows_its_needs(l) && self.leans_on(l, edge.to).is_none()) {
+                released.push((name.clone(), veto.epoch));
+            }
+        }
+        released
+    }
+
+    /// Whether enough has been heard to say which needs a running instance has: a new agent has heard nothing yet.
+    fn knows_its_needs(&self, l: usize) -> bool {
+        (0..self.locals[l].needs.len()).all(|n| self.known_once(l, n))
+    }
+
+    /// An operator's stop has waited long enough: nothing more is stopped, and the wish is as it was.
+    pub(super) fn give_up_stop(&mut self, l: usize) {
+        let blockers: Vec<_> =
+            self.not_released(l).iter().map(|d| self.cluster.instance(*d).name.to_string()).collect();
+        let local = &mut self.locals[l];
+        let Some(order) = local.stop_order.take() else { return };
+        let text = format!(
+            "not stopped: after {} s these dependents had not let go: {}",
+            order.timeout.as_secs(),
+            blockers.join(", ")
+        );
+        local.restart = false;
+        if local.is_held() {
+            local.wish = Wish::Up;
+            self.save_wish(l);
+        }
+        self.record(l, "stop-given-up", text, serde_json::Value::Null);
+    }
+
+    /// When an operator's stop of local `l` is to be given up.
+    pub(super) fn stop_deadline(&self, l: usize) -> Option<Moment> {
+        let local = &self.locals[l];
+        (local.state == State::Leaving).then(|| local.stop_order.as_ref().map(|o| o.deadline)).flatten()
+    }
+}
+
+/// For each local, the instances that could lean on it. Where two lean on each other, the one that could start later
+/// goes first, and the other does not wait for it.
+pub(super) fn leaners(
+    cluster: &crate::model::Cluster,
+    ranks: &[u32],
+    locals: &[InstanceIx],
+) -> Vec<Vec<InstanceIx>> {
+    let mut of_service: Vec<Vec<(InstanceIx, bool)>> = vec![Vec::new(); cluster.services.len()];
+    for service in &cluster.services {
+        for need in &service.needs {
+            for target in &need.targets {
+                let same_node = need.count == Count::SameNode;
+                let has_it = |d: &&InstanceIx| {
+                    need.nodes.as_ref().is_none_or(|on| on.contains(&cluster.instance(**d).node))
+                };
+                let dependents = service.instances.iter().filter(has_it);
+                of_service[target.0 as usize].extend(dependents.map(|d| (*d, same_node)));
+            }
+        }
+    }
+    let cycles = crate::engine::cycles::Cycles::of(cluster);
+    locals
+        .iter()
+        .map(|x| {
+            let instance = cluster.instance(*x);
+            let mut all: Vec<InstanceIx> = of_service[instance.service.0 as usize]
+                .iter()
+                .filter(|(d, same_node)| {
+                    *d != *x && (!same_node || cluster.instance(*d).node == instance.node)
+                })
+                .map(|(d, _)| *d)
+                .filter(|d| {
+                    let order = |i: &InstanceIx| (ranks.get(i.0 as usize).copied().unwrap_or(0), *i);
+                    !cycles.together(*d, *x) || order(d) > order(x)
+                })
+                .collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        })
+        .collect()
+}

@@ -1,0 +1,16 @@
+//! Leftovers: what an unclean stop left behind, judged and removed.
+//!
+//! Three steps, one file each. `look` collects facts and decides nothing; `judge` decides and touches nothing;
+//! `remove` removes exactly what was judged. [`clean`] ties them together for one instance, before its start.
+//!
+//! The rule above all: what may belong to a living process is not touched. In doubt nothing is.
+
+mod clean;
+mod held;
+pub(crate) mod judge;
+mod look;
+mod place;
+mod remove;
+
+pub use clean::{Context, Mode, Outcome, clean};
+pub use look::Known;

@@ -1,0 +1,31 @@
+//! `clusterd`: a cluster bootstrap and dependency-ordered service supervisor.
+//!
+//! The layers, lowest first; each knows only those above it in this list that its own page names:
+//!
+//! - [`facts`]: what is found out about the world (verdicts, exits, findings), plain data.
+//! - [`clock`]: the monotonic clock.
+//! - [`model`]: `cluster.toml` and `units/` → a valid [`model::Cluster`].
+//! - [`graph`]: order among instances: ranks, waves, cycles, the longest chain.
+//! - [`engine`]: the pure state machine: inputs and time in, actions out.
+//! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
+//! - [`standin`]: small servers that speak one daemon's readiness, for the demo.
+//! - [`api`]: wire types, server and client.
+//! - [`rig`]: the sample cluster laid out on one machine with real daemons or [`standin`]s, for the demo and the lab.
+//! - [`agent`]: the shell that ties them together; [`ctl`]: the operator's commands, a client like any other.
+
+#![deny(unsafe_code)]
+
+pub mod agent;
+pub mod api;
+pub mod clock;
+pub mod ctl;
+pub mod engine;
+pub mod facts;
+pub mod graph;
+pub mod leftover;
+pub mod model;
+pub mod probe;
+pub mod process;
+pub mod rig;
+pub mod standin;
+pub mod store;

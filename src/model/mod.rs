@@ -1,0 +1,250 @@
+//! The configuration: `cluster.toml` and `units/*.toml`, parsed once into types that cannot be wrong.
+//!
+//! A [`Cluster`] exists only when every check has passed: names resolve, counts can be met, parameters are
+//! filled in, nothing fights for one pid file, no cycle keeps anything from starting. Everything above this
+//! layer may index without looking again. Raw text → valid model is [`load`]'s work; all errors at once.
+//!
+//! Knows nothing of the layers above it.
+
+mod checks;
+mod cluster_file;
+mod diag;
+mod drafts;
+mod fields;
+mod fill;
+mod load;
+mod needs;
+mod probe_table;
+mod shelf;
+mod source;
+mod unit;
+mod unit_file;
+mod vips;
+mod words;
+
+pub use diag::{Diagnostic, Diagnostics, MAX_SHOWN, Place};
+pub use load::{load, parse};
+pub use source::{MAX_CLUSTER_FILE, MAX_UNIT_FILE, MAX_UNIT_FILES, Source, Sources};
+pub use unit::*;
+pub use words::{MAX_NAME, parse_duration, show_duration};
+
+use crate::facts::Role;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Index of a node in [`Cluster::nodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct NodeIx(pub u32);
+/// Index of a service in [`Cluster::services`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct ServiceIx(pub u32);
+/// Index of an instance in [`Cluster::instances`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct InstanceIx(pub u32);
+
+/// A whole, valid cluster file with its units. Immutable once built.
+#[derive(Debug)]
+pub struct Cluster {
+    pub name: String,
+    /// TCP port of every agent's API.
+    pub port: u16,
+    /// Whether agents may listen beyond loopback without TLS (until the API has TLS).
+    pub insecure: bool,
+    /// SHA-free content hash of the file and its units (hex), to tell configurations apart.
+    pub hash: String,
+    pub nodes: Vec<Node>,
+    pub services: Vec<Service>,
+    /// All instances, grouped by service in file order, then by node in placement order.
+    pub instances: Vec<Instance>,
+    /// Virtual addresses that move between nodes.
+    pub vips: Vec<Vip>,
+    /// Values that the file did not say and that were filled in; `plan` prints them.
+    pub defaults: Vec<DefaultUsed>,
+    /// Things that are legal and probably not meant; `check` prints them.
+    pub warnings: Vec<String>,
+}
+
+/// A machine.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub name: String,
+    /// The group in `[nodes]` that it was listed under.
+    pub group: String,
+    pub address: IpAddr,
+}
+
+/// A unit placed on nodes, with what it needs.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub name: String,
+    /// Name of the unit file, without `.toml`.
+    pub unit: String,
+    /// One serves, the others stand by (from the unit): capacity 1 for needs.
+    pub exclusive: bool,
+    pub instances: Vec<InstanceIx>,
+    pub needs: Vec<Need>,
+}
+
+/// An edge of the graph: this service needs instances of others.
+#[derive(Clone, Debug)]
+pub struct Need {
+    /// The service that has this need.
+    pub dependent: ServiceIx,
+    /// The nodes whose instances of it have this need; `None` is all of them. See [`Cluster::needs_of`].
+    pub nodes: Option<Vec<NodeIx>>,
+    /// The key under `needs.`: the target's name, or a name of its own when it names several services.
+    pub name: String,
+    /// The services whose instances count; at least one.
+    pub targets: Vec<ServiceIx>,
+    pub count: Count,
+    /// Only instances in this role count.
+    pub role: Option<Role>,
+    /// How long to wait for it; `None` is for ever.
+    pub wait: Option<Wait>,
+    pub on_loss: OnLoss,
+    /// Whether the other agent's statement is the proof (for what can be proven only there).
+    pub by_agent: bool,
+}
+
+/// How many of a need's candidates must be met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    All,
+    Quorum,
+    /// `any` is `AtLeast(1)`.
+    AtLeast(u32),
+    /// Every target's instance on the dependent's own node.
+    SameNode,
+}
+
+impl Count {
+    /// How many of `candidates` (the placements in the file, held and lost ones included) must be met.
+    pub fn wanted(self, candidates: usize) -> usize {
+        match self {
+            Count::All | Count::SameNode => candidates,
+            Count::Quorum => candidates / 2 + 1,
+            Count::AtLeast(n) => n as usize,
+        }
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Count::All => f.write_str("all"),
+            Count::Quorum => f.write_str("quorum"),
+            Count::AtLeast(1) => f.write_str("any"),
+            Count::AtLeast(n) => write!(f, "{n}"),
+            Count::SameNode => f.write_str("same-node"),
+        }
+    }
+}
+
+/// A bounded wait for a need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    pub at_most: Duration,
+    pub then: AfterWait,
+}
+
+/// What happens when a bounded wait is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterWait {
+    /// Start without it.
+    Start,
+    /// Give up: `failed`.
+    Fail,
+}
+
+/// What losing a need means for a running dependent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLoss {
+    /// Nothing: it keeps running, the loss is told.
+    Keep,
+    /// Stop after the grace; it waits for the need again.
+    Stop { grace: Duration },
+    /// Restart once when the need is met again after having been lost for longer than the grace.
+    Restart { grace: Duration },
+}
+
+/// One service on one node, with its unit as filled in for it.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    pub service: ServiceIx,
+    pub node: NodeIx,
+    /// `service@node`.
+    pub name: Arc<str>,
+    pub unit: Arc<Unit>,
+}
+
+/// A virtual address: one of a few nodes holds it, and passes what comes in on to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vip {
+    pub name: String,
+    pub address: IpAddr,
+    /// Length of the network's prefix in bits.
+    pub prefix: u8,
+    /// The nodes that may hold it, in the order of the file.
+    pub on: Vec<NodeIx>,
+    /// The node that holds it when all is well; one of `on`.
+    pub prefer: Option<NodeIx>,
+    /// The service behind it, and its port.
+    pub to: ServiceIx,
+    pub port: u16,
+}
+
+/// A default that was used: `web needs mysql: count = all`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultUsed {
+    /// Where: `service web, need mysql` or `unit redis`.
+    pub place: String,
+    pub key: String,
+    pub value: String,
+}
+
+impl Cluster {
+    pub fn node(&self, ix: NodeIx) -> &Node {
+        &self.nodes[ix.0 as usize]
+    }
+    pub fn service(&self, ix: ServiceIx) -> &Service {
+        &self.services[ix.0 as usize]
+    }
+    pub fn instance(&self, ix: InstanceIx) -> &Instance {
+        &self.instances[ix.0 as usize]
+    }
+    /// All instance indices, in order.
+    pub fn instance_ixs(&self) -> impl Iterator<Item = InstanceIx> + use<> {
+        (0..self.instances.len() as u32).map(InstanceIx)
+    }
+    pub fn node_named(&self, name: &str) -> Option<NodeIx> {
+        self.nodes.iter().position(|n| n.name == name).map(|i| NodeIx(i as u32))
+    }
+    pub fn service_named(&self, name: &str) -> Option<ServiceIx> {
+        self.services.iter().position(|s| s.name == name).map(|i| ServiceIx(i as u32))
+    }
+    /// The instance called `service@node`.
+    pub fn instance_named(&self, name: &str) -> Option<InstanceIx> {
+        let (service, node) = name.split_once('@')?;
+        let (service, node) = (self.service_named(service)?, self.node_named(node)?);
+        self.service(service).instances.iter().copied().find(|i| self.instance(*i).node == node)
+    }
+    /// The needs that one instance has: those of its service, without those that are for other nodes only.
+    pub fn needs_of(&self, ix: InstanceIx) -> impl Iterator<Item = &Need> {
+        let Instance { service, node, .. } = self.instance(ix);
+        self.service(*service).needs.iter().filter(|n| n.nodes.as_ref().is_none_or(|on| on.contains(node)))
+    }
+    /// The instances that can count for `need` of an instance on `node`, in file order. Nobody counts for itself.
+    pub fn candidates(&self, need: &Need, node: NodeIx) -> Vec<InstanceIx> {
+        need.targets
+            .iter()
+            .flat_map(|t| self.service(*t).instances.iter().copied())
+            .filter(|i| {
+                let candidate = self.instance(*i);
+                let here = candidate.node == node;
+                (need.count != Count::SameNode || here) && !(here && candidate.service == need.dependent)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,307 @@
+//! `probe = { kind = …, … }`: one question, as typed in a unit file.
+
+use super::diag::Problem;
+use super::fields::{Fields, Value};
+use super::unit_file::read_command;
+use super::{Ask, Login, Probe, Question};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// One deadline for connect, TLS and reply together.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a process must live to count as ready where nothing better is known.
+const RUNNING: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Tcp,
+    Http,
+    Exec,
+    Mysql,
+    Postgres,
+    Redis,
+    Activemq,
+    Fastdfs,
+    Running,
+}
+
+const KINDS: [(&str, Kind); 9] = [
+    ("tcp", Kind::Tcp),
+    ("http", Kind::Http),
+    ("exec", Kind::Exec),
+    ("mysql", Kind::Mysql),
+    ("postgres", Kind::Postgres),
+    ("redis", Kind::Redis),
+    ("activemq", Kind::Activemq),
+    ("fastdfs", Kind::Fastdfs),
+    ("running", Kind::Running),
+];
+
+/// The question that the agent asks on its own node.
+pub(super) fn local_probe(value: Value<'_>, node: IpAddr) -> Option<Probe> {
+    let mut fields = value.table("this probe")?;
+    let kind = fields
+        .need("kind", "write `kind = \"tcp\"`, or better the component's own protocol")?
+        .choice(&KINDS)?;
+    let probe = if kind == Kind::Running {
+        let time = match fields.take("for") {
+            Some(value) => value.span_of_time(),
+            None => Some(RUNNING),
+        };
+        time.map(|for_| Probe::Running { for_ })
+    } else {
+        question(&mut fields, kind, node).map(Probe::Ask)
+    };
+    fields.finish();
+    probe
+}
+
+/// The question that dependents ask; `Some(None)` for `remote = false`: nothing can be asked from outside.
+pub(super) fn remote_question(value: Value<'_>, node: IpAddr) -> Option<Option<Question>> {
+    if value.raw().as_bool() == Some(false) {
+        return Some(None);
+    }
+    match local_probe(value, node)? {
+        Probe::Ask(question) if question.is_remote() => Some(Some(question)),
+        _ => {
+            value.error(
+                "this probe means something on its own machine only",
+                "write one that goes over the network, or `remote = false`; dependents on other nodes then need \
+                 `proof = \"agent\"`",
+            );
+            None
+        }
+    }
+}
+
+/// The same question as asked from another machine: a loopback address becomes the node's own.
+pub(super) fn from_outside(question: &Question, node: IpAddr) -> Option<Question> {
+    if !question.is_remote() {
+        return None;
+    }
+    let mut question = question.clone();
+    let Some(old) = question.address().filter(|a| a.ip().is_loopback()) else { return Some(question) };
+    let new = SocketAddr::new(node, old.port());
+    match &mut question.ask {
+        Ask::Tcp { address }
+        | Ask::Mysql { address, .. }
+        | Ask::Postgres { address, .. }
+        | Ask::Redis { address, .. }
+        | Ask::Activemq { address }
+        | Ask::Fastdfs { address } => *address = new,
+        Ask::Http { url, .. } => {
+            let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+            let path = rest.find('/').map_or("/", |i| &rest[i..]);
+            *url = format!("{scheme}://{new}{path}");
+        }
+        Ask::Exec { .. } => return None,
+    }
+    Some(question)
+}
+
+fn question(fields: &mut Fields<'_>, kind: Kind, node: IpAddr) -> Option<Question> {
+    let timeout = match fields.take("timeout") {
+        Some(value) => value.span_of_time(),
+        None => Some(TIMEOUT),
+    };
+    let ask = match kind {
+        Kind::Tcp => tcp(fields, node),
+        Kind::Http => http(fields, node),
+        Kind::Exec => fields
+            .need(
+                "command",
+                "write the program that exits 0 when it is ready: command = [\"/path/to/check\"]",
+            )
+            .and_then(read_command)
+            .map(|command| Ask::Exec { command }),
+        Kind::Mysql => mysql(fields, node),
+        Kind::Postgres => postgres(fields, node),
+        Kind::Redis => {
+            let address = address(fields, node, Some(6379));
+            let login = login(fields, Some("default"));
+            address.zip(login).map(|(address, login)| Ask::Redis { address, login })
+        }
+        Kind::Activemq => address(fields, node, Some(61616)).map(|address| Ask::Activemq { address }),
+        Kind::Fastdfs => address(fields, node, None).map(|address| Ask::Fastdfs { address }),
+        Kind::Running => None,
+    };
+    Some(Question { ask: ask?, timeout: timeout? })
+}
+
+fn tcp(fields: &mut Fields<'_>, node: IpAddr) -> Option<Ask> {
+    let address = address(fields, node, None)?;
+    let (daemon, harm) = match address.port() {
+        3306 => ("mysql", "after about a hundred such connections MySQL shuts this host out (error 1129)"),
+        61616 => ("activemq", "an open port of a broker lies, and each such probe logs a warning in it"),
+        _ => return Some(Ask::Tcp { address }),
+    };
+    fields.reader.log.warn(
+        Problem::new(fields.span, format!("a bare tcp probe of port {} harms: {harm}", address.port()))
+            .hint(format!("use kind = \"{daemon}\"")),
+    );
+    Some(Ask::Tcp { address })
+}
+
+fn mysql(fields: &mut Fields<'_>, node: IpAddr) -> Option<Ask> {
+    let address = address(fields, node, Some(3306));
+    let login = login(fields, None)?;
+    if login.is_none() {
+        fields.reader.log.warn(
+            Problem::new(fields.span, "without a login MySQL's handshake is all that can be seen, and each look raises its Aborted_connects")
+                .hint("give the probe a `user` (it needs no rights) and, if it has one, its `password_file`"),
+        );
+    }
+    Some(Ask::Mysql { address: address?, login })
+}
+
+fn postgres(fields: &mut Fields<'_>, node: IpAddr) -> Option<Ask> {
+    let address = address(fields, node, Some(5432));
+    fields.need(
+        "user",
+        "PostgreSQL says nothing to nobody: write `user = \"…\"` and, if it has one, its `password_file`",
+    );
+    let login = login(fields, None)?;
+    let database = match fields.take("database") {
+        Some(value) => value.words()?.into_owned(),
+        None => "postgres".to_string(),
+    };
+    Some(Ask::Postgres { address: address?, login: login?, database })
+}
+
+fn http(fields: &mut Fields<'_>, node: IpAddr) -> Option<Ask> {
+    let url = match fields.take("url") {
+        Some(value) => {
+            for key in ["host", "port", "path", "tls", "address"] {
+                if let Some(other) = fields.take(key) {
+                    other.error(
+                        format!("`{key}` beside `url` says one thing twice"),
+                        "keep `url` alone, or write host, port and path without it",
+                    );
+                }
+            }
+            read_url(value)
+        }
+        None => {
+            let tls = fields.take("tls").map_or(Some(false), |v| v.flag());
+            let port = if tls == Some(true) { 443 } else { 80 };
+            let address = address(fields, node, Some(port));
+            let path = match fields.take("path") {
+                Some(value) => read_url_path(value),
+                None => Some("/".to_string()),
+            };
+            tls.zip(address).zip(path).map(|((tls, address), path)| {
+                let scheme = if tls { "https" } else { "http" };
+                format!("{scheme}://{address}{path}")
+            })
+        }
+    };
+    let status = fields.take("status").map_or(Some(200), |v| v.number(100..=599));
+    let contains = fields.take("contains").and_then(|v| v.words()).map(String::from);
+    Some(Ask::Http { url: url?, status: u16::try_from(status?).ok()?, contains })
+}
+
+fn read_url(value: Value<'_>) -> Option<String> {
+    let url = value.words()?;
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let authority = rest.map(|r| r.split(['/', '?', '#']).next().unwrap_or(r));
+    let literal = authority.is_some_and(|a| {
+        a.parse::<SocketAddr>().is_ok() || a.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    });
+    if !literal || url.contains(char::is_whitespace) {
+        value.error(
+            format!("`url` is \"{url}\", which does not start with http:// or https:// and a literal address"),
+            "write \"http://{address}:8080/health\": after a power cut DNS is one more thing that may not be up",
+        );
+        return None;
+    }
+    Some(url.into_owned())
+}
+
+fn read_url_path(value: Value<'_>) -> Option<String> {
+    let path = value.words()?;
+    if !path.starts_with('/') || path.contains(char::is_whitespace) {
+        value.error(
+            format!("`path` is \"{path}\", which is not the path of a URL"),
+            "write it from the root, such as \"/health\"",
+        );
+        return None;
+    }
+    Some(path.into_owned())
+}
+
+/// `address = "ip:port"`, or `host` (by default the node's address) and `port`.
+fn address(fields: &mut Fields<'_>, node: IpAddr, port: Option<u16>) -> Option<SocketAddr> {
+    let (host_value, port_value) = (fields.take("host"), fields.take("port"));
+    if let Some(value) = fields.take("address") {
+        if let Some(other) = host_value.or(port_value) {
+            other.error(
+                format!("`{}` beside `address` says one thing twice", other.key),
+                "keep `address = \"ip:port\"` alone, or write `host` and `port`",
+            );
+            return None;
+        }
+        return socket_address(value);
+    }
+    let host = match host_value {
+        Some(value) => value.ip().filter(|ip| is_askable(&value, *ip)),
+        None => Some(node),
+    };
+    let port = match (port_value, port) {
+        (Some(value), _) => value.number(1..=65535).and_then(|p| u16::try_from(p).ok()),
+        (None, Some(port)) => Some(port),
+        (None, None) => {
+            let problem = Problem::new(fields.span, "this probe has no `port`").hint("write `port = 8080`");
+            fields.reader.log.error(problem);
+            None
+        }
+    };
+    Some(SocketAddr::new(host?, port?))
+}
+
+fn socket_address(value: Value<'_>) -> Option<SocketAddr> {
+    let text = value.words()?;
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => {
+            value.error("nothing listens on port 0", "write the port that the daemon listens on");
+            None
+        }
+        Ok(address) => is_askable(&value, address.ip()).then_some(address),
+        Err(_) => {
+            value.error(
+                format!("`address` is \"{text}\", which is not an address with a port"),
+                "write \"{address}:8080\" or \"127.0.0.1:8080\"",
+            );
+            None
+        }
+    }
+}
+
+fn is_askable(value: &Value<'_>, ip: IpAddr) -> bool {
+    if ip.is_unspecified() {
+        value.error(
+            format!("{ip} is where a daemon listens, not where it can be asked"),
+            "write the node's address, \"{address}\"",
+        );
+    }
+    !ip.is_unspecified()
+}
+
+/// `user` and `password_file`; `Some(None)` is a sound absence. `anonymous` is who is meant by a password alone.
+fn login(fields: &mut Fields<'_>, anonymous: Option<&str>) -> Option<Option<Login>> {
+    let user = fields.take("user");
+    let file = fields.take("password_file");
+    let password_file = match file {
+        Some(value) => Some(value.path()?),
+        None => None,
+    };
+    let user = match (user, anonymous, file) {
+        (Some(value), _, _) => value.words()?.into_owned(),
+        (None, _, None) => return Some(None),
+        (None, Some(name), Some(_)) => name.to_string(),
+        (None, None, Some(value)) => {
+            value.error("a `password_file` without a `user`", "write whose password it is: user = \"…\"");
+            return None;
+        }
+    };
+    Some(Some(Login { user, password_file }))
+}

@@ -1,0 +1,188 @@
+//! A unit: how one kind of daemon is run, stopped, cleaned up after, and known to be ready.
+//!
+//! A [`Unit`] here has its parameters filled in for one instance: every `{address}` and `{set}` is replaced,
+//! every path is absolute.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A unit file with its parameters filled in. It is what the journal keeps of a running incarnation, so that a
+/// stop uses the unit as it was started: hence the serde derives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    pub name: String,
+    /// One instance serves, the others stand by.
+    pub exclusive: bool,
+    pub run: Run,
+    pub ready: Readiness,
+    pub stop: Stop,
+    pub restart: Restart,
+    pub leftovers: Leftovers,
+}
+
+/// `[run]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    pub kind: RunKind,
+    /// Program (absolute path) and arguments; never empty. No shell.
+    pub command: Vec<String>,
+    /// User and group names; `None` is the agent's own.
+    pub user: Option<String>,
+    pub group: Option<String>,
+    /// Working folder; default `/`.
+    pub folder: PathBuf,
+    /// Variables added to a small fixed environment (PATH, LANG).
+    pub environment: BTreeMap<String, String>,
+    /// Umask; default 0o022.
+    pub umask: u32,
+    /// The daemon's pid file, which is a leftover by itself.
+    pub pidfile: Option<PathBuf>,
+    /// Folders made (owned by `user`) before each start: a reboot empties /run.
+    pub make_folders: Vec<PathBuf>,
+    /// Other names or paths that the running process may rightly show as its executable
+    /// (Debian's redis-server runs as redis-check-rdb; a wrapper that execs java).
+    pub executables: Vec<PathBuf>,
+}
+
+/// Who holds the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunKind {
+    /// In the foreground; the agent holds it.
+    Exec,
+    /// It daemonises; the main process is proven, not believed.
+    Forking,
+    /// It runs to its end; exit code 0 is `completed`.
+    Oneshot,
+}
+
+/// `[ready]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// What the agent asks on its own node.
+    pub local: Probe,
+    /// What dependents ask over the network; `None` when it can be proven only on its own machine.
+    pub remote: Option<Question>,
+    /// How long from the spawn until `ready`; progress stretches it.
+    pub within: Duration,
+    /// How often to ask when all is well.
+    pub every: Duration,
+    /// How many bad answers in a row make a ready thing lost.
+    pub lost_after: u32,
+}
+
+/// The own question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Probe {
+    Ask(Question),
+    /// Ready when the process has run for this long. For what has no better word of its own.
+    Running {
+        for_: Duration,
+    },
+    /// A oneshot: ready means completed.
+    Completed,
+}
+
+/// One question over a component's own protocol. Two equal questions from one node are one question: there is one
+/// prober for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Question {
+    pub ask: Ask,
+    /// One deadline for the whole question: connect, TLS and reply included.
+    pub timeout: Duration,
+}
+
+/// What is asked, by protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Ask {
+    /// A connect that succeeds.
+    Tcp { address: SocketAddr },
+    /// A GET with an expected status.
+    Http { url: String, status: u16, contains: Option<String> },
+    /// A program that exits 0; its first output line is the detail.
+    Exec { command: Vec<String> },
+    /// MySQL or MariaDB. Without `login`: handshake, unverified.
+    Mysql { address: SocketAddr, login: Option<Login> },
+    /// PostgreSQL.
+    Postgres { address: SocketAddr, login: Login, database: String },
+    /// Redis: PING, loading, ROLE.
+    Redis { address: SocketAddr, login: Option<Login> },
+    /// ActiveMQ's OpenWire greeting (WireFormatInfo).
+    Activemq { address: SocketAddr },
+    /// FastDFS tracker or storage: the active test (command 111).
+    Fastdfs { address: SocketAddr },
+}
+
+/// Credentials: a name, and a file that holds the password (never the password itself).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Login {
+    pub user: String,
+    pub password_file: Option<PathBuf>,
+}
+
+impl Question {
+    /// The address that is asked, where the question goes over the network.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.ask {
+            Ask::Tcp { address }
+            | Ask::Mysql { address, .. }
+            | Ask::Postgres { address, .. }
+            | Ask::Redis { address, .. }
+            | Ask::Activemq { address }
+            | Ask::Fastdfs { address } => Some(*address),
+            Ask::Http { url, .. } => {
+                let rest = url.split_once("://").map_or(url.as_str(), |(_, r)| r);
+                let authority = rest.split('/').next().unwrap_or(rest);
+                let default = if url.starts_with("https:") { 443 } else { 80 };
+                authority
+                    .parse()
+                    .ok()
+                    .or_else(|| authority.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, default)))
+            }
+            Ask::Exec { .. } => None,
+        }
+    }
+
+    /// Whether it can be asked from another machine with the same meaning.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self.ask, Ask::Exec { .. })
+    }
+}
+
+/// `[stop]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Signal number sent to the main process first.
+    pub signal: i32,
+    /// Then, after this, the whole tree is killed.
+    pub timeout: Duration,
+}
+
+/// `[restart]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// The first delay; doubled at each failure.
+    pub delay: Duration,
+    /// The cap of the delay.
+    pub max: Duration,
+    /// This many failures within `within` end in `failed`; 0 is no limit.
+    pub limit: u32,
+    pub within: Duration,
+    /// A run of this length counts as stable and resets the delay.
+    pub stable: Duration,
+}
+
+/// `[leftovers]`: what to judge before a start, besides the pid file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leftovers {
+    /// Further pid files.
+    pub pidfiles: Vec<PathBuf>,
+    /// Unix sockets: stale when connecting is refused.
+    pub sockets: Vec<PathBuf>,
+    /// Lock files: stale when no process holds them open or locked.
+    pub locks: Vec<PathBuf>,
+}

@@ -1,0 +1,183 @@
+//! exec: a program that exits 0. Its first output line is the detail, or the reason.
+
+use super::net::{self, Commitment, Deadline};
+use crate::facts::{Trouble, Verdict};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::future::{Future, poll_fn};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::task::Poll;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+
+/// The most characters of the first output line that are kept.
+const LINE: usize = 200;
+/// The most bytes of output that are kept; the rest is read and thrown away, so that the program can end.
+const MOST: u64 = 4096;
+
+pub(super) async fn ask(command: &[String], deadline: Deadline, commitment: &Commitment) -> Verdict {
+    let Some((program, arguments)) = command.split_first() else {
+        return Verdict::not_ready(Trouble::Unaskable, "the probe's command is empty");
+    };
+    let spawned = Command::new(program)
+        .args(arguments)
+        .current_dir("/")
+        // The same for every agent, however it was started; and none of its variables leak.
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LANG", "C.UTF-8")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A group of its own, so that what it starts in turn can be ended with it.
+        .process_group(0)
+        .spawn();
+    let mut group = match spawned {
+        Ok(child) => Group { child },
+        Err(error) => {
+            return Verdict::not_ready(
+                Trouble::Unaskable,
+                format!("cannot run {program}: {}", net::plain(&error)),
+            );
+        }
+    };
+    commitment.make();
+    match deadline.limit(group.run()).await {
+        Some(Ok((status, line))) => judge(program, status, line),
+        Some(Err(error)) => {
+            Verdict::not_ready(Trouble::Unaskable, format!("cannot watch {program}: {}", net::plain(&error)))
+        }
+        None => {
+            Verdict::not_ready(Trouble::Silent, format!("{program} has not ended within {deadline}: killed"))
+        }
+    }
+}
+
+fn judge(program: &str, status: ExitStatus, line: String) -> Verdict {
+    if status.success() {
+        return Verdict::ready(if line.is_empty() { format!("{program} exits 0") } else { line });
+    }
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exits {code}"),
+        (None, Some(signal)) => match Signal::try_from(signal) {
+            Ok(name) => format!("was killed by {name}"),
+            Err(_) => format!("was killed by signal {signal}"),
+        },
+        (None, None) => "ended in an unknown way".into(),
+    };
+    let said = if line.is_empty() { String::new() } else { format!(": {line}") };
+    Verdict::not_ready(Trouble::Declined, format!("{program} {how}{said}"))
+}
+
+/// The program with all that it starts. Dropping it kills them all.
+struct Group {
+    child: Child,
+}
+
+impl Group {
+    /// Runs to the end; the first line of the output, or of the errors where there is no output.
+    async fn run(&mut self) -> std::io::Result<(ExitStatus, String)> {
+        let (out, err) = (self.child.stdout.take(), self.child.stderr.take());
+        // What a grandchild writes after the program's end is none of its answer; `wait` ends the reading.
+        let mut lines = (String::new(), String::new());
+        let status = {
+            let reading =
+                async { tokio::join!(first_line(out, &mut lines.0), first_line(err, &mut lines.1)) };
+            tokio::pin!(reading);
+            tokio::select! {
+                _ = &mut reading => self.child.wait().await?,
+                status = self.child.wait() => {
+                    // What it wrote before it ended is in the pipes already: one look takes it.
+                    poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_ready())).await;
+                    status?
+                }
+            }
+        };
+        Ok((status, if lines.0.is_empty() { lines.1 } else { lines.0 }))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // `id` is `None` once the program has been reaped. Its number names its group for as long as it is not: a
+        // zombie keeps it.
+        if let Some(id) = self.child.id() {
+            let _ = killpg(Pid::from_raw(id as i32), Signal::SIGKILL);
+        }
+    }
+}
+
+/// Reads `from` to its end; puts its first line into `line` as soon as that is complete.
+async fn first_line(from: Option<impl AsyncRead + Unpin>, line: &mut String) {
+    let Some(mut from) = from else { return };
+    let mut kept = Vec::new();
+    let mut some = [0; 1024];
+    while let Ok(n @ 1..) = from.read(&mut some).await {
+        if (kept.len() as u64) < MOST {
+            kept.extend_from_slice(&some[..n]);
+            let text = String::from_utf8_lossy(&kept);
+            let first = text.trim_start().lines().next().unwrap_or_default().trim_end();
+            *line = first.chars().take(LINE).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::facts::{Trouble, Verdict};
+    use crate::model::Ask;
+    use crate::probe::testing::{ask, ask_in_vain, not_ready};
+    use std::time::{Duration, Instant};
+
+    fn shell(script: &str) -> Ask {
+        Ask::Exec { command: vec!["/bin/sh".into(), "-c".into(), script.into()] }
+    }
+
+    #[tokio::test]
+    async fn exit_0_is_ready_with_the_first_line() {
+        assert_eq!(ask(shell("echo; echo '  all good'; echo more")).await, Verdict::ready("all good"));
+        assert_eq!(ask(shell(":")).await, Verdict::ready("/bin/sh exits 0"));
+    }
+
+    #[tokio::test]
+    async fn long_output_is_cut_and_does_not_stop_the_program() {
+        let verdict = ask(shell("head -c 1000000 /dev/zero | tr '\\0' x")).await;
+        assert_eq!(verdict, Verdict::ready("x".repeat(200)));
+    }
+
+    #[tokio::test]
+    async fn other_ends_are_said() {
+        let verdict = ask(shell("echo 'no space' >&2; exit 3")).await;
+        not_ready(verdict, Trouble::Declined, "/bin/sh exits 3: no space");
+        not_ready(ask(shell("kill -9 $$")).await, Trouble::Declined, "/bin/sh was killed by SIGKILL");
+        let verdict = ask(Ask::Exec { command: vec!["/no/such".into()] }).await;
+        not_ready(verdict, Trouble::Unaskable, "cannot run /no/such: no such file or directory");
+    }
+
+    #[tokio::test]
+    async fn what_it_leaves_running_is_not_waited_for() {
+        let begun = Instant::now();
+        assert_eq!(ask(shell("echo up; sleep 4 &")).await, Verdict::ready("up"));
+        assert!(begun.elapsed() < Duration::from_secs(3));
+    }
+
+    #[tokio::test]
+    async fn too_late_kills_the_whole_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let verdict = ask_in_vain(shell(&format!("sleep 1000 & echo $! > {}; wait", file.display()))).await;
+        not_ready(verdict, Trouble::Silent, "/bin/sh has not ended within 200 ms: killed");
+        let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        // Killed is soon gone, or a zombie that waits for its reaper.
+        let gone = || match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) => stat.contains(") Z "),
+            Err(_) => true,
+        };
+        let end = Instant::now() + Duration::from_secs(5);
+        while !gone() {
+            assert!(Instant::now() < end, "the grandchild lives on");
+            tokio::task::yield_now().await;
+        }
+    }
+}

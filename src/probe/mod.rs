@@ -1,0 +1,105 @@
+//! Probes: one question over a component's own protocol → a [`Verdict`].
+//!
+//! One file a protocol; each turns bytes into a verdict with a reason that a person would say, naming the address.
+//! An [`Asker`] asks one question as often as it is told to; the [`prober`] decides when. What holds for all of them:
+//!
+//! - One deadline covers the whole question: connect, TLS, login and reply.
+//! - Every read has a limit. Nothing that the other side sends can make us grow.
+//! - Whatever happens is a verdict. There is no error that a caller could forget.
+//! - The question takes the network path that the service itself will take, and proves that a *new* connection is
+//!   possible: TCP, Redis, HTTP, ActiveMQ and FastDFS connect afresh each time (0.1 ms on a local network). MySQL and
+//!   PostgreSQL, where a login costs milliseconds, keep a connection, but only for [`FRESH_FOR`].
+//!
+//! Knows `facts`, `clock` and the model's [`Question`]; nothing of the engine or the agent.
+
+pub(crate) mod activemq;
+mod exec;
+pub(crate) mod fastdfs;
+mod http;
+mod mysql;
+mod net;
+mod password;
+mod postgres;
+pub mod prober;
+mod redis;
+mod tcp;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use prober::{Event, Pace, Prober};
+
+use crate::clock;
+use crate::facts::{Answer, Trouble, Verdict};
+use crate::model::{Ask, Question};
+use net::{Commitment, Deadline};
+use std::time::Duration;
+
+/// How long a kept connection may go on answering before a new one must be made. A server that has run out of
+/// connections, or a firewall that lets only established ones through, still answers on an old connection: the
+/// service that is about to start would find the door shut. Half a minute bounds that lie; at the waiting pace it
+/// makes one question in six hundred pay for a login.
+const FRESH_FOR: Duration = Duration::from_secs(30);
+
+/// Asks one question, again and again.
+///
+/// Dropping an `Asker`, or the future of [`Asker::ask`], never hangs up on a MySQL server between its greeting and
+/// the end of the login: that would count against this host there.
+pub struct Asker {
+    question: Question,
+    client: Client,
+    commitment: Commitment,
+}
+
+/// What is kept between two questions, by protocol.
+enum Client {
+    Mysql(mysql::Client),
+    Postgres(postgres::Client),
+    Http(http::Client),
+    /// Nothing: every question starts from scratch.
+    Fresh,
+}
+
+impl Asker {
+    pub fn new(question: Question) -> Asker {
+        let client = match &question.ask {
+            Ask::Mysql { .. } => Client::Mysql(mysql::Client::default()),
+            Ask::Postgres { .. } => Client::Postgres(postgres::Client::default()),
+            Ask::Http { .. } => Client::Http(http::Client::default()),
+            _ => Client::Fresh,
+        };
+        Asker { question, client, commitment: Commitment::default() }
+    }
+
+    /// Asks once. It takes at most the question's timeout, and a little for the machine.
+    pub async fn ask(&mut self) -> Answer {
+        self.commitment.reset();
+        let begun = clock::now();
+        let verdict = self.verdict().await;
+        Answer { verdict, begun, ended: clock::now() }
+    }
+
+    async fn verdict(&mut self) -> Verdict {
+        let deadline = Deadline::after(self.question.timeout);
+        let commitment = &self.commitment;
+        match (&self.question.ask, &mut self.client) {
+            (Ask::Tcp { address }, _) => tcp::ask(*address, deadline).await,
+            (Ask::Exec { command }, _) => exec::ask(command, deadline, commitment).await,
+            (Ask::Redis { address, login }, _) => {
+                redis::ask(*address, login.as_ref(), deadline, commitment).await
+            }
+            (Ask::Activemq { address }, _) => activemq::ask(*address, deadline, commitment).await,
+            (Ask::Fastdfs { address }, _) => fastdfs::ask(*address, deadline, commitment).await,
+            (Ask::Http { url, status, contains }, Client::Http(client)) => {
+                client.ask(url, *status, contains.as_deref(), deadline).await
+            }
+            (Ask::Mysql { address, login }, Client::Mysql(client)) => {
+                client.ask(*address, login.as_ref(), deadline).await
+            }
+            (Ask::Postgres { address, login, database }, Client::Postgres(client)) => {
+                client.ask(*address, login, database, deadline, commitment).await
+            }
+            // `new` pairs them, and nothing changes them afterwards.
+            (ask, _) => Verdict::not_ready(Trouble::Unaskable, format!("no client was made for {ask:?}")),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! PostgreSQL: log in, and ask whether it is in recovery and takes writes.
+//!
+//! tokio-postgres speaks the protocol over a connection that we make, so that a late connect and a late answer can
+//! be told apart, and that what it reads has a limit.
+
+use super::net::{self, Commitment, Deadline};
+use super::{FRESH_FOR, password};
+use crate::facts::{Ready, Role, Trouble, Verdict};
+use crate::model::Login;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Config, Error, NoTls, SimpleQueryMessage};
+
+/// The most bytes read over one connection. An answer is about 150 bytes, and a connection lives for six hundred
+/// answers at most.
+const MOST: usize = 1 << 20;
+
+/// The start of the postmaster, to the microsecond, tells one server from another; the system identifier does not:
+/// a replica has its primary's.
+const QUESTION: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), \
+    current_setting('server_version'), extract(epoch from pg_postmaster_start_time())";
+
+/// Keeps the connection between questions.
+#[derive(Default)]
+pub(super) struct Client {
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    connection: tokio_postgres::Client,
+    since: Instant,
+}
+
+impl Client {
+    pub async fn ask(
+        &mut self,
+        address: SocketAddr,
+        login: &Login,
+        database: &str,
+        deadline: Deadline,
+        commitment: &Commitment,
+    ) -> Verdict {
+        if let Some(kept) = self.kept.take().filter(|kept| kept.since.elapsed() < FRESH_FOR) {
+            commitment.make();
+            if let Some(Ok(verdict)) = self.question(kept, address, deadline.half()).await {
+                return verdict;
+            }
+            // The server may have been restarted: ask the one that is there now.
+            commitment.reset();
+        }
+        let password = match password::of(login) {
+            Ok(password) => password,
+            Err(verdict) => return verdict,
+        };
+        let stream = match net::connect(address, deadline).await {
+            Ok(stream) => stream,
+            Err(verdict) => return verdict,
+        };
+        commitment.make();
+        let exchange = async {
+            let connection = log_in(stream, login, password, database).await?;
+            self.question(Kept { connection, since: Instant::now() }, address, deadline).await.transpose()
+        };
+        match deadline.limit(exchange).await.and_then(Result::transpose) {
+            Some(Ok(verdict)) => verdict,
+            Some(Err(error)) => trouble(address, login, &error),
+            None => net::silent(address, deadline),
+        }
+    }
+
+    /// Asks on a connection, and keeps it when it was good.
+    async fn question(
+        &mut self,
+        kept: Kept,
+        address: SocketAddr,
+        deadline: Deadline,
+    ) -> Option<Result<Verdict, Error>> {
+        let answer = deadline.limit(kept.connection.simple_query(QUESTION)).await?;
+        Some(answer.map(|messages| {
+            self.kept = Some(kept);
+            judge(address, &messages)
+        }))
+    }
+}
+
+async fn log_in(
+    stream: TcpStream,
+    login: &Login,
+    password: Option<String>,
+    database: &str,
+) -> Result<tokio_postgres::Client, Error> {
+    let mut config = Config::new();
+    config.user(&login.user).dbname(database).application_name("clusterd").ssl_mode(SslMode::Disable);
+    if let Some(password) = password {
+        config.password(password);
+    }
+    let (client, connection) = config.connect_raw(Capped { stream, left: MOST }, NoTls).await?;
+    // It ends when the client is dropped, or the server hangs up; what went wrong, the client tells.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
+fn judge(address: SocketAddr, messages: &[SimpleQueryMessage]) -> Verdict {
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let Some(row) = row else { return net::garbled(address, "PostgreSQL", "the question brings no row") };
+    let column = |i| row.try_get(i).ok().flatten().unwrap_or_default();
+    let (recovers, read_only, started) = (column(0) == "t", column(1) == "on", column(3));
+    let version = column(2).split(' ').next().unwrap_or_default();
+    let (mode, roles) = match (recovers, read_only) {
+        (false, false) => ("writable", vec![Role::Writable]),
+        (false, true) => ("read-only", vec![]),
+        (true, _) => ("in recovery, read-only", vec![]),
+    };
+    let identity = Some(format!("postmaster started at {started}"));
+    Verdict::Ready(Ready { detail: format!("answers queries, {version}, {mode}"), roles, identity })
+}
+
+/// The verdict on a login or a query that failed.
+fn trouble(address: SocketAddr, login: &Login, error: &Error) -> Verdict {
+    let cause = std::error::Error::source(error);
+    if let Some(answer) = error.as_db_error() {
+        let said = net::shown(answer.message().as_bytes());
+        let code = answer.code();
+        if *code == SqlState::CANNOT_CONNECT_NOW && !said.contains("shutting down") {
+            let reason = format!("{address} is not ready yet: {said}");
+            return Verdict::Progress { reason, percent: None, left: None };
+        }
+        let kind = match *code {
+            SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Trouble::Denied,
+            _ => Trouble::Declined,
+        };
+        return Verdict::not_ready(kind, format!("{address} answers error {}: {said}", code.code()));
+    }
+    if let Some(io) = cause.and_then(|cause| cause.downcast_ref::<io::Error>()) {
+        return match io.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
+                net::garbled(address, "PostgreSQL", io)
+            }
+            _ => net::exchange_trouble(address, io),
+        };
+    }
+    if error.is_closed() {
+        return net::hung_up(address);
+    }
+    match cause {
+        Some(cause) if cause.to_string() == "password missing" => Verdict::not_ready(
+            Trouble::Denied,
+            format!("{address} asks for the password of {}, and none is given", login.user),
+        ),
+        Some(cause) => net::garbled(address, "PostgreSQL", cause),
+        None => net::garbled(address, "PostgreSQL", error),
+    }
+}
+
+/// A connection that reads no more than so many bytes in its life.
+struct Capped {
+    stream: TcpStream,
+    left: usize,
+}
+
+impl AsyncRead for Capped {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.left == 0 {
+            return Poll::Ready(Err(io::Error::other(format!("it has sent more than {MOST} bytes"))));
+        }
+        let room = buffer.remaining().min(self.left);
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
+        let polled = Pin::new(&mut self.stream).poll_read(context, &mut part);
+        let count = part.filled().len();
+        buffer.advance(count);
+        self.left -= count;
+        polled
+    }
+}
+
+impl AsyncWrite for Capped {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Ask;
+    use crate::probe::testing::{answers, ask, ask_in_vain, greets, login, nobody, not_ready};
+
+    fn question(address: SocketAddr) -> Ask {
+        let login = Login { user: "probe".into(), password_file: None };
+        Ask::Postgres { address, login, database: "postgres".into() }
+    }
+
+    /// An `ErrorResponse`.
+    fn error(code: &str, message: &str) -> Vec<u8> {
+        let fields = format!("SFATAL\0VFATAL\0C{code}\0M{message}\0\0");
+        [b"E", &(fields.len() as u32 + 4).to_be_bytes()[..], fields.as_bytes()].concat()
+    }
+
+    #[tokio::test]
+    async fn starting_up_is_progress() {
+        let address = answers(error("57P03", "the database system is starting up")).await;
+        let reason = format!("{address} is not ready yet: the database system is starting up");
+        assert_eq!(ask(question(address)).await, Verdict::Progress { reason, percent: None, left: None });
+
+        let address = answers(error("57P03", "the database system is shutting down")).await;
+        let reason = format!("{address} answers error 57P03: the database system is shutting down");
+        not_ready(ask(question(address)).await, Trouble::Declined, reason);
+    }
+
+    #[tokio::test]
+    async fn refusals_are_told_in_words() {
+        let address = answers(error("28P01", "password authentication failed for user \"probe\"")).await;
+        let reason =
+            format!("{address} answers error 28P01: password authentication failed for user \"probe\"");
+        not_ready(ask(question(address)).await, Trouble::Denied, reason);
+
+        let address = answers(error("53300", "sorry, too many clients already")).await;
+        let reason = format!("{address} answers error 53300: sorry, too many clients already");
+        not_ready(ask(question(address)).await, Trouble::Declined, reason);
+
+        // AuthenticationMD5Password, and we have none.
+        let address = greets(*b"R\0\0\0\x0c\0\0\0\x05salt").await;
+        let reason = format!("{address} asks for the password of probe, and none is given");
+        not_ready(ask(question(address)).await, Trouble::Denied, reason);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_is_said() {
+        let (_port, address) = nobody().await;
+        not_ready(ask(question(address)).await, Trouble::Refused, format!("connection refused by {address}"));
+
+        let address = greets("").await;
+        let reason = format!("{address} accepts the connection and says nothing within 200 ms");
+        not_ready(ask_in_vain(question(address)).await, Trouble::Silent, reason);
+
+        let address = answers("").await;
+        let reason = format!("{address} closed the connection without an answer");
+        not_ready(ask(question(address)).await, Trouble::Declined, reason);
+
+        let address = answers("HTTP/1.1 400 Bad Request\r\n\r\n".repeat(4)).await;
+        let reason = format!("{address} does not speak PostgreSQL: bytes remaining on stream");
+        not_ready(ask(question(address)).await, Trouble::Garbled, reason);
+    }
+
+    #[tokio::test]
+    async fn a_password_file_that_others_can_read_is_not_used() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let login = login(dir.path(), "probe", "secret");
+        let path = login.password_file.clone().unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let (_port, address) = nobody().await;
+        let verdict = ask(Ask::Postgres { address, login, database: "postgres".into() }).await;
+        let reason = format!(
+            "the password file {} is open to others than its owner (mode 644): chmod 600 it",
+            path.display()
+        );
+        not_ready(verdict, Trouble::Unaskable, reason);
+    }
+}

@@ -1,0 +1,30 @@
+//! Processes: start, watch, stop, find again.
+//!
+//! Everything here is synchronous and takes micro- to a few milliseconds, so the agent calls it from its one
+//! thread; only the wait for an exit is asynchronous ([`Handle::exited`]). Nothing here decides anything.
+//!
+//! Two rules hold everywhere:
+//!
+//! - *Identity before action.* No signal goes to a bare pid number: a process is identified ([`Identity`]), then
+//!   held by a pidfd ([`Handle`]), and only the handle can signal.
+//! - *Services outlive the agent.* No death signal, no pipe whose other end the agent holds: a service writes
+//!   to its own file, in its own session, in its own cgroup leaf, with marks in its environment by which the
+//!   next agent finds it ([`Tree`]).
+//!
+//! `unsafe` lives in `kernel.rs` and nowhere else in the crate.
+
+mod boot;
+mod identity;
+mod kernel;
+pub mod output;
+pub(crate) mod proc;
+mod spawn;
+mod strays;
+mod tree;
+
+pub use boot::Boot;
+pub use identity::{FileId, Handle, Identity, Lost};
+pub use spawn::{Spawn, SpawnError, Stage};
+pub use strays::{become_subreaper, has_orphans, reap_orphans};
+pub(crate) use tree::mark_owner;
+pub use tree::{AGENT_MARK, INSTANCE_MARK, Leaf, Marked, NONCE_MARK, NotYet, Tree};

@@ -1,0 +1,52 @@
+//! Orphans: what a daemonising service leaves to its next living ancestor.
+
+use super::proc::{self, Stat};
+use nix::sys::prctl;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+use std::fs;
+use std::io;
+
+/// Makes orphaned descendants come to this process instead of PID 1, so that the exit code of a daemon that
+/// forked itself away can still be heard.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(prctl::set_child_subreaper(true)?)
+}
+
+/// Reaps dead orphans that nobody waits for, so that they do not stay as zombies. Returns how many.
+///
+/// `held` names the pids whose exit somebody will ask for ([`super::Handle::reap`]); they are left alone. So is any
+/// child in the caller's own session: a program started by other means (an exec probe, say), whose starter waits
+/// for it. Services have sessions of their own.
+pub fn reap_orphans(held: &dyn Fn(i32) -> bool) -> usize {
+    let mut reaped = 0;
+    for (pid, _) in orphans().into_iter().filter(|(pid, stat)| stat.is_dead() && !held(*pid)) {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        if waitid(Id::Pid(Pid::from_raw(pid)), flags).is_ok() {
+            reaped += 1;
+        }
+    }
+    reaped
+}
+
+/// Whether an orphan lives that is not `held`: a daemon may have forked itself away to us, and wiped out its marks.
+pub fn has_orphans(held: &dyn Fn(i32) -> bool) -> bool {
+    orphans().iter().any(|(pid, stat)| !stat.is_dead() && !held(*pid))
+}
+
+/// Our children in sessions of their own.
+fn orphans() -> Vec<(i32, Stat)> {
+    let session = proc::stat(std::process::id() as i32).map(|s| s.session);
+    let known = children().into_iter().filter_map(|pid| Some((pid, proc::stat(pid).ok()?)));
+    known.filter(|(_, stat)| session.as_ref().is_ok_and(|s| *s != stat.session)).collect()
+}
+
+/// The children of all threads of this process.
+fn children() -> Vec<i32> {
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return Vec::new() };
+    tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<i32>>())
+        .collect()
+}

@@ -1,0 +1,192 @@
+//! A few real agents in a temporary folder, and whatever they start, until the test ends.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for a fact.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// Waits for a fact, and says what it waited for when it does not come.
+pub fn wait<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = fact() {
+            return found;
+        }
+        assert!(begun.elapsed() < WITHIN, "waited {} s for {what}", WITHIN.as_secs());
+        std::thread::sleep(Duration::from_millis(20)); // between two looks
+    }
+}
+
+/// What a program printed, and how it ended.
+#[derive(Debug)]
+pub struct Told {
+    pub code: i32,
+    out: String,
+    err: String,
+}
+
+impl Told {
+    pub fn text(&self) -> String {
+        format!("{}{}", self.out, self.err)
+    }
+}
+
+pub struct Cluster {
+    dir: tempfile::TempDir,
+    name: String,
+    net: String,
+    agents: HashMap<String, Child>,
+}
+
+impl Cluster {
+    /// An empty cluster. Tests run beside each other: each has addresses of its own.
+    pub fn new(name: &str) -> Cluster {
+        let hash = name.bytes().fold(std::process::id(), |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
+        let net = format!("127.{}.{}", 200 + hash % 50, hash / 50 % 250);
+        Cluster { dir: tempfile::tempdir().unwrap(), name: name.to_owned(), net, agents: HashMap::new() }
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.dir.path().join("cluster.toml")
+    }
+
+    pub fn run(&self, node: &str) -> PathBuf {
+        self.dir.path().join(node).join("run")
+    }
+
+    /// Writes the cluster file and its two units. `A1` and `A2` stand for the nodes' addresses.
+    pub fn write_file(&self, web: &str, nodes: &[(&str, &str)]) {
+        let nodes: String = nodes
+            .iter()
+            .map(|(group, nodes)| format!("{group} = {nodes}\n"))
+            .collect::<String>()
+            .replace("A1", &format!("{}.1", self.net))
+            .replace("A2", &format!("{}.2", self.net));
+        let text = format!(
+            "[cluster]\nname = \"{}\"\n\n[nodes]\n{nodes}\n[services]\ncache = {{ on = \"cache\" }}\n\n[services.web]\n\
+             on = \"web\"\n{web}\n",
+            self.name
+        );
+        fs::write(self.file(), text).unwrap();
+        fs::create_dir_all(self.dir.path().join("units")).unwrap();
+        self.write_unit("cache", "redis", 7401);
+        self.write_unit("web", "http", 7400);
+    }
+
+    fn write_unit(&self, name: &str, kind: &str, port: u16) {
+        let program = env!("CARGO_BIN_EXE_clusterctl");
+        let text = format!(
+            "[set]\nport = {port}\n\n[run]\ncommand = [\"{program}\", \"stand-in\", \"{kind}\", \"--listen\", \
+             \"{{address}}:{{port}}\"]\n\n[ready]\nprobe = {{ kind = \"{kind}\", port = \"{{port}}\" }}\n"
+        );
+        fs::write(self.dir.path().join("units").join(format!("{name}.toml")), text).unwrap();
+    }
+
+    fn agent(&self, node: &str) -> Command {
+        let folder = self.dir.path().join(node);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clusterd"));
+        command.args(["--node", node, "--config"]).arg(self.file());
+        command.arg("--state").arg(folder.join("state")).arg("--run").arg(folder.join("run"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub fn start(&mut self, node: &str) {
+        fs::create_dir_all(self.dir.path().join(node)).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join(node).join("agent.log"))
+            .unwrap();
+        let child = self.agent(node).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        self.agents.insert(node.to_owned(), child);
+    }
+
+    /// kill -9 of the agent; what it started stays.
+    pub fn kill(&mut self, node: &str) {
+        let mut child = self.agents.remove(node).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// For an agent that is to be refused.
+    pub fn run_agent_to_its_end(&self, node: &str) -> Told {
+        told(self.agent(node))
+    }
+
+    pub fn ctl(&self, node: &str, args: &[&str]) -> Told {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clusterctl"));
+        command.args(args).arg("--socket").arg(self.run(node).join("clusterd.sock"));
+        told(command)
+    }
+
+    pub fn status(&self, node: &str) -> Option<serde_json::Value> {
+        serde_json::from_str(&self.ctl(node, &["status", "--json"]).out).ok()
+    }
+
+    /// The view of an instance, as its own agent tells it.
+    fn view(&self, node: &str, instance: &str) -> Option<serde_json::Value> {
+        let status = self.status(node)?;
+        let mut views =
+            status["nodes"].as_array()?.iter().filter_map(|n| n["status"]["instances"].as_array()).flatten();
+        views.find(|v| v["instance"] == instance).cloned()
+    }
+
+    pub fn in_state(&self, node: &str, instance: &str, state: &str) -> Option<()> {
+        (self.view(node, instance)?["state"] == state).then_some(())
+    }
+
+    pub fn pid_if(&self, node: &str, instance: &str, state: &str) -> Option<i64> {
+        let view = self.view(node, instance)?;
+        (view["state"] == state).then(|| view["pid"].as_i64()).flatten()
+    }
+
+    /// The monotonic moment, in nanoseconds, of the latest such event.
+    pub fn event(&self, node: &str, instance: &str, what: &str) -> Option<u64> {
+        let log = fs::read_to_string(self.dir.path().join(node).join("state/events.jsonl")).ok()?;
+        let events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut found = events.filter(|e| e["instance"] == instance && e["what"] == what);
+        found.next_back()?["at"].as_u64()
+    }
+}
+
+fn told(mut command: Command) -> Told {
+    let output = command.output().unwrap();
+    Told {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+impl Drop for Cluster {
+    /// Ends the agents, then all that carries one of their marks.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in self.agents.keys() {
+                let log =
+                    fs::read_to_string(self.dir.path().join(node).join("agent.log")).unwrap_or_default();
+                eprintln!("--- the agent of {node}:\n{log}");
+            }
+        }
+        for (_, mut agent) in self.agents.drain() {
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
+        for node in ["n1", "n2"] {
+            let Ok(id) = fs::read_to_string(self.dir.path().join(node).join("state/id")) else { continue };
+            let tree =
+                clusterd::process::Tree::locate(&clusterd::process::Tree::tag(&self.name, node, id.trim()));
+            for marked in tree.find_marked().unwrap_or_default() {
+                if let Ok(dying) = tree.kill_all(&marked.instance) {
+                    dying.iter().for_each(|handle| drop(handle.wait(Duration::from_secs(5))));
+                }
+            }
+            tree.dismantle();
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! Leftovers on a real file system, with real processes behind the numbers.
+
+mod processes;
+
+use clusterd::facts::{Cleaned, Finding, Judgement};
+use clusterd::leftover::{Context, Known, Mode, Outcome, clean};
+use clusterd::model::Unit;
+use clusterd::process::{Handle, Identity, Spawn, Tree};
+use processes::*;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A yard with a unit whose program is a file of its own, so that no other test's process looks like it.
+struct Scene {
+    yard: Yard,
+    unit: Unit,
+    me: Known,
+    others: Vec<Known>,
+    journal: Option<Identity>,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        Scene::running("/bin/sleep", &["1000"])
+    }
+
+    /// The unit's program is a copy of `program` under the name `redis-server`.
+    fn running(program: &str, arguments: &[&str]) -> Scene {
+        let yard = Yard::new();
+        let copy = yard.path("redis-server");
+        copy_program(program, &copy);
+        let mut unit = unit(&[copy.to_str().unwrap()]);
+        unit.run.command.extend(arguments.iter().map(|a| a.to_string()));
+        unit.run.pidfile = Some(yard.path("redis.pid"));
+        let me = Known { instance: yard.instance.clone(), ..Known::default() };
+        Scene { yard, unit, me, others: vec![], journal: None }
+    }
+
+    fn clean(&self, mode: Mode) -> Outcome {
+        let ctx = Context {
+            tree: &self.yard.tree,
+            journal: self.journal.as_ref(),
+            me: &self.me,
+            others: &self.others,
+            keep: &self.yard.path("kept"),
+        };
+        clean(&ctx, &self.unit, mode)
+    }
+
+    fn pidfile(&self) -> PathBuf {
+        self.yard.path("redis.pid")
+    }
+
+    fn write_pid(&self, pid: impl ToString) {
+        fs::write(self.pidfile(), format!("{}\n", pid.to_string())).unwrap();
+    }
+
+    /// The same program, started by somebody else: no leaf, no marks.
+    fn stranger(&self) -> Stranger {
+        Stranger::start(Command::new(&self.unit.run.command[0]).args(&self.unit.run.command[1..]))
+    }
+
+    #[track_caller]
+    fn expect_clear(&self, judgement: Judgement) -> Finding {
+        let outcome = self.clean(Mode::Remove);
+        let Cleaned::Clear { findings } = outcome.cleaned else { panic!("{outcome:?}") };
+        let [finding] = <[Finding; 1]>::try_from(findings).unwrap();
+        assert_eq!(finding.judgement, judgement, "{finding:?}");
+        finding
+    }
+
+    #[track_caller]
+    fn expect_doubt(&self) -> (Finding, Option<Handle>) {
+        let outcome = self.clean(Mode::Remove);
+        let Cleaned::Doubt { findings } = outcome.cleaned else { panic!("{outcome:?}") };
+        let [finding] = <[Finding; 1]>::try_from(findings).unwrap();
+        assert_eq!(finding.judgement, Judgement::Doubt);
+        (finding, outcome.suspect)
+    }
+
+    #[track_caller]
+    fn expect_alive(&self, pid: i32) -> Finding {
+        let outcome = self.clean(Mode::Remove);
+        let Cleaned::Alive { pid: found, findings } = outcome.cleaned else { panic!("{outcome:?}") };
+        assert_eq!((found, outcome.main.unwrap().pid()), (pid, pid));
+        findings.into_iter().find(|f| f.judgement == Judgement::Alive).unwrap()
+    }
+}
+
+/// By a process of its own: were the copy open for writing here, a fork of another test could carry that into its
+/// child for a moment, and executing the copy would fail as "busy".
+fn copy_program(from: &str, to: &Path) {
+    assert!(Command::new("/bin/cp").arg(from).arg(to).status().unwrap().success());
+}
+
+/// A process that clusterd did not start. It is killed at the end.
+struct Stranger(Child);
+
+impl Stranger {
+    fn start(command: &mut Command) -> Stranger {
+        let child = Stranger(command.stdout(Stdio::null()).spawn().unwrap());
+        wait_for("its exec", || {
+            let exe = fs::read_link(format!("/proc/{}/exe", child.pid()));
+            let me = std::env::current_exe().unwrap();
+            exe.as_ref().is_ok_and(|e| *e != me).then_some(()).ok_or(exe)
+        });
+        child
+    }
+
+    fn sleep() -> Stranger {
+        Stranger::start(Command::new("/bin/sleep").arg("1000"))
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+
+    fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A number that no process has: that of a child that is dead and reaped. (Numbers are given out in turn, so it
+/// does not come back within a test.)
+fn dead_number() -> u32 {
+    let mut child = Command::new("/bin/true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id()
+}
+
+#[test]
+fn without_leftovers_the_way_is_clear() {
+    let outcome = Scene::new().clean(Mode::Remove);
+    assert_eq!(outcome.cleaned, Cleaned::Clear { findings: vec![] });
+}
+
+#[test]
+fn what_holds_no_living_number_is_removed_and_a_copy_is_kept() {
+    let scene = Scene::new();
+    let dead = dead_number().to_string();
+    for (content, says) in [
+        ("", "is empty"),
+        ("\0\0\0\0", "holds no number"),
+        ("garbage", "holds no number but \"garbage\""),
+        ("-1\n", "holds -1"),
+        ("99999999\n", "holds 99999999"),
+        (dead.as_str(), "and no such process exists"),
+    ] {
+        fs::write(scene.pidfile(), content).unwrap();
+        let looked = scene.clean(Mode::Look);
+        assert!(scene.pidfile().exists(), "a look removes nothing");
+        let finding = scene.expect_clear(Judgement::Stale);
+        assert!(finding.evidence.contains(says), "{finding:?}");
+        assert!(!scene.pidfile().exists());
+        assert_eq!(fs::read_to_string(finding.kept.as_ref().unwrap()).unwrap(), content);
+        let same = Finding { kept: None, ..finding };
+        assert_eq!(looked.cleaned, Cleaned::Clear { findings: vec![same] });
+    }
+}
+
+#[test]
+fn a_file_written_before_the_boot_is_called_so() {
+    let scene = Scene::new();
+    scene.write_pid(dead_number());
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    fs::File::options().write(true).open(scene.pidfile()).unwrap().set_modified(long_ago).unwrap();
+    assert!(scene.expect_clear(Judgement::Stale).evidence.ends_with("; the file is older than this boot"));
+}
+
+#[test]
+fn what_is_no_plain_file_is_refused_and_stays() {
+    let mut scene = Scene::new();
+    let target = scene.yard.path("target");
+    fs::write(&target, dead_number().to_string()).unwrap();
+    let path = scene.yard.path("odd.pid");
+    scene.unit.run.pidfile = Some(path.clone());
+    type Make = fn(&Path, &Path);
+    let make: [(Make, &str); 4] = [
+        (|t, p| std::os::unix::fs::symlink(t, p).unwrap(), "a symlink"),
+        (|_, p| fs::create_dir(p).unwrap(), "a folder"),
+        (|_, p| nix::unistd::mkfifo(p, nix::sys::stat::Mode::S_IRWXU).unwrap(), "a pipe"),
+        (|_, p| drop(UnixListener::bind(p).unwrap()), "a socket"),
+    ];
+    for (make, what) in make {
+        make(&target, &path);
+        let finding = scene.expect_clear(Judgement::Refused);
+        assert_eq!(
+            finding.evidence,
+            format!("{} is {what}, not a plain file; it is not touched", path.display())
+        );
+        assert!(path.symlink_metadata().is_ok() && target.exists());
+        if path.is_dir() { fs::remove_dir(&path).unwrap() } else { fs::remove_file(&path).unwrap() }
+    }
+    scene.unit.run.pidfile = Some("/proc/version".into());
+    let finding = scene.expect_clear(Judgement::Refused);
+    assert_eq!(finding.evidence, "/proc/version lies in /proc, where nothing is ever removed");
+}
+
+#[test]
+fn a_folder_that_is_a_symlink_is_resolved_as_var_run_is() {
+    let mut scene = Scene::new();
+    scene.write_pid(dead_number());
+    let link = scene.yard.path("link");
+    std::os::unix::fs::symlink(scene.yard.dir.path(), &link).unwrap();
+    scene.unit.run.pidfile = Some(link.join("redis.pid"));
+    scene.expect_clear(Judgement::Stale);
+    assert!(!scene.pidfile().exists());
+}
+
+#[test]
+fn a_zombie_is_dead_and_a_thread_is_no_process() {
+    let scene = Scene::new();
+    let mut child = Command::new("/bin/true").spawn().unwrap();
+    let stat = format!("/proc/{}/stat", child.id());
+    wait_for("a zombie", || {
+        let stat = fs::read_to_string(&stat).unwrap();
+        stat.contains(") Z ").then_some(()).ok_or(stat)
+    });
+    scene.write_pid(child.id());
+    assert!(scene.expect_clear(Judgement::Stale).evidence.contains("a zombie"));
+    child.wait().unwrap();
+
+    let (tell, hear) = std::sync::mpsc::channel();
+    let (stop, until) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        tell.send(nix::unistd::gettid()).unwrap();
+        let _ = until.recv();
+    });
+    scene.write_pid(hear.recv().unwrap());
+    let says = format!("which is a thread of process {} and no process", std::process::id());
+    assert!(scene.expect_clear(Judgement::Stale).evidence.contains(&says));
+    drop(stop);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_reused_number_frees_the_way_and_its_process_is_left_alone() {
+    let scene = Scene::new();
+    let mut stranger = Stranger::sleep();
+    scene.write_pid(stranger.pid());
+    let finding = scene.expect_clear(Judgement::Stale);
+    let (path, pid) = (scene.pidfile().display().to_string(), stranger.pid());
+    assert_eq!(
+        finding.evidence,
+        format!(
+            "{path} names {pid}, which is sleep (started by somebody else), not redis-server: the number was \
+             reused; sleep is left alone"
+        )
+    );
+    assert!(!scene.pidfile().exists() && stranger.is_alive());
+    scene.write_pid(std::process::id());
+    scene.expect_clear(Judgement::Stale);
+}
+
+#[test]
+fn a_kernel_thread_is_somebody_else() {
+    let kthreadd = fs::read_to_string("/proc/2/comm").unwrap_or_default();
+    if kthreadd.trim() != "kthreadd" {
+        return; // a pid namespace without kernel threads; the table test of the judge covers the rule
+    }
+    let scene = Scene::new();
+    scene.write_pid(2);
+    assert!(scene.expect_clear(Judgement::Stale).evidence.contains("the kernel's own thread kthreadd"));
+}
+
+#[test]
+fn the_right_program_without_a_tie_blocks_until_it_exits() {
+    let scene = Scene::new();
+    let mut stranger = scene.stranger();
+    scene.write_pid(stranger.pid());
+    let (finding, suspect) = scene.expect_doubt();
+    assert!(finding.evidence.contains("which is redis-server, as this instance could be"), "{finding:?}");
+    assert!(scene.pidfile().exists() && stranger.is_alive());
+    let suspect = suspect.expect("the process to watch");
+    assert_eq!(suspect.pid(), stranger.pid());
+    stranger.0.kill().unwrap();
+    assert!(suspect.wait(SOON).unwrap());
+    scene.expect_clear(Judgement::Stale);
+}
+
+#[test]
+fn an_upgraded_executable_blocks() {
+    let scene = Scene::new();
+    let stranger = scene.stranger();
+    scene.write_pid(stranger.pid());
+    let program = Path::new(&scene.unit.run.command[0]);
+    fs::remove_file(program).unwrap();
+    copy_program("/bin/sleep", program);
+    assert!(scene.expect_doubt().0.evidence.contains("deleted or replaced since it started"));
+}
+
+#[test]
+fn a_script_blocks_unless_the_unit_lists_what_it_leads_to() {
+    let mut scene = Scene::new();
+    let program = PathBuf::from(&scene.unit.run.command[0]);
+    fs::write(&program, "#!/bin/sh\n").unwrap();
+    let stranger = Stranger::sleep();
+    scene.write_pid(stranger.pid());
+    assert!(scene.expect_doubt().0.evidence.contains("run.executables"));
+    scene.unit.run.executables = vec!["java".into()];
+    scene.expect_clear(Judgement::Stale);
+}
+
+#[test]
+fn the_process_of_another_instance_or_agent_is_not_ours() {
+    let scene = Scene::new();
+    let other = scene.yard.spawn_as(&scene.unit, "other@here").unwrap();
+    scene.write_pid(other.pid());
+    assert!(scene.expect_clear(Judgement::Stale).evidence.contains("of other@here (it "));
+    assert!(other.is_alive());
+
+    let neighbour = Yard::new();
+    let theirs = neighbour.spawn_as(&scene.unit, &scene.yard.instance).unwrap();
+    scene.write_pid(theirs.pid());
+    let finding = scene.expect_clear(Judgement::Stale);
+    let says = format!("of thing@here (of the agent {})", neighbour.tree.agent());
+    assert!(finding.evidence.contains(&says), "{finding:?}");
+    assert!(theirs.is_alive());
+}
+
+const LISTEN: &str = r#"
+    use IO::Socket::INET;
+    my $s = IO::Socket::INET->new(Listen => 1, LocalAddr => $ARGV[0]) or die;
+    open(F, ">", "$ARGV[1].new"); print F $s->sockport, "\n"; close(F); rename("$ARGV[1].new", $ARGV[1]);
+    sleep 1000;
+"#;
+
+/// A program that listens, started by somebody else; gives back its port.
+fn listening(address: &str) -> (Scene, Stranger, u16) {
+    let mut scene = Scene::running("/usr/bin/perl", &["-e", LISTEN, address]);
+    scene.unit.run.command.push(scene.yard.path("port").display().to_string());
+    let stranger = scene.stranger();
+    let port = wait_for_line(&scene.yard.path("port")).parse().unwrap();
+    (scene, stranger, port)
+}
+
+#[test]
+fn who_listens_where_we_do_is_ours() {
+    let (mut scene, stranger, port) = listening("127.0.0.1:0");
+    scene.write_pid(stranger.pid());
+    scene.expect_doubt();
+    scene.me.listens = vec![SocketAddr::from(([127, 0, 0, 1], port))];
+    let finding = scene.expect_alive(stranger.pid());
+    assert!(finding.evidence.ends_with(&format!("it listens on 127.0.0.1:{port}")), "{finding:?}");
+    assert!(scene.pidfile().exists());
+}
+
+#[test]
+fn who_listens_where_another_instance_does_is_its() {
+    let (mut scene, mut stranger, port) = listening("127.0.0.1:0");
+    scene.write_pid(stranger.pid());
+    let listens = vec![SocketAddr::from(([127, 0, 0, 1], port))];
+    scene.others = vec![Known { instance: "redis-b@here".into(), listens, folders: vec![] }];
+    scene.me.listens = vec![SocketAddr::from(([127, 0, 0, 2], port))];
+    assert!(scene.expect_clear(Judgement::Stale).evidence.contains("of redis-b@here"));
+    assert!(stranger.is_alive());
+}
+
+#[test]
+fn who_listens_everywhere_may_be_either() {
+    let (mut scene, stranger, port) = listening("0.0.0.0:0");
+    scene.write_pid(stranger.pid());
+    scene.me.listens = vec![SocketAddr::from(([127, 0, 0, 1], port))];
+    scene.expect_alive(stranger.pid());
+    let listens = vec![SocketAddr::from(([127, 0, 0, 2], port))];
+    scene.others = vec![Known { instance: "redis-b@here".into(), listens, folders: vec![] }];
+    assert!(scene.expect_doubt().0.evidence.contains("claimed by two"));
+}
+
+#[test]
+fn an_open_data_folder_is_a_tie() {
+    let mut scene = Scene::new();
+    let data = scene.yard.path("data");
+    fs::create_dir(&data).unwrap();
+    let file = fs::File::create(data.join("dump.rdb")).unwrap();
+    let stranger =
+        Stranger::start(Command::new(&scene.unit.run.command[0]).arg("1000").stdin(Stdio::from(file)));
+    scene.write_pid(stranger.pid());
+    scene.expect_doubt();
+    scene.me.folders = vec![data];
+    scene.expect_alive(stranger.pid());
+}
+
+#[test]
+fn the_journalled_process_is_ours_and_one_with_its_number_is_not() {
+    let mut scene = Scene::new();
+    let mut stranger = scene.stranger();
+    scene.journal = Some(Handle::open(stranger.pid()).unwrap().identity().clone());
+    scene.expect_alive(stranger.pid()); // with no pid file at all
+    scene.write_pid(stranger.pid());
+    scene.expect_alive(stranger.pid());
+
+    scene.journal.as_mut().unwrap().start -= 1;
+    let finding = scene.expect_clear(Judgement::Stale);
+    assert!(finding.evidence.contains("started at another time than the journalled redis-server"));
+    assert!(stranger.is_alive());
+}
+
+#[test]
+fn a_main_process_without_a_journal_is_found_by_its_tree() {
+    for by_file in [true, false] {
+        let mut scene = Scene::new();
+        let main = scene.yard.spawn(&scene.unit).unwrap();
+        if by_file {
+            scene.write_pid(main.pid());
+        } else {
+            scene.unit.run.pidfile = None;
+        }
+        scene.expect_alive(main.pid());
+        assert!(main.is_alive());
+    }
+}
+
+#[test]
+fn what_outlived_its_main_process_is_killed_before_the_next_start() {
+    for tree in [Tree::locate(&tag()), Tree::marks_only(&tag())] {
+        let mut scene = Scene::new();
+        scene.yard.tree.dismantle();
+        scene.yard.tree = tree;
+        let pidfile = scene.pidfile().display().to_string();
+        let worker = scene.yard.path("worker.pid");
+        let mut unit = shell("echo $$ > $0; sleep 1000 & echo $! > $1; wait");
+        unit.run.command.extend([pidfile, worker.display().to_string()]);
+        let main = scene.yard.spawn(&unit).unwrap();
+        let worker_pid: i32 = wait_for_line(&worker).parse().unwrap();
+        scene.unit.leftovers.pidfiles = vec![worker.clone()];
+        scene.journal = Some(main.identity().clone());
+        scene.expect_alive(main.pid());
+
+        main.signal(libc::SIGKILL).unwrap();
+        assert!(main.wait(SOON).unwrap());
+        main.reap();
+        let looked = scene.clean(Mode::Look);
+        assert!(matches!(looked.cleaned, Cleaned::Clear { .. }), "{looked:?}");
+        assert!(Handle::open(worker_pid).is_ok(), "a look kills nobody");
+
+        let mut stranger = Stranger::sleep();
+        let outcome = scene.clean(Mode::Remove);
+        let Cleaned::Clear { findings } = outcome.cleaned else { panic!("{outcome:?}") };
+        let told: Vec<_> = findings.iter().map(|f| (f.what.clone(), f.judgement)).collect();
+        assert_eq!(
+            told,
+            [
+                (scene.pidfile().display().to_string(), Judgement::Stale),
+                (worker.display().to_string(), Judgement::Stale),
+                (format!("process {worker_pid}"), Judgement::Stale),
+            ]
+        );
+        assert!(findings[2].evidence.contains("outlived its main process; it was killed"), "{findings:?}");
+        assert!(Handle::open(worker_pid).is_err());
+        assert!(!scene.pidfile().exists() && !worker.exists() && stranger.is_alive());
+    }
+}
+
+#[test]
+fn a_socket_is_stale_when_it_refuses() {
+    let mut scene = Scene::new();
+    let path = scene.yard.path("redis.sock");
+    scene.unit.leftovers.sockets = vec![path.clone()];
+    let listener = UnixListener::bind(&path).unwrap();
+    let (finding, suspect) = scene.expect_doubt();
+    assert!(finding.evidence.ends_with("it is in use"), "{finding:?}");
+    assert_eq!(suspect.unwrap().pid(), std::process::id() as i32);
+    drop(listener);
+    assert!(scene.expect_clear(Judgement::Stale).evidence.ends_with("nobody listens, it refuses"));
+    assert!(!path.exists());
+
+    let datagram = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    scene.expect_doubt();
+    drop(datagram);
+    scene.expect_clear(Judgement::Stale);
+
+    fs::write(&path, "").unwrap();
+    scene.expect_clear(Judgement::Refused);
+}
+
+#[test]
+fn a_lock_is_stale_when_nobody_holds_it() {
+    let mut scene = Scene::new();
+    let path = scene.yard.path(".lock");
+    scene.unit.leftovers.locks = vec![path.clone()];
+
+    fs::write(&path, "").unwrap();
+    let held = fs::File::open(&path).unwrap();
+    let held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockShared).unwrap();
+    assert!(
+        scene.expect_doubt().0.evidence.ends_with("is locked; by whom is not told"),
+        "locked by ourselves"
+    );
+    drop(held);
+
+    let open = OwnedFd::from(fs::File::open(&path).unwrap());
+    let holder = Stranger::start(Command::new("/bin/sleep").arg("1000").stdin(Stdio::from(open)));
+    let (finding, suspect) = scene.expect_doubt();
+    assert!(
+        finding.evidence.contains(&format!("is held by {}, which is sleep", holder.pid())),
+        "{finding:?}"
+    );
+    assert_eq!(suspect.unwrap().pid(), holder.pid());
+    drop(holder);
+
+    assert!(scene.expect_clear(Judgement::Stale).evidence.ends_with("no process holds it open or locked"));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_lock_that_holds_a_number_is_judged_by_it() {
+    let mut scene = Scene::new();
+    let path = scene.yard.path("mysqld.sock.lock");
+    scene.unit.leftovers.locks = vec![path.clone()];
+    let stranger = scene.stranger();
+    fs::write(&path, stranger.pid().to_string()).unwrap();
+    scene.expect_doubt();
+    drop(stranger);
+    scene.expect_clear(Judgement::Stale);
+    assert!(!path.exists());
+}
+
+#[test]
+fn one_doubt_keeps_everything_as_it_is() {
+    let mut scene = Scene::new();
+    scene.write_pid(dead_number());
+    let further = scene.yard.path("further.pid");
+    let stranger = scene.stranger();
+    fs::write(&further, stranger.pid().to_string()).unwrap();
+    scene.unit.leftovers.pidfiles = vec![further];
+    let outcome = scene.clean(Mode::Remove);
+    let Cleaned::Doubt { findings } = outcome.cleaned else { panic!("{outcome:?}") };
+    let judged: Vec<_> = findings.iter().map(|f| f.judgement).collect();
+    assert_eq!(judged, [Judgement::Stale, Judgement::Doubt]);
+    assert!(scene.pidfile().exists());
+}
+
+#[test]
+fn a_mark_outside_the_leaf_is_a_tie_too() {
+    let scene = Scene::new();
+    let moved = Spawn {
+        unit: &scene.unit,
+        instance: &scene.yard.instance,
+        nonce: "n1",
+        agent: scene.yard.tree.agent(),
+        leaf: None,
+        output: &scene.yard.path("output.log"),
+    };
+    let main = moved.spawn().unwrap();
+    scene.write_pid(main.pid());
+    assert!(scene.expect_alive(main.pid()).evidence.contains("it carries the instance's mark"));
+}

@@ -1,0 +1,131 @@
+//! What the tests with real processes share.
+#![allow(dead_code)] // each test binary uses its part
+
+use clusterd::model::*;
+use clusterd::process::{Handle, Spawn, SpawnError, Tree};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long anything may take that happens by itself.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// A unit with nothing but a command.
+pub fn unit(command: &[&str]) -> Unit {
+    Unit {
+        name: "thing".into(),
+        exclusive: false,
+        run: Run {
+            kind: RunKind::Exec,
+            command: command.iter().map(|s| s.to_string()).collect(),
+            user: None,
+            group: None,
+            folder: "/".into(),
+            environment: Default::default(),
+            umask: 0o022,
+            pidfile: None,
+            make_folders: vec![],
+            executables: vec![],
+        },
+        ready: Readiness {
+            local: Probe::Running { for_: Duration::ZERO },
+            remote: None,
+            within: SOON,
+            every: SOON,
+            lost_after: 1,
+        },
+        stop: Stop { signal: libc::SIGTERM, timeout: SOON },
+        restart: Restart { delay: SOON, max: SOON, limit: 0, within: SOON, stable: SOON },
+        leftovers: Leftovers::default(),
+    }
+}
+
+pub fn shell(script: &str) -> Unit {
+    unit(&["/bin/sh", "-c", script])
+}
+
+/// An agent's tag that no other test has.
+pub fn tag() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Trees that leave nothing behind: what was started is killed at the end, also of a test that failed.
+pub struct Yard {
+    pub tree: Tree,
+    pub dir: tempfile::TempDir,
+    pub instance: String,
+}
+
+impl Yard {
+    /// With cgroups where the machine has them.
+    pub fn new() -> Yard {
+        Yard::with(Tree::locate(&tag()))
+    }
+
+    pub fn with(tree: Tree) -> Yard {
+        Yard { tree, dir: tempfile::tempdir().unwrap(), instance: "thing@here".into() }
+    }
+
+    pub fn spawn(&self, unit: &Unit) -> Result<Handle, SpawnError> {
+        self.spawn_as(unit, &self.instance)
+    }
+
+    pub fn spawn_as(&self, unit: &Unit, instance: &str) -> Result<Handle, SpawnError> {
+        let leaf = self.tree.leaf(instance).unwrap();
+        Spawn {
+            unit,
+            instance,
+            nonce: "n1",
+            agent: self.tree.agent(),
+            leaf: leaf.as_ref(),
+            output: &self.dir.path().join("output.log"),
+        }
+        .spawn()
+    }
+
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.path("output.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Yard {
+    fn drop(&mut self) {
+        let mut instances: Vec<String> =
+            self.tree.find_marked().unwrap_or_default().into_iter().map(|m| m.instance).collect();
+        instances.push(self.instance.clone());
+        for instance in instances {
+            for handle in self.tree.kill_all(&instance).unwrap_or_default() {
+                let _ = handle.wait(SOON);
+                handle.reap();
+            }
+        }
+        self.tree.dismantle();
+    }
+}
+
+/// Waits for a fact and gives back what it brought; fails with what was last seen.
+#[track_caller]
+pub fn wait_for<T, S: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<T, S>) -> T {
+    let end = Instant::now() + SOON;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) if Instant::now() > end => panic!("waited in vain for {what}; last seen: {seen:?}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+/// Waits until a script has written a whole line into a file; gives back the text.
+#[track_caller]
+pub fn wait_for_line(path: &Path) -> String {
+    wait_for(&format!("a line in {}", path.display()), || match std::fs::read_to_string(path) {
+        Ok(text) if text.ends_with('\n') => Ok(text.trim().to_owned()),
+        other => Err(other),
+    })
+}

@@ -1,0 +1,54 @@
+//! The sample that ships: `cluster.toml` and `units/` load, and mean what the README says.
+
+use clusterd::graph::Graph;
+use clusterd::model::{Cluster, Probe, load};
+use std::path::Path;
+
+fn sample() -> Cluster {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster.toml");
+    load(&file, None).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn fourteen_nodes_load_without_a_word() {
+    let cluster = sample();
+    assert_eq!(cluster.nodes.len(), 14);
+    assert_eq!(cluster.services.len(), 8);
+    assert_eq!(cluster.instances.len(), 16);
+    assert_eq!(cluster.vips.len(), 1);
+    assert!(cluster.warnings.is_empty(), "{:#?}", cluster.warnings);
+}
+
+#[test]
+fn placeholders_are_filled_in_for_each_instance() {
+    let cluster = sample();
+    let unit = |name| cluster.instance(cluster.instance_named(name).unwrap()).unit.clone();
+    let Probe::Ask(office) = &unit("office@office1").ready.local else { panic!("office has a question") };
+    assert_eq!(office.address().unwrap().to_string(), "192.168.1.71:2002");
+    let remote = unit("redis@redis2").ready.remote.clone().unwrap();
+    assert_eq!(remote.address().unwrap().to_string(), "192.168.1.42:6379");
+    assert!(unit("keepalived@lvs1").ready.remote.is_none());
+    assert!(unit("activemq@mq1").exclusive);
+}
+
+#[test]
+fn it_boots_in_four_waves() {
+    let cluster = sample();
+    let graph = Graph::new(&cluster).unwrap();
+    let wave = |n: usize| {
+        let mut names: Vec<&str> = graph.waves()[n]
+            .iter()
+            .map(|i| cluster.service(cluster.instance(*i).service).name.as_str())
+            .collect();
+        names.dedup();
+        names.join(" ")
+    };
+    assert_eq!(graph.waves().len(), 4);
+    assert_eq!(wave(0), "mysql redis tracker office");
+    assert_eq!(wave(1), "storage activemq");
+    assert_eq!(wave(2), "web");
+    assert_eq!(wave(3), "keepalived");
+    let chain: Vec<&str> =
+        graph.longest_chain(&cluster).iter().map(|i| &*cluster.instance(*i).name).collect();
+    assert_eq!(chain, ["mysql@mysql1", "activemq@mq1", "web@web1", "keepalived@lvs1"]);
+}
