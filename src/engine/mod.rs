@@ -37,9 +37,11 @@
 mod action;
 mod backoff;
 mod cycles;
+mod failure;
 mod input;
 mod local;
 mod look;
+mod loss;
 mod needs;
 mod questions;
 mod reconfigure;

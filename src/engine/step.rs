@@ -1,12 +1,11 @@
 //! The second beat: each marked instance takes steps until none is due.
 
 use super::action::Action;
-use super::backoff;
-use super::input::{Memory, Veto, Word};
+use super::input::{Memory, Word};
 use super::local::{After, Own, Process, Proof, State};
 use super::needs::Verification;
 use super::stop::StopCause;
-use super::{Engine, JUDGE_AGAIN, LATE_EXCUSE, LOSS_EXCUSES, Timer, VETO_RENEWAL, grace_of};
+use super::{Engine, JUDGE_AGAIN, Timer};
 use crate::facts::{Moment, Verdict};
 use crate::model::{AfterWait, OnLoss, RunKind};
 use serde_json::json;
@@ -95,7 +94,7 @@ impl Engine {
     }
 
     /// Without a process: an operator's hold, or a shutdown, takes effect at once.
-    fn step_idle(&mut self, l: usize) -> bool {
+    pub(super) fn step_idle(&mut self, l: usize) -> bool {
         if self.may_run(l) {
             return false;
         }
@@ -398,190 +397,6 @@ impl Engine {
             return true;
         }
         false
-    }
-
-    /// Withdraws a running instance that is to stop.
-    fn step_stop(&mut self, l: usize) -> bool {
-        let Some(cause) = self.stop_cause(l) else { return false };
-        let why = self.stop_reason(l, &cause);
-        // The moment tells this withdrawal from every other one of this machine.
-        let root = self.root_of(l, &cause);
-        self.locals[l].withdrawn = Some(Veto { epoch: self.now.0, why: root });
-        self.timers.set_if_unset(Timer::Renew, self.now + VETO_RENEWAL);
-        self.record(l, "leaving", why.clone(), serde_json::Value::Null);
-        self.enter(l, State::Leaving, why);
-        true
-    }
-
-    fn step_leaving(&mut self, l: usize) -> bool {
-        let Some(cause) = self.stop_cause(l) else {
-            self.stay(l, "need not stop any more");
-            return true;
-        };
-        let blockers = self.not_released(l);
-        if blockers.is_empty() {
-            let why = self.stop_reason(l, &cause);
-            self.begin_stopping(l, why);
-            return true;
-        }
-        if self.stop_deadline(l).is_some_and(|deadline| self.now >= deadline) {
-            self.give_up_stop(l);
-            return true;
-        }
-        let names: Vec<_> = blockers.iter().map(|d| self.describe_blocker(*d)).collect();
-        self.locals[l].reason = format!("{}; waits for {}", self.stop_reason(l, &cause), names.join(", "));
-        false
-    }
-
-    /// A withdrawal is taken back: the process runs on.
-    fn stay(&mut self, l: usize, why: &str) {
-        self.locals[l].withdrawn = None;
-        self.record(l, "stays", why, serde_json::Value::Null);
-        self.begin_starting(l, why);
-    }
-
-    /// Sends the stop signal. Nothing waits for dependents any more.
-    fn begin_stopping(&mut self, l: usize, why: String) {
-        let local = &self.locals[l];
-        let Some(process) = &local.process else { return self.at_rest(l) };
-        let (instance, incarnation, stop) = (local.ix, process.incarnation, process.unit.stop.clone());
-        if self.locals[l].withdrawn.is_none() {
-            let root = format!("{}: {why}", self.locals[l].name);
-            self.locals[l].withdrawn = Some(Veto { epoch: self.now.0, why: root });
-            self.timers.set_if_unset(Timer::Renew, self.now + VETO_RENEWAL);
-        }
-        self.enter(l, State::Stopping { deadline: self.now + stop.timeout }, why.clone());
-        self.record(l, "stopping", why, serde_json::Value::Null);
-        self.out.push(Action::Signal { instance, incarnation, signal: stop.signal });
-    }
-
-    fn step_backoff(&mut self, l: usize, until: Moment) -> bool {
-        if self.step_idle(l) {
-            return true;
-        }
-        if self.excuse(l) || self.now >= until {
-            self.enter(l, State::Waiting, "");
-            return true;
-        }
-        false
-    }
-
-    /// The instance failed: back-off, or the end. A failure beside a lost need is not counted.
-    pub(super) fn failed(&mut self, l: usize, text: String) {
-        self.update_needs(l);
-        if self.is_excused(l) {
-            self.record(l, "excused", format!("{text}; a need was lost, so it is not counted"), json!(null));
-            self.enter(l, State::Waiting, "");
-            return;
-        }
-        let (now, jitter) = (self.now, self.jitter);
-        let local = &mut self.locals[l];
-        let rule = local.unit.restart.clone();
-        match local.failures.count(now, &rule, jitter) {
-            backoff::Verdict::TryAgainIn(delay) => {
-                local.forgivable = Some(now);
-                if delay.is_zero() {
-                    self.enter(l, State::Waiting, text);
-                } else {
-                    let times = local.failures.in_a_row;
-                    let note = format!("{text}; next start in {:.1} s", delay.as_secs_f64());
-                    self.record(l, "backoff", note, json!({ "failures": times }));
-                    self.enter(l, State::Backoff { until: now + delay }, text);
-                }
-                // A lost need may be the cause: look now, not at the next slow poll.
-                self.verify_met_edges(l);
-            }
-            backoff::Verdict::GiveUp => {
-                let text = format!("gave up after {} failures: {text}", local.failures.in_a_row);
-                self.record(l, "failed", text.clone(), json!(null));
-                self.enter(l, State::Failed, text);
-            }
-        }
-    }
-
-    fn is_excused(&self, l: usize) -> bool {
-        self.locals[l].needs.iter().any(|need| {
-            let just_lost = need.last_loss.is_some_and(|lost| self.now.since(lost) <= LOSS_EXCUSES);
-            !need.waived && (!need.ok || just_lost)
-        })
-    }
-
-    /// Takes a failure back when the loss of a need is found out only after the exit.
-    fn excuse(&mut self, l: usize) -> bool {
-        let Some(counted) = self.locals[l].forgivable else { return false };
-        if self.now.since(counted) > LATE_EXCUSE {
-            self.locals[l].forgivable = None;
-            return false;
-        }
-        if self.locals[l].needs.iter().all(|n| n.ok || n.waived) {
-            return false;
-        }
-        self.locals[l].forgivable = None;
-        self.locals[l].failures.uncount();
-        self.record(
-            l,
-            "excused",
-            "a need had been lost when it exited; the failure is not counted",
-            json!(null),
-        );
-        true
-    }
-
-    /// Brings what is known of the needs up to date, and tells what was lost and found again.
-    fn update_needs(&mut self, l: usize) {
-        for n in 0..self.locals[l].needs.len() {
-            let ok = self.count_fresh(l, n) >= self.locals[l].needs[n].wanted;
-            let was = std::mem::replace(&mut self.locals[l].needs[n].ok, ok);
-            if ok != was {
-                self.locals[l].needs[n].since = self.now;
-            }
-            if was && !ok {
-                self.locals[l].needs[n].last_loss = Some(self.now);
-            }
-            if ok && !was {
-                self.locals[l].needs[n].waived = false;
-                if self.locals[l].state == State::Failed {
-                    let text = format!("its need {} is met again: tried anew", self.need(l, n).name);
-                    self.record(l, "tried-anew", text, json!(null));
-                    self.locals[l].failures.reset();
-                    self.enter(l, State::Waiting, "");
-                }
-            }
-            self.update_loss(l, n);
-        }
-    }
-
-    /// While it runs: has the need been lost, past the thresholds?
-    fn update_loss(&mut self, l: usize, n: usize) {
-        let running = self.locals[l].state.is_running();
-        let held = self.is_need_held(l, n);
-        let lost = self.locals[l].needs[n].lost;
-        match (running && !held, lost) {
-            (true, None) if self.known_once(l, n) => {
-                self.locals[l].needs[n].lost = Some(self.now);
-                let text = format!("lost its need {}: {}", self.need(l, n).name, self.need_in_words(l, n));
-                self.record(l, "need-lost", text, json!(null));
-            }
-            (false, Some(since)) if running => {
-                self.locals[l].needs[n].lost = None;
-                let text = format!("has its need {} again", self.need(l, n).name);
-                self.record(l, "need-found", text, json!(null));
-                let rule = self.need(l, n).on_loss;
-                if let (OnLoss::Restart { .. }, Some(grace)) = (rule, grace_of(rule)) {
-                    self.locals[l].restart |= self.now >= since + grace;
-                }
-            }
-            (false, Some(_)) => self.locals[l].needs[n].lost = None,
-            _ => {}
-        }
-    }
-
-    /// Whether enough has been heard of a need to say that it is lost (a new agent has heard nothing yet).
-    pub(super) fn known_once(&self, l: usize, n: usize) -> bool {
-        self.locals[l].needs[n].edges.iter().all(|edge| match edge.proof {
-            Proof::Ask(q) => self.questions.get(q).answer.is_some(),
-            Proof::Agent => self.heard.contains_key(&edge.to),
-        })
     }
 
     /// Sets when this instance is to be looked at again although nothing happens.

@@ -5,9 +5,11 @@
 //! would lose its need stops itself first, by this very rule. When all have released, the stop signal is sent. A
 //! dependent that starts meanwhile cannot count what is vetoed, so the order holds without a lock.
 
-use super::Engine;
+use super::action::Action;
+use super::input::Veto;
 use super::local::State;
 use super::view::Wish;
+use super::{Engine, Timer, VETO_RENEWAL};
 use crate::facts::Moment;
 use crate::model::{Count, InstanceIx, OnLoss};
 
@@ -138,6 +140,61 @@ impl Engine {
     /// Whether enough has been heard to say which needs a running instance has: a new agent has heard nothing yet.
     fn knows_its_needs(&self, l: usize) -> bool {
         (0..self.locals[l].needs.len()).all(|n| self.known_once(l, n))
+    }
+
+    /// Withdraws a running instance that is to stop.
+    pub(super) fn step_stop(&mut self, l: usize) -> bool {
+        let Some(cause) = self.stop_cause(l) else { return false };
+        let why = self.stop_reason(l, &cause);
+        // The moment tells this withdrawal from every other one of this machine.
+        let root = self.root_of(l, &cause);
+        self.locals[l].withdrawn = Some(Veto { epoch: self.now.0, why: root });
+        self.timers.set_if_unset(Timer::Renew, self.now + VETO_RENEWAL);
+        self.record(l, "leaving", why.clone(), serde_json::Value::Null);
+        self.enter(l, State::Leaving, why);
+        true
+    }
+
+    pub(super) fn step_leaving(&mut self, l: usize) -> bool {
+        let Some(cause) = self.stop_cause(l) else {
+            self.stay(l, "need not stop any more");
+            return true;
+        };
+        let blockers = self.not_released(l);
+        if blockers.is_empty() {
+            let why = self.stop_reason(l, &cause);
+            self.begin_stopping(l, why);
+            return true;
+        }
+        if self.stop_deadline(l).is_some_and(|deadline| self.now >= deadline) {
+            self.give_up_stop(l);
+            return true;
+        }
+        let names: Vec<_> = blockers.iter().map(|d| self.describe_blocker(*d)).collect();
+        self.locals[l].reason = format!("{}; waits for {}", self.stop_reason(l, &cause), names.join(", "));
+        false
+    }
+
+    /// A withdrawal is taken back: the process runs on.
+    fn stay(&mut self, l: usize, why: &str) {
+        self.locals[l].withdrawn = None;
+        self.record(l, "stays", why, serde_json::Value::Null);
+        self.begin_starting(l, why);
+    }
+
+    /// Sends the stop signal. Nothing waits for dependents any more.
+    pub(super) fn begin_stopping(&mut self, l: usize, why: String) {
+        let local = &self.locals[l];
+        let Some(process) = &local.process else { return self.at_rest(l) };
+        let (instance, incarnation, stop) = (local.ix, process.incarnation, process.unit.stop.clone());
+        if self.locals[l].withdrawn.is_none() {
+            let root = format!("{}: {why}", self.locals[l].name);
+            self.locals[l].withdrawn = Some(Veto { epoch: self.now.0, why: root });
+            self.timers.set_if_unset(Timer::Renew, self.now + VETO_RENEWAL);
+        }
+        self.enter(l, State::Stopping { deadline: self.now + stop.timeout }, why.clone());
+        self.record(l, "stopping", why, serde_json::Value::Null);
+        self.out.push(Action::Signal { instance, incarnation, signal: stop.signal });
     }
 
     /// An operator's stop has waited long enough: nothing more is stopped, and the wish is as it was.

@@ -1,0 +1,81 @@
+//! What a failure leads to, and which failures are not the instance's own.
+
+use super::backoff;
+use super::local::State;
+use super::{Engine, LATE_EXCUSE, LOSS_EXCUSES};
+use crate::facts::Moment;
+use serde_json::json;
+
+impl Engine {
+    pub(super) fn step_backoff(&mut self, l: usize, until: Moment) -> bool {
+        if self.step_idle(l) {
+            return true;
+        }
+        if self.excuse(l) || self.now >= until {
+            self.enter(l, State::Waiting, "");
+            return true;
+        }
+        false
+    }
+
+    /// The instance failed: back-off, or the end. A failure beside a lost need is not counted.
+    pub(super) fn failed(&mut self, l: usize, text: String) {
+        self.update_needs(l);
+        if self.is_excused(l) {
+            self.record(l, "excused", format!("{text}; a need was lost, so it is not counted"), json!(null));
+            self.enter(l, State::Waiting, "");
+            return;
+        }
+        let (now, jitter) = (self.now, self.jitter);
+        let local = &mut self.locals[l];
+        let rule = local.unit.restart.clone();
+        match local.failures.count(now, &rule, jitter) {
+            backoff::Verdict::TryAgainIn(delay) => {
+                local.forgivable = Some(now);
+                if delay.is_zero() {
+                    self.enter(l, State::Waiting, text);
+                } else {
+                    let times = local.failures.in_a_row;
+                    let note = format!("{text}; next start in {:.1} s", delay.as_secs_f64());
+                    self.record(l, "backoff", note, json!({ "failures": times }));
+                    self.enter(l, State::Backoff { until: now + delay }, text);
+                }
+                // A lost need may be the cause: look now, not at the next slow poll.
+                self.verify_met_edges(l);
+            }
+            backoff::Verdict::GiveUp => {
+                let text = format!("gave up after {} failures: {text}", local.failures.in_a_row);
+                self.record(l, "failed", text.clone(), json!(null));
+                self.enter(l, State::Failed, text);
+            }
+        }
+    }
+
+    fn is_excused(&self, l: usize) -> bool {
+        self.locals[l].needs.iter().any(|need| {
+            let just_lost = need.last_loss.is_some_and(|lost| self.now.since(lost) <= LOSS_EXCUSES);
+            !need.waived && (!need.ok || just_lost)
+        })
+    }
+
+    /// Takes a failure back when the loss of a need is found out only after the exit.
+    pub(super) fn excuse(&mut self, l: usize) -> bool {
+        let Some(counted) = self.locals[l].forgivable else { return false };
+        if self.now.since(counted) > LATE_EXCUSE {
+            self.locals[l].forgivable = None;
+            return false;
+        }
+        if self.locals[l].needs.iter().all(|n| n.ok || n.waived) {
+            return false;
+        }
+        self.locals[l].forgivable = None;
+        self.locals[l].failures.uncount();
+        self.record(
+            l,
+            "excused",
+            "a need had been lost when it exited; the failure is not counted",
+            json!(null),
+        );
+        true
+    }
+}

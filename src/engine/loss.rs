@@ -1,0 +1,65 @@
+//! Needs that are lost and found again, while an instance waits and while it runs.
+
+use super::local::{Proof, State};
+use super::{Engine, grace_of};
+use crate::model::OnLoss;
+use serde_json::json;
+
+impl Engine {
+    /// Brings what is known of the needs up to date, and tells what was lost and found again.
+    pub(super) fn update_needs(&mut self, l: usize) {
+        for n in 0..self.locals[l].needs.len() {
+            let ok = self.count_fresh(l, n) >= self.locals[l].needs[n].wanted;
+            let was = std::mem::replace(&mut self.locals[l].needs[n].ok, ok);
+            if ok != was {
+                self.locals[l].needs[n].since = self.now;
+            }
+            if was && !ok {
+                self.locals[l].needs[n].last_loss = Some(self.now);
+            }
+            if ok && !was {
+                self.locals[l].needs[n].waived = false;
+                if self.locals[l].state == State::Failed {
+                    let text = format!("its need {} is met again: tried anew", self.need(l, n).name);
+                    self.record(l, "tried-anew", text, json!(null));
+                    self.locals[l].failures.reset();
+                    self.enter(l, State::Waiting, "");
+                }
+            }
+            self.update_loss(l, n);
+        }
+    }
+
+    /// While it runs: has the need been lost, past the thresholds?
+    fn update_loss(&mut self, l: usize, n: usize) {
+        let running = self.locals[l].state.is_running();
+        let held = self.is_need_held(l, n);
+        let lost = self.locals[l].needs[n].lost;
+        match (running && !held, lost) {
+            (true, None) if self.known_once(l, n) => {
+                self.locals[l].needs[n].lost = Some(self.now);
+                let text = format!("lost its need {}: {}", self.need(l, n).name, self.need_in_words(l, n));
+                self.record(l, "need-lost", text, json!(null));
+            }
+            (false, Some(since)) if running => {
+                self.locals[l].needs[n].lost = None;
+                let text = format!("has its need {} again", self.need(l, n).name);
+                self.record(l, "need-found", text, json!(null));
+                let rule = self.need(l, n).on_loss;
+                if let (OnLoss::Restart { .. }, Some(grace)) = (rule, grace_of(rule)) {
+                    self.locals[l].restart |= self.now >= since + grace;
+                }
+            }
+            (false, Some(_)) => self.locals[l].needs[n].lost = None,
+            _ => {}
+        }
+    }
+
+    /// Whether enough has been heard of a need to say that it is lost (a new agent has heard nothing yet).
+    pub(super) fn known_once(&self, l: usize, n: usize) -> bool {
+        self.locals[l].needs[n].edges.iter().all(|edge| match edge.proof {
+            Proof::Ask(q) => self.questions.get(q).answer.is_some(),
+            Proof::Agent => self.heard.contains_key(&edge.to),
+        })
+    }
+}
