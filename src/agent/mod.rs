@@ -134,18 +134,21 @@ async fn live(args: Args) -> anyhow::Result<()> {
             }
         };
         tokio::select! {
+            // In this order: what ends the agent, its sign of life, then what others wait for. Reaping orphans reads
+            // through /proc and nobody waits for it: an exit that came with the same signal goes first.
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = sign_of_life.tick(), if watchdog.is_some() => notify::alive(),
             Some(message) = inbox.recv() => shell.take(message),
             Some(event) = probes.recv() => shell.heard_answer(event),
             () = sleep => shell.feed(Input::TimeCame),
-            _ = child.recv() => shell.reap_orphans(),
             _ = hangup.recv() => {
                 if let Err(refusal) = shell.reload() {
                     tracing::error!("{}", refusal.error);
                 }
             }
-            _ = sign_of_life.tick(), if watchdog.is_some() => notify::alive(),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = child.recv() => shell.reap_orphans(),
         }
     }
     notify::stopping();

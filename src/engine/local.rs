@@ -126,7 +126,7 @@ pub(super) struct NeedState {
     pub ok: bool,
     /// Since when `ok` is what it is.
     pub since: Moment,
-    /// Its bounded wait is over: started without it, until it is met again.
+    /// Its bounded wait is over: it may start without it, again and again, until it has been met.
     pub waived: bool,
     /// When `ok` last went from true to false.
     pub last_loss: Option<Moment>,
@@ -172,8 +172,8 @@ pub(super) struct Local {
     pub incarnations: u64,
     /// Who forced the next start.
     pub forced: Option<String>,
-    /// An operator's restart is under way.
-    pub restart: bool,
+    /// A restart is under way, and why.
+    pub restart: Option<String>,
     pub stop_order: Option<StopOrder>,
     pub withdrawn: Option<Veto>,
     pub after: After,

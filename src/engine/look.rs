@@ -47,13 +47,13 @@ impl Engine {
             Some(role) => format!("{} {}", rule.count, role.as_str()),
             None => rule.count.to_string(),
         };
-        let running = local.state.is_running();
+        let (running, met) = (local.state.is_running(), self.count_fresh(l, n));
         NeedView {
             name: rule.name.clone(),
             count,
             wanted: state.wanted,
-            met: self.count_fresh(l, n),
-            ok: if running { self.is_need_held(l, n) } else { state.ok || state.waived },
+            met,
+            ok: if running { self.is_need_held(l, n) } else { met >= state.wanted || state.waived },
             waived: state.waived,
             since_ms: now.since(state.lost.unwrap_or(state.since)).as_millis() as u64,
             edges: state.edges.iter().map(|e| self.edge_view(e, rule.role, now)).collect(),

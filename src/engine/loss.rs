@@ -1,7 +1,7 @@
 //! Needs that are lost and found again, while an instance waits and while it runs.
 
+use super::Engine;
 use super::local::{Proof, State};
-use super::{Engine, grace_of};
 use crate::model::OnLoss;
 use serde_json::json;
 
@@ -46,8 +46,11 @@ impl Engine {
                 let text = format!("has its need {} again", self.need(l, n).name);
                 self.record(l, "need-found", text, json!(null));
                 let rule = self.need(l, n).on_loss;
-                if let (OnLoss::Restart { .. }, Some(grace)) = (rule, grace_of(rule)) {
-                    self.locals[l].restart |= self.now >= since + grace;
+                if let OnLoss::Restart { grace } = rule
+                    && self.now >= since + grace
+                {
+                    let name = &self.need(l, n).name;
+                    self.locals[l].restart = Some(format!("its need {name} is back after a loss"));
                 }
             }
             (false, Some(_)) => self.locals[l].needs[n].lost = None,
@@ -56,7 +59,7 @@ impl Engine {
     }
 
     /// Whether enough has been heard of a need to say that it is lost (a new agent has heard nothing yet).
-    pub(super) fn known_once(&self, l: usize, n: usize) -> bool {
+    fn known_once(&self, l: usize, n: usize) -> bool {
         self.locals[l].needs[n].edges.iter().all(|edge| match edge.proof {
             Proof::Ask(q) => self.questions.get(q).answer.is_some(),
             Proof::Agent => self.heard.contains_key(&edge.to),

@@ -57,10 +57,10 @@ pub use input::{Found, Input, Memory, Order, OrderVerb, QuestionIx, Veto, Word};
 pub use needs::FRESH;
 
 use crate::facts::{Moment, Verdict};
-use crate::model::{Cluster, InstanceIx, NodeIx, OnLoss, Probe, Question};
+use crate::model::{Cluster, InstanceIx, NodeIx, Probe, Question};
 use local::{After, Edge, Local, NeedState, Own, Proof, State};
 use questions::{Asker, Questions};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use timers::Timers;
@@ -114,7 +114,7 @@ pub struct Engine {
     local_of: HashMap<InstanceIx, usize>,
     questions: Questions,
     /// The last word on every instance that was ever heard of, the own ones included.
-    heard: HashMap<InstanceIx, Heard>,
+    heard: BTreeMap<InstanceIx, Heard>,
     /// Who has an edge to an instance: the locals to step when its word changes.
     edges_to: HashMap<InstanceIx, Vec<Asker>>,
     /// For each local, the instances that could lean on it.
@@ -170,7 +170,7 @@ impl Engine {
             locals,
             local_of,
             questions,
-            heard: HashMap::new(),
+            heard: BTreeMap::new(),
             edges_to,
             leaners,
             leaned_by,
@@ -437,7 +437,7 @@ fn local(
         starts: 0,
         incarnations: 0,
         forced: None,
-        restart: false,
+        restart: None,
         stop_order: None,
         withdrawn: None,
         after: After::Rest,
@@ -446,13 +446,5 @@ fn local(
         told: Vec::new(),
         flags: Vec::new(),
         marked: true, // every instance takes its first step at the first input
-    }
-}
-
-/// The grace of an `on-loss` rule that acts.
-fn grace_of(on_loss: OnLoss) -> Option<Duration> {
-    match on_loss {
-        OnLoss::Keep => None,
-        OnLoss::Stop { grace } | OnLoss::Restart { grace } => Some(grace),
     }
 }

@@ -4,7 +4,7 @@ use super::Engine;
 use super::local::{Local, State};
 use crate::facts::Moment;
 use crate::model::{Cluster, InstanceIx, NodeIx};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 impl Engine {
@@ -22,7 +22,7 @@ impl Engine {
     ) -> (Vec<InstanceIx>, Vec<Arc<str>>) {
         let mut next = Engine::new(cluster, me, ranks, &HashMap::new(), now);
         next.shutting_down = self.shutting_down;
-        let mut known: HashMap<Arc<str>, Local> =
+        let mut known: BTreeMap<Arc<str>, Local> =
             self.locals.drain(..).map(|l| (l.name.clone(), l)).collect();
         let mut new = Vec::new();
         for local in &mut next.locals {

@@ -393,7 +393,7 @@ impl Engine {
                 OrderVerb::Stop => {
                     self.record(l, "held", format!("by {}{}", order.by, because(&order)), json!(order));
                     self.locals[l].stop_order = Some(self.stop_order(&order));
-                    self.locals[l].restart = false;
+                    self.locals[l].restart = None;
                     self.set_wish(l, order.held());
                 }
                 OrderVerb::Restart => {
@@ -404,7 +404,8 @@ impl Engine {
                         json!(order),
                     );
                     if self.locals[l].process.is_some() {
-                        self.locals[l].restart = true;
+                        self.locals[l].restart =
+                            Some(format!("restarted by {}{}", order.by, because(&order)));
                         self.locals[l].stop_order = Some(self.stop_order(&order));
                     } else if !self.locals[l].is_held() {
                         self.try_anew(l);
@@ -420,7 +421,7 @@ impl Engine {
         self.record(l, "released", format!("by {}{}", order.by, because(order)), json!(order));
         let local = &mut self.locals[l];
         local.stop_order = None;
-        local.restart = false;
+        local.restart = None;
         if order.force && local.process.is_none() {
             local.forced = Some(order.by.clone());
         }

@@ -6,7 +6,7 @@ use super::local::{After, Own, Process, Proof, State};
 use super::needs::Verification;
 use super::stop::StopCause;
 use super::{Engine, JUDGE_AGAIN, Timer};
-use crate::facts::{Moment, Verdict};
+use crate::facts::{Moment, Trouble, Verdict};
 use crate::model::{AfterWait, OnLoss, RunKind};
 use serde_json::json;
 
@@ -49,9 +49,6 @@ impl Engine {
             && !matches!(local.state, State::Cleaning | State::Verifying { .. })
         {
             local.waiting_from = self.now;
-            for need in &mut local.needs {
-                need.waived = false;
-            }
         }
         local.state = state;
         local.reason = reason.into();
@@ -104,7 +101,7 @@ impl Engine {
 
     /// Nothing runs, and that is as it should be: what the wish says comes next.
     pub(super) fn at_rest(&mut self, l: usize) {
-        self.locals[l].restart = false;
+        self.locals[l].restart = None;
         self.locals[l].stop_order = None;
         if self.may_run(l) {
             self.enter(l, State::Waiting, "");
@@ -271,7 +268,7 @@ impl Engine {
             self.become_ready(l);
             return true;
         }
-        if self.sibling_serves(l) && self.own_answer(l).is_some() {
+        if self.stands_by(l) {
             self.become_standby(l);
             return true;
         }
@@ -338,6 +335,16 @@ impl Engine {
         self.remember(l);
     }
 
+    /// Another instance serves, and this one says that it does not: a port that is closed, or a no. One that is
+    /// silent is not standing by, it hangs.
+    fn stands_by(&self, l: usize) -> bool {
+        let says_no = matches!(
+            self.own_answer(l),
+            Some(Verdict::NotReady { kind: Trouble::Refused | Trouble::Declined, .. })
+        );
+        says_no && self.sibling_serves(l)
+    }
+
     fn sibling_serves(&self, l: usize) -> bool {
         self.locals[l].siblings.iter().any(|edge| match edge.proof {
             Proof::Ask(q) => self.questions.get(q).good.is_some(),
@@ -365,7 +372,7 @@ impl Engine {
                 self.become_ready(l);
                 true
             }
-            (true, _) if self.sibling_serves(l) => {
+            (true, _) if self.stands_by(l) => {
                 self.become_standby(l);
                 true
             }

@@ -7,7 +7,7 @@
 
 use super::action::Action;
 use super::input::Veto;
-use super::local::State;
+use super::local::{Proof, State};
 use super::view::Wish;
 use super::{Engine, Timer, VETO_RENEWAL};
 use crate::facts::Moment;
@@ -20,7 +20,7 @@ pub(super) enum StopCause {
     Shutdown,
     /// An operator holds it.
     Held,
-    /// An operator's restart.
+    /// A restart: an operator's, or one that a need found again asks for.
     Restart,
     /// A need of it is withdrawn: need, and the instance that goes.
     LetGo { need: usize, of: InstanceIx },
@@ -38,7 +38,7 @@ impl Engine {
         if local.is_held() {
             return Some(StopCause::Held);
         }
-        if local.restart {
+        if local.restart.is_some() {
             return Some(StopCause::Restart);
         }
         for need in &local.needs {
@@ -69,7 +69,7 @@ impl Engine {
                 Wish::Held { by, reason, .. } => format!("held by {by}: {reason}"),
                 Wish::Up => "held".to_owned(),
             },
-            StopCause::Restart => "an operator restarts it".to_owned(),
+            StopCause::Restart => self.locals[l].restart.clone().unwrap_or_default(),
             StopCause::LetGo { need, of } => {
                 let (need, of) = (&self.need(l, *need).name, &self.cluster.instance(*of).name);
                 let root = self.root_of(l, cause);
@@ -139,7 +139,12 @@ impl Engine {
 
     /// Whether enough has been heard to say which needs a running instance has: a new agent has heard nothing yet.
     fn knows_its_needs(&self, l: usize) -> bool {
-        (0..self.locals[l].needs.len()).all(|n| self.known_once(l, n))
+        let edges = self.locals[l].needs.iter().flat_map(|n| &n.edges);
+        edges.into_iter().all(|edge| match edge.proof {
+            Proof::Ask(q) => self.questions.get(q).answer.is_some(),
+            // A veto comes by the same stream as the word that it takes back.
+            Proof::Agent => true,
+        })
     }
 
     /// Withdraws a running instance that is to stop.
@@ -208,7 +213,7 @@ impl Engine {
             order.timeout.as_secs(),
             blockers.join(", ")
         );
-        local.restart = false;
+        local.restart = None;
         if local.is_held() {
             local.wish = Wish::Up;
             self.save_wish(l);

@@ -3,11 +3,14 @@
 //! The brokers keep one store and one lock in it; were the two servers strangers, each broker could hold "the"
 //! lock on a server of its own. Each replica begins at the start of the other's log (GTID, a domain for each), and
 //! what both did by themselves, such as making the brokers' tables, is passed over.
+//!
+//! Each server has a folder for temporary tables of its own: names there begin with the process number, and a server
+//! that starts sweeps the folder. In a shared `/tmp`, servers of several process namespaces ruin each other's work.
 
 use super::files::{self, Owner};
 use super::{Laid, Nature, Placed, RigError, Site, command, literal, missing, quoted, standin};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 pub const PORT: u16 = 3306;
@@ -19,6 +22,9 @@ const REPLICA: &str = "replica";
 
 const SERVER: &str = "/usr/sbin/mariadbd";
 const INSTALLER: &str = "/usr/bin/mariadb-install-db";
+
+/// Where the data folder is made that each server begins with.
+const TEMPLATE: &str = "mysql-template";
 
 /// Modest in memory (some 55 MB resident), quick to start. What shapes the files must stand when they are made, too.
 const SETTINGS: &str = "\
@@ -53,6 +59,7 @@ pub fn lay_out(site: &Site, placed: &Placed) -> Result<Laid, RigError> {
         files::make_folder(&folder, &owner)?;
         files::remove_tree(&folder.join("data"))?;
         files::copy_tree(&template, &folder.join("data"), &owner)?;
+        files::make_folder(&folder.join("tmp"), &owner)?;
         // With two servers each is the other's source; with more, a ring.
         let (source_node, source) = &placed.nodes[(place + 1) % placed.nodes.len()];
         let mut text = format!("[mysqld]\n{SETTINGS}");
@@ -62,6 +69,7 @@ pub fn lay_out(site: &Site, placed: &Placed) -> Result<Laid, RigError> {
             text,
             "max-connections = 60\n\
              datadir = {here}/data\n\
+             tmpdir = {here}/tmp\n\
              socket = {here}/mysqld.sock\n\
              pid-file = {here}/mysqld.pid\n\
              bind-address = {address}\n\
@@ -92,7 +100,7 @@ pub fn lay_out(site: &Site, placed: &Placed) -> Result<Laid, RigError> {
         }
         files::write(&folder.join("my.cnf"), &text, &owner, 0o644)?;
     }
-    files::remove_tree(&template)?;
+    files::remove_tree(&site.dir.join(TEMPLATE))?;
 
     let here = site.unit_dir();
     let unit = format!(
@@ -134,11 +142,14 @@ impl Secrets {
     }
 }
 
-/// A fresh data folder with the users and the brokers' database, to be copied for each server.
+/// A folder with `data` to be copied for each server: the users and the brokers' database are in it.
 fn make_template(site: &Site, secrets: &Secrets) -> Result<PathBuf, RigError> {
-    let template = site.dir.join("mysql-template");
+    let template = site.dir.join(TEMPLATE);
+    let (data, tmp) = (template.join("data"), template.join("tmp"));
     files::remove_tree(&template)?;
-    files::make_folder(&template, &Owner::Me)?;
+    for folder in [&template, &data, &tmp] {
+        files::make_folder(folder, &Owner::Me)?;
+    }
     let Secrets { prober, broker, replica } = secrets;
     let sql = format!(
         "FLUSH PRIVILEGES;\n\
@@ -149,21 +160,18 @@ fn make_template(site: &Site, secrets: &Secrets) -> Result<PathBuf, RigError> {
          CREATE USER '{REPLICA}'@'%' IDENTIFIED BY '{replica}';\n\
          GRANT REPLICATION SLAVE ON *.* TO '{REPLICA}'@'%';\n"
     );
-    let (script, settings) = (site.dir.join("mysql-template.sql"), site.dir.join("mysql-template.cnf"));
+    let (script, settings) = (template.join("users.sql"), template.join("my.cnf"));
     files::write(&script, &sql, &Owner::Me, 0o600)?;
-    files::write(&settings, &format!("[mysqld]\n{SETTINGS}"), &Owner::Me, 0o644)?;
-    let mut installer = Command::new(Path::new(INSTALLER));
+    files::write(&settings, &format!("[mysqld]\n{SETTINGS}tmpdir = {}\n", tmp.display()), &Owner::Me, 0o644)?;
+    let mut installer = Command::new(INSTALLER);
     installer
         .arg(format!("--defaults-file={}", settings.display()))
-        .arg(format!("--datadir={}", template.display()))
+        .arg(format!("--datadir={}", data.display()))
         .arg(format!("--extra-file={}", script.display()))
         .args(["--auth-root-authentication-method=socket", "--skip-test-db", "--skip-name-resolve"]);
     if nix::unistd::geteuid().is_root() {
         installer.arg("--user=root");
     }
-    let made = files::run(&mut installer);
-    for path in [&script, &settings] {
-        files::remove_file(path)?;
-    }
-    made.map(|()| template)
+    files::run(&mut installer)?;
+    Ok(data)
 }

@@ -28,6 +28,7 @@ pub struct Lab {
     pub hosts: Vec<Host>,
     network: Network,
     group: PathBuf,
+    begun: Instant,
     /// Held while the lab stands.
     _lock: Flock<File>,
 }
@@ -84,7 +85,14 @@ impl Lab {
             fs::create_dir_all(rig.dir.join(name)).expect("the host's folder");
             Host::new(name, *address, &disk, &group)
         });
-        Lab { hosts: hosts.collect(), network: Network::new(), group, rig, _lock: lock }
+        Lab {
+            hosts: hosts.collect(),
+            network: Network::new(),
+            group,
+            rig,
+            begun: Instant::now(),
+            _lock: lock,
+        }
     }
 
     pub fn host(&self, name: &str) -> &Host {
@@ -146,6 +154,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        eprintln!("lab: ended after {:.1} s", self.begun.elapsed().as_secs_f32());
         if std::thread::panicking() {
             eprintln!("lab: its files are kept in {FOLDER} until the next lab");
             kill_and_remove(&self.group);

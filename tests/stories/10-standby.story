@@ -66,3 +66,23 @@ ask activemq@mq1 no more
 ask activemq@mq2 every 5s
 activemq@mq2 is ready: ready (fine)
 
+# A broker that hangs while another serves is not standing by.
+own activemq@mq2 silent
+after 500ms
+own activemq@mq2 silent
+after 500ms
+own activemq@mq2 silent
+answer activemq@mq1 ready
+show activemq@mq2
+----
+tell: activemq@mq2 is ready
+[499ms later]
+verify activemq@mq2
+[499ms later]
+verify activemq@mq2
+event: activemq@mq2 unready: no answer within 2 s
+tell: activemq@mq2 is unready
+ask activemq@mq1 every 500ms
+ask activemq@mq2 every 500ms
+activemq@mq2 is unready: no answer within 2 s
+

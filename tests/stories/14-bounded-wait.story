@@ -55,6 +55,33 @@ ask web@web1 every 5s
 web@web1 is ready: ready (fine)
   needs office any: met, 0 of 1
 
+# It crashes: nobody waits another two minutes for what was waived.
+exited web@web1 code 1
+after 1s
+----
+event: web@web1 exited: exit code 1
+event: web@web1 backoff: exit code 1; next start in 1.0 s
+tell: web@web1 is backoff
+ask web@web1 no more
+[999ms later]
+clean web@web1
+tell: web@web1 is cleaning
+ask office@office1 fast
+
+cleaned web@web1 clear
+spawned web@web1 701
+own web@web1 ready
+----
+spawn web@web1 (start 2)
+tell: web@web1 is starting
+ask office@office1 every 5s
+ask web@web1 fast
+event: web@web1 started: pid 701
+verify web@web1
+event: web@web1 ready: ready (fine)
+tell: web@web1 is ready
+ask web@web1 every 5s
+
 answer office@office1 ready
 show web@web1
 ----

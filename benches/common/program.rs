@@ -1,0 +1,157 @@
+//! The bench binary in its other lives: a service that tells when it began, and one that listens.
+//!
+//! A service that tells sends one datagram, its label and the monotonic clock as it read it first thing. The floor is
+//! the same program, started by nothing but a wake-up and an exec.
+
+use clusterd::clock;
+use clusterd::facts::Moment;
+use clusterd::process::Handle;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How long anything may take to begin before the bench gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Becomes the service that the command line asks for, if it asks for one. To be called first in `main`.
+pub fn act() {
+    let now = clock::now();
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some("--tell") => {
+            let (socket, label) =
+                (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
+            let message = format!("{label} {}", now.0);
+            let told = UnixDatagram::unbound().and_then(|s| s.send_to(message.as_bytes(), socket));
+            told.expect("the bench listens");
+        }
+        Some("--listen") => {
+            let address = arguments.next().unwrap_or_default();
+            let listener = TcpListener::bind(&address).expect("a loopback address is free");
+            while listener.accept().is_ok() {}
+        }
+        _ => return,
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// The bench binary itself.
+pub fn own_path() -> PathBuf {
+    std::env::current_exe().expect("Linux tells a program its path")
+}
+
+/// The ear of the bench.
+pub struct Ear {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Ear {
+    pub fn new(folder: &Path) -> Ear {
+        let path = folder.join("ear");
+        let socket = UnixDatagram::bind(&path).expect("a fresh temporary folder");
+        socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        Ear { socket, path }
+    }
+
+    /// The command of a service that tells.
+    pub fn telling(&self, label: &str) -> Vec<String> {
+        vec![shown(&own_path()), "--tell".into(), shown(&self.path), label.into()]
+    }
+
+    /// The first instruction of the next program with this label; what others tell is passed over.
+    pub fn hear(&self, label: &str) -> Moment {
+        let mut buffer = [0; 256];
+        loop {
+            let length =
+                self.socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{label} did not begin: {e}"));
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            let (who, when) = text.split_once(' ').expect("a label and a number");
+            if who == label {
+                return Moment(when.parse().expect("nanoseconds"));
+            }
+        }
+    }
+
+    /// Forgets what has been told so far.
+    pub fn drain(&self) {
+        self.socket.set_nonblocking(true).expect("an open socket");
+        while self.socket.recv(&mut [0; 256]).is_ok() {}
+        self.socket.set_nonblocking(false).expect("an open socket");
+    }
+
+    /// One sample of the floor of a boot: a wake-up by a pipe, then fork and exec, until the first instruction.
+    pub fn floor_of_boot(&self) -> Duration {
+        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+        self.floor(
+            move || drop(reader.read_exact(&mut [0])),
+            move || {
+                let begun = clock::now();
+                writer.write_all(&[0]).expect("the reader waits");
+                begun
+            },
+        )
+    }
+
+    /// One sample of the floor of a crash: a wake-up by a pidfd, then fork and exec, until the first instruction.
+    pub fn floor_of_crash(&self) -> Duration {
+        let mut victim = start(&self.telling("victim"));
+        self.hear("victim");
+        let handle = Handle::open(victim.id() as i32).expect("it lives");
+        let sample = self.floor(
+            move || drop(handle.wait(PATIENCE)),
+            || {
+                let begun = clock::now();
+                victim.kill().expect("our own child");
+                begun
+            },
+        );
+        let _ = victim.wait();
+        sample
+    }
+
+    fn floor(&self, wait: impl FnOnce() + Send + 'static, wake: impl FnOnce() -> Moment) -> Duration {
+        let command = self.telling("floor");
+        let (ready, is_ready) = mpsc::channel();
+        let waiter = std::thread::spawn(move || {
+            ready.send(()).expect("the bench waits for it");
+            wait();
+            start(&command)
+        });
+        is_ready.recv().expect("the thread has begun");
+        // It has said that it is about to block; give it the time to do so.
+        std::thread::sleep(Duration::from_millis(2));
+        let begun = wake();
+        let first = self.hear("floor");
+        let mut child = waiter.join().expect("the thread does not panic");
+        let _ = child.kill();
+        let _ = child.wait();
+        first.since(begun)
+    }
+}
+
+fn start(command: &[String]) -> Child {
+    Command::new(&command[0]).args(&command[1..]).spawn().expect("the bench binary can be executed")
+}
+
+pub fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Looks again and again until `look` finds something.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {} s", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
