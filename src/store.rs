@@ -261,7 +261,11 @@ impl EventLog {
         line.push(b'\n');
         self.next += 1; // a number whose event could not be written is not used again: the gap tells
         if self.size > 0 && self.size + line.len() as u64 > self.limit {
-            fs::rename(&self.path, &self.old).map_err(cannot("set aside", &self.path))?;
+            match fs::rename(&self.path, &self.old) {
+                // It was set aside before, and a new one could not be opened then.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                done => done.map_err(cannot("set aside", &self.path))?,
+            }
             (self.file, self.size) = open_log(&self.path).map_err(cannot("open", &self.path))?;
         }
         if let Err(e) = self.file.write_all(&line) {
@@ -354,7 +358,8 @@ pub fn lock(folder: &Path) -> Result<Lock, StoreError> {
         Ok(mut file) => {
             // For the message of the one that comes second; the lock itself is the proof.
             let pid = format!("{}\n", std::process::id());
-            file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())).map_err(cannot("write", &path))?;
+            // On a full disk it cannot be written, and an agent must be able to take over what runs all the same.
+            let _ = file.set_len(0).and_then(|()| file.write_all(pid.as_bytes()));
             Ok(Lock { _held: Held::File { _file: file } })
         }
         Err((mut file, Errno::EWOULDBLOCK)) => {

@@ -434,6 +434,13 @@ fn what_outlived_its_main_process_is_killed_before_the_next_start() {
         unit.run.command.extend([pidfile, worker.display().to_string()]);
         let main = scene.yard.spawn(&unit).unwrap();
         let worker_pid: i32 = wait_for_line(&worker).parse().unwrap();
+        // Between its fork and its exec it is a shell, as the main process is.
+        wait_for("the worker to be sleep", || {
+            match std::fs::read_to_string(format!("/proc/{worker_pid}/comm")) {
+                Ok(name) if name.trim() == "sleep" => Ok(()),
+                other => Err(other),
+            }
+        });
         scene.unit.leftovers.pidfiles = vec![worker.clone()];
         scene.journal = Some(main.identity().clone());
         scene.expect_alive(main.pid());

@@ -137,6 +137,7 @@ impl Shell {
         let (added, orphans) =
             self.engine.borrow_mut().reconfigure(clock::now(), cluster.clone(), me, &ranks(&cluster));
         let mut text = format!("configuration {} is in force", cluster.hash);
+        self.problems.borrow_mut().remove("orphans");
         if !orphans.is_empty() {
             let note = format!(
                 "left running, although the file does not know them any more: {}",

@@ -111,9 +111,10 @@ async fn live(args: Args) -> anyhow::Result<()> {
         tracing::error!("{problem}");
     }
 
-    let room = Rc::new(Semaphore::new(server::MAX_CONNECTIONS));
-    tokio::task::spawn_local(server::serve_unix(unix, serve::Api(shell.clone()), room.clone()));
-    tokio::task::spawn_local(listen_tcp(address, shell.clone(), room));
+    // Each listener has room of its own: a flood from the network leaves the operator's socket alone.
+    let room = || Rc::new(Semaphore::new(server::MAX_CONNECTIONS));
+    tokio::task::spawn_local(server::serve_unix(unix, serve::Api(shell.clone()), room()));
+    tokio::task::spawn_local(listen_tcp(address, shell.clone(), room()));
     shell.search_all();
     links::follow_peers(&shell);
 

@@ -374,7 +374,7 @@ impl Client {
 
 /// Lets the kernel find out that a silent peer is gone (its machine lost power), within about ten seconds and
 /// without a single wake-up of ours.
-fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
+pub(super) fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
     setsockopt(stream, sockopt::KeepAlive, &true)?;
     setsockopt(stream, sockopt::TcpKeepIdle, &3)?;

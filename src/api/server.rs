@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
 
-/// Connections at once, of all listeners together; further ones wait to be accepted.
+/// Connections at once, of each listener; further ones wait to be accepted.
 pub const MAX_CONNECTIONS: usize = 512;
 /// For the head of a request, from the moment its connection is idle no more.
 pub const HEADER_DEADLINE: Duration = Duration::from_secs(10);
@@ -75,6 +75,8 @@ pub async fn serve_tcp<A: Agent>(listener: TcpListener, agent: A, room: Rc<Semap
             Ok((stream, _)) => {
                 // Answers are small and awaited: never hold one back for a fuller packet.
                 let _ = stream.set_nodelay(true);
+                // A reader whose machine lost power is found out by the kernel, and gives its place back.
+                let _ = super::client::keep_alive(&stream);
                 serve_connection(stream, agent.clone(), permit);
             }
             Err(e) => accept_failed(e).await,
