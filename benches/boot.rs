@@ -22,16 +22,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Samples in which A's word comes first; about as many again are passed over.
 const TOLD: usize = 40;
 const FOUND: usize = 30;
 /// Give up a dependency after so many restarts.
 const MOST: usize = 200;
-/// A dependency that is not seen to go and come back in this time ends the bench.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The waiting pace of the agents.
 const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -72,7 +72,7 @@ fn measure_told(cluster: &mut Cluster, ear: &Ear, dependency: &Dependency) -> Fi
     let mut figure = Figure::of_times(dependency.service, Some(dependency.target));
     let mut first_by_itself = 0;
     while figure.samples.len() < TOLD && figure.samples.len() + first_by_itself < MOST {
-        let (ready, first) = restart(cluster, ear, dependency.service);
+        let Restart { ready, first, .. } = restart(cluster, ear, dependency.service);
         if first > ready {
             figure.push(first.since(ready));
             figure.floor.push(figures::millis(ear.floor_of_boot()));
@@ -87,56 +87,75 @@ fn measure_told(cluster: &mut Cluster, ear: &Ear, dependency: &Dependency) -> Fi
 fn measure_found(cluster: &mut Cluster, ear: &Ear, dependency: &Dependency) -> Figure {
     let mut figure = Figure::of_times(dependency.service, Some(dependency.target + INTERVAL));
     for _ in 0..FOUND {
-        let answers = watch(dependency.question.clone());
-        answers.recv_timeout(PATIENCE).expect("it answers before it is restarted");
-        let (_, first) = restart(cluster, ear, dependency.service);
-        let answered = answers.recv_timeout(PATIENCE).expect("it is seen to go and to come back");
+        let watch = Watch::begin(dependency.question.clone());
+        let Restart { exited, first, .. } = restart(cluster, ear, dependency.service);
+        // Whatever answers after the old process has gone is the new one.
+        let answer = watch.end().into_iter().find(|(begun, _)| *begun > exited);
+        let (_, answered) = answer.expect("it answered before it was ready");
         figure.push(first.since(answered));
         figure.floor.push(figures::millis(ear.floor_of_boot()));
     }
     figure
 }
 
-/// Restarts the dependency. When did A call it ready, and when did its dependent begin?
-fn restart(cluster: &mut Cluster, ear: &Ear, service: &str) -> (Moment, Moment) {
+/// What happened when.
+struct Restart {
+    /// The dependency's old process had ended.
+    exited: Moment,
+    /// A called it ready again.
+    ready: Moment,
+    /// Its dependent on B began.
+    first: Moment,
+}
+
+fn restart(cluster: &mut Cluster, ear: &Ear, service: &str) -> Restart {
     let instance = format!("{service}@a");
     let before = cluster.last_event("a");
     ear.drain();
     cluster.restart("a", &instance);
     let first = ear.hear(&format!("after-{service}"));
-    let ready = wait_for(&format!("{instance} is ready"), || {
+    let (exited, ready) = wait_for(&format!("{instance} is ready"), || {
         let events = cluster.events("a", before);
-        events.iter().rfind(|e| e.instance == instance && e.what == "ready").map(|e| e.at)
+        let at = |what| events.iter().rfind(|e| e.instance == instance && e.what == what).map(|e| e.at);
+        Some((at("exited")?, at("ready")?))
     });
     cluster.wait_up(&["a", "b"]);
-    (ready, first)
+    Restart { exited, ready, first }
 }
 
-/// Asks without pause, and tells when the first good answer was there; then, having seen it gone, when it was there
-/// again.
-fn watch(question: Question) -> Receiver<Moment> {
-    let (tell, answers) = mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let mut asker = Asker::new(question);
-            let begun = Instant::now();
-            for awaited in [true, false, true] {
-                let mut answer = asker.ask().await;
-                while answer.verdict.is_ready() != awaited {
-                    if begun.elapsed() > PATIENCE {
-                        return;
+/// A prober that asks without pause, in a thread of its own.
+struct Watch {
+    enough: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<(Moment, Moment)>>,
+}
+
+impl Watch {
+    fn begin(question: Question) -> Watch {
+        let enough = Arc::new(AtomicBool::new(false));
+        let told = enough.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let (mut asker, mut good) = (Asker::new(question), Vec::new());
+            runtime.expect("a runtime").block_on(async {
+                while !told.load(Ordering::Relaxed) {
+                    let answer = asker.ask().await;
+                    if answer.verdict.is_ready() {
+                        good.push((answer.begun, answer.ended));
                     }
-                    // Not the timer of tokio: it knows milliseconds only, and a quick restart takes one or two.
+                    // Not the timer of tokio, which knows milliseconds only.
                     std::thread::sleep(Duration::from_micros(100));
-                    answer = asker.ask().await;
                 }
-                // Nobody may listen any more.
-                let _ = if awaited { tell.send(answer.ended) } else { Ok(()) };
-            }
+            });
+            good
         });
-    });
-    answers
+        Watch { enough, thread }
+    }
+
+    /// When each good answer was begun and ended.
+    fn end(self) -> Vec<(Moment, Moment)> {
+        self.enough.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the watcher does not panic")
+    }
 }
 
 // --- who takes part ---

@@ -52,3 +52,26 @@ fn it_boots_in_four_waves() {
         graph.longest_chain(&cluster).iter().map(|i| &*cluster.instance(*i).name).collect();
     assert_eq!(chain, ["mysql@mysql1", "activemq@mq1", "web@web1", "keepalived@lvs1"]);
 }
+
+/// The README's own offline commands do what it says, from where it says.
+#[test]
+fn the_readmes_commands_work() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let mut ran = 0;
+    for line in readme.lines().filter(|l| l.starts_with("clusterctl ") && l.contains("--config")) {
+        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        let command = std::process::Command::new(env!("CARGO_BIN_EXE_clusterctl"))
+            .args(&words)
+            .current_dir(root)
+            .output();
+        let output = command.unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(!output.stdout.is_empty(), "{line} says nothing");
+        ran += 1;
+    }
+    assert_eq!(ran, 3, "check, plan and graph are in the README");
+    for script in ["tests/all", "tests/install"] {
+        assert!(root.join(script).exists());
+    }
+}
