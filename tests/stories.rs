@@ -166,7 +166,7 @@ impl Stage {
         let ranks: Vec<u32> = cluster.instance_ixs().map(|i| graph.rank(i)).collect();
         // A machine has been up for a while when its agent starts.
         let now = Moment(1_000_000_000_000);
-        let engine = Engine::new(cluster.clone(), me, &ranks, &HashMap::new(), now);
+        let engine = Engine::new(cluster.clone(), me, &ranks, &HashMap::new(), now - Duration::from_secs(10));
         let mut stage = Stage {
             cluster,
             engine,
@@ -238,10 +238,19 @@ impl Stage {
                 let memory = Memory { incarnation: 1, main: true, starts: 1, ..Memory::default() };
                 let found = match rest {
                     ["nothing"] => Found::Nothing,
-                    ["ended"] => Found::Ended { memory },
+                    ["ended"] => Found::Ended {
+                        memory: Memory { spawned: self.now - Duration::from_secs(60), ..memory },
+                    },
+                    ["completed"] => Found::Ended { memory: Memory { completed: true, ..memory } },
                     ["running", pid, rest @ ..] => Found::Running {
                         pid: number(pid)?,
-                        memory: Memory { was_ready: rest == ["ready"], ..memory },
+                        memory: Memory {
+                            was_ready: rest.contains(&"ready"),
+                            stopping: rest.contains(&"stopping"),
+                            spawned: self.now - Duration::from_secs(60),
+                            ..memory
+                        },
+                        unit: None,
                     },
                     _ => return Err("what was found?".to_owned()),
                 };
@@ -376,8 +385,10 @@ impl Stage {
             rest = match rest {
                 [] => break,
                 ["veto", epoch, rest @ ..] => {
-                    word.veto = Some(Veto { epoch: number(epoch)?, why: "held by alice".to_owned() });
-                    rest
+                    let why = "held by alice".to_owned();
+                    let waits = rest.first() != Some(&"nowait");
+                    word.veto = Some(Veto { epoch: number(epoch)?, why, waits });
+                    if waits { rest } else { &rest[1..] }
                 }
                 // `latest`: the epoch that this engine gave to its latest withdrawal.
                 ["released", whose, rest @ ..] => {

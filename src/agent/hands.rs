@@ -47,7 +47,7 @@ impl Shell {
         {
             let pid = handle.pid();
             self.hold(name, memory.incarnation, record.nonce, handle);
-            return Found::Running { pid, memory };
+            return Found::Running { pid, memory, unit: Some(record.unit) };
         }
         // Forked and not yet journalled, or a daemon that its launcher left: the marks tell.
         let ours = marked.iter().filter(|m| *m.instance == **name);
@@ -59,10 +59,7 @@ impl Shell {
             let kept = Record { identity: Some(handle.identity().clone()), memory: memory.clone(), ..record };
             self.write_journal(name, &kept);
             self.hold(name, memory.incarnation, kept.nonce, handle);
-            return Found::Running { pid, memory };
-        }
-        if memory.spawned == crate::facts::Moment(0) && !memory.completed {
-            return Found::Nothing;
+            return Found::Running { pid, memory, unit: Some(kept.unit) };
         }
         Found::Ended { memory }
     }
@@ -91,7 +88,7 @@ impl Shell {
         self.write_journal(name, &record);
         let pid = handle.pid();
         self.hold(name, memory.incarnation, record.nonce, handle);
-        Found::Running { pid, memory }
+        Found::Running { pid, memory, unit: None }
     }
 
     /// Keeps a process, and waits for its end.

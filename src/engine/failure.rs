@@ -5,6 +5,7 @@ use super::local::State;
 use super::{Engine, LATE_EXCUSE, LOSS_EXCUSES};
 use crate::facts::Moment;
 use serde_json::json;
+use std::time::Duration;
 
 impl Engine {
     pub(super) fn step_backoff(&mut self, l: usize, until: Moment) -> bool {
@@ -18,8 +19,19 @@ impl Engine {
         false
     }
 
-    /// The instance failed: back-off, or the end. A failure beside a lost need is not counted.
-    pub(super) fn failed(&mut self, l: usize, text: String) {
+    pub(super) fn step_failed(&mut self, l: usize) -> bool {
+        if self.step_idle(l) {
+            return true;
+        }
+        if self.excuse(l) {
+            self.enter(l, State::Waiting, "");
+            return true;
+        }
+        false
+    }
+
+    /// The instance failed: back-off of `at_least` so long, or the end. A failure beside a lost need is not counted.
+    pub(super) fn failed(&mut self, l: usize, text: String, at_least: Duration) {
         self.update_needs(l);
         if self.is_excused(l) {
             self.record(l, "excused", format!("{text}; a need was lost, so it is not counted"), json!(null));
@@ -29,9 +41,11 @@ impl Engine {
         let (now, jitter) = (self.now, self.jitter);
         let local = &mut self.locals[l];
         let rule = local.unit.restart.clone();
-        match local.failures.count(now, &rule, jitter) {
+        let verdict = local.failures.count(now, &rule, jitter);
+        local.forgivable = Some(now);
+        match verdict {
             backoff::Verdict::TryAgainIn(delay) => {
-                local.forgivable = Some(now);
+                let delay = delay.max(at_least);
                 if delay.is_zero() {
                     self.enter(l, State::Waiting, text);
                 } else {
@@ -40,21 +54,31 @@ impl Engine {
                     self.record(l, "backoff", note, json!({ "failures": times }));
                     self.enter(l, State::Backoff { until: now + delay }, text);
                 }
-                // A lost need may be the cause: look now, not at the next slow poll.
-                self.verify_met_edges(l);
             }
             backoff::Verdict::GiveUp => {
                 let text = format!("gave up after {} failures: {text}", local.failures.in_a_row);
                 self.record(l, "failed", text.clone(), json!(null));
-                self.enter(l, State::Failed, text);
+                self.enter(l, State::Failed { for_good: false }, text);
             }
         }
+        // A lost need may be the cause: look now, not at the next slow poll.
+        self.verify_met_edges(l);
     }
 
+    /// Nobody knows how a run ended that must not be repeated by itself.
+    pub(super) fn result_unknown(&mut self, l: usize) {
+        let text = "result unknown: it ended while no agent was there to see how; `start` runs it again";
+        self.record(l, "failed", text, json!(null));
+        self.locals[l].forgivable = None;
+        self.enter(l, State::Failed { for_good: true }, text);
+    }
+
+    /// What was lost before the latest start does not excuse its end.
     fn is_excused(&self, l: usize) -> bool {
+        let began = self.locals[l].last_spawn;
         self.locals[l].needs.iter().any(|need| {
-            let just_lost = need.last_loss.is_some_and(|lost| self.now.since(lost) <= LOSS_EXCUSES);
-            !need.waived && (!need.ok || just_lost)
+            let just_lost = |lost| lost >= began && self.now.since(lost) <= LOSS_EXCUSES;
+            !need.waived && (!need.ok || need.last_loss.is_some_and(just_lost))
         })
     }
 

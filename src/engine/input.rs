@@ -2,7 +2,7 @@
 
 use super::view::{StateName, Wish};
 use crate::facts::{Answer, Cleaned, Exit, Moment};
-use crate::model::{InstanceIx, NodeIx};
+use crate::model::{InstanceIx, NodeIx, Unit};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,9 +56,10 @@ pub enum Input {
 pub enum Found {
     /// No process, and none was journalled in this boot.
     Nothing,
-    /// Identified and held.
-    Running { pid: i32, memory: Memory },
-    /// Journalled in this boot, and no longer there: it ended while no agent was looking.
+    /// Identified and held; with the unit that it was started with, where that is known.
+    Running { pid: i32, memory: Memory, unit: Option<Arc<Unit>> },
+    /// Journalled in this boot, and no longer there. With a moment in [`Memory::spawned`] it ended while no agent was
+    /// looking; without one its end was seen.
     Ended { memory: Memory },
 }
 
@@ -70,6 +71,9 @@ pub struct Memory {
     pub main: bool,
     /// It had been seen ready, so its start is over.
     pub was_ready: bool,
+    /// The stop signal was sent: its end is no failure.
+    #[serde(default)]
+    pub stopping: bool,
     /// A oneshot that had completed.
     pub completed: bool,
     pub spawned: Moment,
@@ -100,6 +104,9 @@ pub struct Veto {
     pub epoch: u64,
     /// What began it: `mysql@mysql1 is held by alice: disk swap`. Handed on unchanged by those who let go in turn.
     pub why: String,
+    /// Dependents are waited for, so they let go. Nobody waits where the machine goes down or a start has failed:
+    /// then they act by their `on-loss`.
+    pub waits: bool,
 }
 
 /// An operator's order.

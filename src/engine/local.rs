@@ -24,8 +24,6 @@ pub(super) enum State {
     },
     Starting {
         deadline: Moment,
-        /// For a daemon that daemonised: when to look for its main process again.
-        find_main: Option<Moment>,
     },
     Ready,
     Unready,
@@ -43,9 +41,13 @@ pub(super) enum State {
         until: Moment,
     },
     Blocked {
-        again: Moment,
+        /// When to judge again; `None` while that is under way.
+        again: Option<Moment>,
     },
-    Failed,
+    Failed {
+        /// Only an operator may have it tried again. Otherwise a need that is met again does, too.
+        for_good: bool,
+    },
     Completed,
 }
 
@@ -62,7 +64,7 @@ impl State {
             State::Stopped => StateName::Stopped,
             State::Backoff { .. } => StateName::Backoff,
             State::Blocked { .. } => StateName::Blocked,
-            State::Failed => StateName::Failed,
+            State::Failed { .. } => StateName::Failed,
             State::Completed => StateName::Completed,
         }
     }
@@ -84,6 +86,10 @@ pub(super) struct Process {
     pub pid: Option<i32>,
     /// A `forking` launcher is not the main process.
     pub main: bool,
+    /// The launcher has ended well: its daemon is looked for.
+    pub launched: bool,
+    /// When to look for the main process (again).
+    pub find_main: Option<Moment>,
     pub spawned: Moment,
     pub ready_since: Option<Moment>,
     /// The unit as it was started: its stop uses this one, whatever the file says by then.
@@ -130,6 +136,8 @@ pub(super) struct NeedState {
     pub waived: bool,
     /// When `ok` last went from true to false.
     pub last_loss: Option<Moment>,
+    /// The present process has had it: there is something to lose.
+    pub had: bool,
     /// While running: lost past the thresholds, since when.
     pub lost: Option<Moment>,
 }
@@ -168,8 +176,9 @@ pub(super) struct Local {
     pub siblings: Vec<Edge>,
     pub failures: Failures,
     pub starts: u32,
-    /// The number of the latest incarnation.
+    /// The number of the latest incarnation, and when it was begun.
     pub incarnations: u64,
+    pub last_spawn: Moment,
     /// Who forced the next start.
     pub forced: Option<String>,
     /// A restart is under way, and why.
@@ -192,12 +201,16 @@ impl Local {
     /// What the next agent of this boot is to know.
     pub fn memory(&self) -> Memory {
         let process = self.process.as_ref();
+        // What must not be run again by itself is remembered as a run whose end is not known.
+        let unknown = self.state == State::Failed { for_good: true };
+        let ended = if unknown { self.last_spawn } else { Moment(0) };
         Memory {
             incarnation: self.incarnations,
             main: process.is_some_and(|p| p.main),
             was_ready: process.is_some_and(|p| p.ready_since.is_some()),
+            stopping: matches!(self.state, State::Stopping { .. } | State::Sweeping),
             completed: self.state == State::Completed,
-            spawned: process.map_or(Moment(0), |p| p.spawned),
+            spawned: process.map_or(ended, |p| p.spawned),
             starts: self.starts,
             failures: self.failures.in_a_row,
             flags: self.flags.clone(),

@@ -17,9 +17,12 @@ impl Engine {
             if was && !ok {
                 self.locals[l].needs[n].last_loss = Some(self.now);
             }
+            if ok {
+                self.locals[l].needs[n].had = true;
+            }
             if ok && !was {
                 self.locals[l].needs[n].waived = false;
-                if self.locals[l].state == State::Failed {
+                if self.locals[l].state == (State::Failed { for_good: false }) {
                     let text = format!("its need {} is met again: tried anew", self.need(l, n).name);
                     self.record(l, "tried-anew", text, json!(null));
                     self.locals[l].failures.reset();
@@ -36,7 +39,7 @@ impl Engine {
         let held = self.is_need_held(l, n);
         let lost = self.locals[l].needs[n].lost;
         match (running && !held, lost) {
-            (true, None) if self.known_once(l, n) => {
+            (true, None) if self.locals[l].needs[n].had && self.is_sure_of(l, n) => {
                 self.locals[l].needs[n].lost = Some(self.now);
                 let text = format!("lost its need {}: {}", self.need(l, n).name, self.need_in_words(l, n));
                 self.record(l, "need-lost", text, json!(null));
@@ -58,11 +61,14 @@ impl Engine {
         }
     }
 
-    /// Whether enough has been heard of a need to say that it is lost (a new agent has heard nothing yet).
-    fn known_once(&self, l: usize, n: usize) -> bool {
-        self.locals[l].needs[n].edges.iter().all(|edge| match edge.proof {
-            Proof::Ask(q) => self.questions.get(q).answer.is_some(),
-            Proof::Agent => self.heard.contains_key(&edge.to),
-        })
+    /// Whether enough has been heard of a need to say that it is lost: it was seen met, or every edge is known. (A new
+    /// agent, or a new configuration, has heard nothing yet, and then one bad answer is no loss.)
+    fn is_sure_of(&self, l: usize, n: usize) -> bool {
+        let need = &self.locals[l].needs[n];
+        need.last_loss.is_some()
+            || need.edges.iter().all(|edge| match edge.proof {
+                Proof::Ask(q) => self.questions.get(q).is_known(),
+                Proof::Agent => self.heard.contains_key(&edge.to),
+            })
     }
 }

@@ -81,6 +81,8 @@ const VETO_RENEWAL: Duration = Duration::from_secs(1);
 const JUDGE_AGAIN: Duration = Duration::from_secs(1);
 /// How often the main process of a daemon that daemonises is looked for.
 const FIND_MAIN: Duration = Duration::from_millis(20);
+/// The least pause after a start that did not even come to a process. (A crash may be answered at once.)
+const SPAWN_AGAIN: Duration = Duration::from_secs(1);
 /// A process that exits while a need is unmet, or this soon after its loss, did not fail by itself.
 const LOSS_EXCUSES: Duration = Duration::from_secs(1);
 /// How long after an exit a loss may still be found out: the excuse and one unanswered question.
@@ -123,6 +125,8 @@ pub struct Engine {
     leaned_by: HashMap<InstanceIx, Vec<usize>>,
     shutting_down: bool,
     finished: bool,
+    /// When this configuration came in force: an answer to a question that was begun before is to another one's.
+    born: Moment,
 
     timers: Timers<Timer>,
     dirty: VecDeque<usize>,
@@ -176,6 +180,7 @@ impl Engine {
             leaned_by,
             shutting_down: false,
             finished: false,
+            born: now,
             timers: Timers::new(),
             dirty: everything.clone().collect(),
             repace: everything.collect(),
@@ -292,7 +297,7 @@ impl Engine {
                 match local.state {
                     State::Searching | State::Waiting | State::Cleaning | State::Verifying { .. } => {
                         let role = self.need(asker.local(), n).role;
-                        let waits = !need.ok && self.fresh(&need.edges[e], role).is_none();
+                        let waits = !need.ok && !self.is_fresh(&need.edges[e], role);
                         Some(if waits { WAITING_PACE } else { every })
                     }
                     State::Stopped | State::Completed => None,
@@ -402,6 +407,7 @@ fn local(
                 ok: false,
                 since: now,
                 waived: false,
+                had: false,
                 last_loss: None,
                 lost: None,
             }
@@ -436,6 +442,7 @@ fn local(
         failures: Default::default(),
         starts: 0,
         incarnations: 0,
+        last_spawn: now,
         forced: None,
         restart: None,
         stop_order: None,

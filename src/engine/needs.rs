@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How old an answer may be at the spawn (the design's first promise).
 pub const FRESH: Duration = Duration::from_secs(1);
 
+/// How old a proof may get before it is had anew, while a slower one is awaited.
+pub(super) const RENEW_PROOF: Duration = Duration::from_millis(500);
+
 /// What the verification before a start has come to.
 pub(super) enum Verification {
     /// Every need is met by answers begun since the cleaning ended.
@@ -54,7 +57,7 @@ impl Engine {
         }
     }
 
-    fn is_fresh(&self, edge: &Edge, role: Option<Role>) -> bool {
+    pub(super) fn is_fresh(&self, edge: &Edge, role: Option<Role>) -> bool {
         self.veto(edge.to).is_none()
             && match edge.proof {
                 Proof::Ask(q) => self.questions.get(q).ready().is_some_and(|(ready, _)| plays(ready, role)),
@@ -175,7 +178,15 @@ impl Engine {
                 let Some((answer, begun, ended)) = self.fresh(edge, rule.role) else { continue };
                 let identity = answer.identity.clone();
                 possible.add(identity.as_deref());
-                if begun >= cleaned && self.now.since(ended) <= FRESH {
+                let age = self.now.since(ended);
+                let is_proof = begun >= cleaned && age <= FRESH;
+                // Before a proof gets too old for the slower ones, it is had anew.
+                if let Proof::Ask(q) = edge.proof
+                    && (!is_proof || age >= RENEW_PROOF)
+                {
+                    ask.push(q);
+                }
+                if is_proof {
                     proven.add(identity.as_deref());
                     evidence.push(Evidence {
                         need: rule.name.clone(),
@@ -185,8 +196,6 @@ impl Engine {
                         begun,
                         ended,
                     });
-                } else if let Proof::Ask(q) = edge.proof {
-                    ask.push(q);
                 }
             }
             if possible.count < need.wanted {
@@ -198,7 +207,10 @@ impl Engine {
             return Verification::Proven(evidence);
         }
         for q in ask {
-            if self.questions.get(q).asked.is_none_or(|asked| asked < cleaned) {
+            let question = self.questions.get(q);
+            // Every question ends by its own deadline; one that did not was lost on the way.
+            let patience = question.question.timeout + FRESH;
+            if question.asked.is_none_or(|asked| asked < cleaned || self.now.since(asked) > patience) {
                 self.verify(q);
             }
         }

@@ -60,14 +60,15 @@ impl QuestionState {
         }
     }
 
-    /// Takes an answer in. Returns whether a bad one is to be checked again soon.
-    pub fn take(&mut self, now: Moment, answer: Answer) -> bool {
+    /// Takes an answer in. Returns whether a bad one is to be checked again soon; `None` when the answer is older
+    /// than what is known, and changes nothing.
+    pub fn take(&mut self, now: Moment, answer: Answer) -> Option<bool> {
         if self.asked.is_some_and(|asked| answer.begun >= asked) {
             self.asked = None;
         }
         // Two probes may overlap; the one begun later knows better.
         if self.answer.as_ref().is_some_and(|old| old.begun > answer.begun) {
-            return false;
+            return None;
         }
         if self.answer.as_ref().is_none_or(|old| old.verdict.is_ready() != answer.verdict.is_ready()) {
             self.since = now;
@@ -85,7 +86,17 @@ impl QuestionState {
             }
         }
         self.answer = Some(answer);
-        self.good.is_some() && self.misses > 0
+        Some(self.misses > 0 && !self.is_lost())
+    }
+
+    /// Whether it is known if it serves: by a good answer, or by as many bad ones as make a loss.
+    pub fn is_known(&self) -> bool {
+        self.good.is_some() || self.is_lost()
+    }
+
+    /// Whether it does not serve, past the threshold.
+    pub fn is_lost(&self) -> bool {
+        self.misses >= self.lost_after
     }
 
     /// The latest answer, if it is a good one.

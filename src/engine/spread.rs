@@ -3,11 +3,12 @@
 use super::action::Action;
 use super::input::{Found, Input, Memory, Order, OrderVerb, QuestionIx, Word};
 use super::local::{After, Process, State, StopOrder};
-use super::view::Wish;
+use super::view::{StateName, Wish};
 use super::{Engine, FIND_MAIN, Heard, RECHECK, Timer, VETO_LIVES, VETO_RENEWAL};
 use crate::facts::{Answer, Cleaned, Exit, Finding, Judgement, Moment};
 use crate::model::{InstanceIx, NodeIx, RunKind};
 use serde_json::json;
+use std::time::Duration;
 
 impl Engine {
     pub(super) fn spread(&mut self, input: Input) {
@@ -42,8 +43,9 @@ impl Engine {
             Input::Answered { question, answer } => self.answered(question, answer),
             Input::PeerSaid { node, words } => {
                 for (ix, word) in words {
-                    // Only its own agent may speak for an instance.
-                    if ix.0 < self.cluster.instances.len() as u32 && self.cluster.instance(ix).node == node {
+                    // Only its own agent may speak for an instance, and none but this one for its own.
+                    let known = ix.0 < self.cluster.instances.len() as u32;
+                    if known && node != self.me && self.cluster.instance(ix).node == node {
                         self.hear(ix, word);
                     }
                 }
@@ -82,32 +84,37 @@ impl Engine {
             Found::Nothing => self.enter(l, State::Waiting, ""),
             Found::Ended { memory } => {
                 self.recall(l, &memory);
-                if memory.completed {
+                let oneshot = self.locals[l].unit.run.kind == RunKind::Oneshot;
+                if memory.completed && oneshot {
                     self.enter(l, State::Completed, "");
+                } else if memory.spawned == Moment(0) {
+                    self.enter(l, State::Waiting, "");
+                } else if oneshot {
+                    self.result_unknown(l);
                 } else {
                     let text = "it ended while no agent was looking; its exit code is unknown";
                     self.record(l, "exited", text, json!({ "exit": Exit::Unknown }));
                     self.enter(l, State::Waiting, "");
                 }
             }
-            Found::Running { pid, memory } => {
+            Found::Running { pid, memory, unit } => {
                 self.recall(l, &memory);
                 let process = Process {
                     incarnation: memory.incarnation,
                     pid: Some(pid),
                     main: memory.main,
+                    launched: false,
+                    find_main: (!memory.main).then_some(self.now),
                     spawned: memory.spawned,
                     ready_since: memory.was_ready.then_some(self.now),
-                    unit: self.locals[l].unit.clone(),
+                    unit: unit.unwrap_or_else(|| self.locals[l].unit.clone()),
                     evidence: Vec::new(),
                 };
-                self.locals[l].process = Some(process);
+                self.hold(l, process);
                 self.record(l, "found-running", format!("pid {pid} still runs: kept"), json!({ "pid": pid }));
                 self.begin_starting(l, "found running by a new agent; its own probe is asked");
-                if !memory.main
-                    && let State::Starting { find_main, .. } = &mut self.locals[l].state
-                {
-                    *find_main = Some(self.now);
+                if memory.stopping {
+                    self.begin_stopping(l, "an earlier agent had begun to stop it".to_owned());
                 }
             }
         }
@@ -116,6 +123,7 @@ impl Engine {
     fn recall(&mut self, l: usize, memory: &Memory) {
         let local = &mut self.locals[l];
         local.incarnations = memory.incarnation;
+        local.last_spawn = memory.spawned;
         local.starts = memory.starts;
         local.failures.in_a_row = memory.failures;
         local.flags = memory.flags.clone();
@@ -139,7 +147,7 @@ impl Engine {
                 let doubts = findings.iter().filter(|f| f.judgement != Judgement::Stale);
                 let reason = doubts.map(|f| f.evidence.as_str()).collect::<Vec<_>>().join("; ");
                 self.tell_findings(l, findings);
-                self.enter(l, State::Blocked { again: self.now + super::JUDGE_AGAIN }, reason);
+                self.enter(l, State::Blocked { again: Some(self.now + super::JUDGE_AGAIN) }, reason);
             }
         }
     }
@@ -186,7 +194,7 @@ impl Engine {
 
     fn spawn_failed(&mut self, l: usize, reason: String) {
         self.locals[l].process = None;
-        self.failed(l, format!("cannot be started: {reason}"));
+        self.gone(l, format!("cannot be started: {reason}"), super::SPAWN_AGAIN);
     }
 
     fn main_found(&mut self, l: usize, pid: i32) {
@@ -194,9 +202,7 @@ impl Engine {
         let process = local.process.as_mut().expect("with_process checked");
         process.pid = Some(pid);
         process.main = true;
-        if let State::Starting { find_main, .. } = &mut local.state {
-            *find_main = None;
-        }
+        process.find_main = None;
         self.record(l, "main-found", format!("the daemon is pid {pid}"), json!({ "pid": pid }));
         self.remember(l);
     }
@@ -204,9 +210,12 @@ impl Engine {
     fn main_missing(&mut self, l: usize, reason: String, empty: bool) {
         if empty {
             self.locals[l].process = None;
-            self.gone(l, format!("its launcher exited 0 and left no daemon: {reason}"));
-        } else if let State::Starting { find_main, .. } = &mut self.locals[l].state {
-            *find_main = Some(self.now + FIND_MAIN);
+            self.gone(l, format!("its launcher exited 0 and left no daemon: {reason}"), Duration::ZERO);
+        } else {
+            let starting = matches!(self.locals[l].state, State::Starting { .. });
+            let pause = if starting { FIND_MAIN } else { super::WATCHFUL_PACE };
+            let process = self.locals[l].process.as_mut().expect("with_process checked");
+            process.find_main = Some(self.now + pause);
         }
     }
 
@@ -214,10 +223,13 @@ impl Engine {
         let process = self.locals[l].process.as_ref().expect("with_process checked");
         let (unit, main) = (process.unit.clone(), process.main);
         if unit.run.kind == RunKind::Forking && !main && exit.is_success() {
-            match &mut self.locals[l].state {
-                State::Starting { find_main, .. } => *find_main = Some(self.now),
+            if self.locals[l].state.is_running() {
+                let process = self.locals[l].process.as_mut().expect("with_process checked");
+                process.launched = true;
+                process.find_main = Some(self.now);
+            } else {
                 // Told to stop while its launcher ran: the sweep takes what the launcher left.
-                _ => self.sweep(l),
+                self.sweep(l);
             }
             return;
         }
@@ -230,29 +242,37 @@ impl Engine {
             State::Stopping { .. } => self.sweep(l),
             State::Sweeping => {}
             _ if unit.run.kind == RunKind::Oneshot && exit.is_success() => {
-                self.locals[l].process = None;
-                self.locals[l].failures.reset();
+                let local = &mut self.locals[l];
+                local.process = None;
+                local.restart = None;
+                local.stop_order = None;
+                local.failures.reset();
                 self.enter(l, State::Completed, "");
                 self.remember(l);
                 self.record(l, "completed", "", serde_json::Value::Null);
+            }
+            _ if unit.run.kind == RunKind::Oneshot && exit == Exit::Unknown => {
+                self.locals[l].process = None;
+                self.result_unknown(l);
+                self.remember(l);
             }
             _ => {
                 let ready_since = self.locals[l].process.take().and_then(|p| p.ready_since);
                 if ready_since.is_some_and(|since| self.now.since(since) >= unit.restart.stable) {
                     self.locals[l].failures.reset();
                 }
-                self.gone(l, text);
+                self.gone(l, text, Duration::ZERO);
             }
         }
     }
 
-    /// The process ended by itself.
-    fn gone(&mut self, l: usize, text: String) {
+    /// The process ended by itself, or never came to be.
+    fn gone(&mut self, l: usize, text: String, at_least: Duration) {
         if self.stop_cause(l).is_some() {
             // It was about to be stopped, and has gone by itself.
             self.at_rest(l);
         } else {
-            self.failed(l, text);
+            self.failed(l, text, at_least);
         }
         self.remember(l);
     }
@@ -275,7 +295,7 @@ impl Engine {
         };
         self.record(l, "stopped", text, json!({ "killed": killed }));
         match std::mem::replace(&mut self.locals[l].after, After::Rest) {
-            After::Fail(text) if self.stop_cause(l).is_none() => self.failed(l, text),
+            After::Fail(text) if self.stop_cause(l).is_none() => self.failed(l, text, Duration::ZERO),
             _ => self.at_rest(l),
         }
         self.remember(l);
@@ -289,7 +309,10 @@ impl Engine {
         if question.pace.is_none() && question.asked.is_none() {
             return; // an answer that was under way when nobody wanted it any more
         }
-        let check_again = question.take(self.now, answer);
+        if answer.begun < self.born {
+            return; // questions are numbered anew by each configuration: this was another one
+        }
+        let Some(check_again) = question.take(self.now, answer) else { return };
         let again = check_again.then(|| self.now + RECHECK);
         self.timers.set(Timer::Recheck(q), again);
         self.mark_askers_of(q);
@@ -300,10 +323,10 @@ impl Engine {
         let now = self.now;
         let vetoed = word.veto.is_some();
         let remote = !self.local_of.contains_key(&ix);
-        let is_up = word.state.is_up();
+        let serves = serves(word.state);
         let old = self.heard.insert(ix, Heard { word, at: now, connected: true });
         let heard = &self.heard[&ix];
-        let was_up = old.as_ref().is_some_and(|o| o.connected && o.word.state.is_up());
+        let served = old.as_ref().is_some_and(|o| o.connected && self::serves(o.word.state));
         let changed = old.is_none_or(|o| !o.connected || o.word != heard.word);
         let expiry = (vetoed && remote).then(|| now + VETO_LIVES);
         self.timers.set(Timer::Veto(ix), expiry);
@@ -311,13 +334,13 @@ impl Engine {
             return;
         }
         self.mark_concerned(ix);
-        if is_up != was_up {
-            self.look_sooner(ix, is_up);
+        if serves != served {
+            self.look_sooner(ix, serves);
         }
     }
 
     /// Another agent's word never vouches; it makes us look sooner.
-    fn look_sooner(&mut self, ix: InstanceIx, is_up: bool) {
+    fn look_sooner(&mut self, ix: InstanceIx, serves: bool) {
         let Some(askers) = self.edges_to.get(&ix) else { return };
         let mut ask = Vec::new();
         for asker in askers {
@@ -328,7 +351,7 @@ impl Engine {
             };
             if let super::Proof::Ask(q) = edge.proof {
                 let question = self.questions.get(q);
-                if question.pace.is_some() && question.ready().is_some() != is_up {
+                if question.pace.is_some() && question.ready().is_some() != serves {
                     ask.push(q);
                 }
             }
@@ -394,6 +417,7 @@ impl Engine {
                     self.record(l, "held", format!("by {}{}", order.by, because(&order)), json!(order));
                     self.locals[l].stop_order = Some(self.stop_order(&order));
                     self.locals[l].restart = None;
+                    self.locals[l].forced = None;
                     self.set_wish(l, order.held());
                 }
                 OrderVerb::Restart => {
@@ -409,6 +433,9 @@ impl Engine {
                         self.locals[l].stop_order = Some(self.stop_order(&order));
                     } else if !self.locals[l].is_held() {
                         self.try_anew(l);
+                        if self.locals[l].state == State::Completed {
+                            self.enter(l, State::Waiting, "");
+                        }
                     }
                 }
             }
@@ -422,7 +449,9 @@ impl Engine {
         let local = &mut self.locals[l];
         local.stop_order = None;
         local.restart = None;
-        if order.force && local.process.is_none() {
+        let to_start =
+            local.process.is_none() || matches!(local.state, State::Stopping { .. } | State::Sweeping);
+        if order.force && to_start && local.state != State::Completed {
             local.forced = Some(order.by.clone());
         }
         self.set_wish(l, Wish::Up);
@@ -432,7 +461,10 @@ impl Engine {
     /// Gives an instance without a process a new chance: its failures are forgotten.
     fn try_anew(&mut self, l: usize) {
         self.locals[l].failures.reset();
-        if matches!(self.locals[l].state, State::Failed | State::Backoff { .. } | State::Blocked { .. }) {
+        if matches!(
+            self.locals[l].state,
+            State::Failed { .. } | State::Backoff { .. } | State::Blocked { .. }
+        ) {
             self.enter(l, State::Waiting, "");
         }
     }
@@ -456,6 +488,11 @@ impl Engine {
     pub(super) fn heard_at(&self, ix: InstanceIx) -> Option<Moment> {
         self.heard.get(&ix).map(|h| h.at)
     }
+}
+
+/// Whether others may count on an instance in this state. (One that stands by does not serve.)
+fn serves(state: StateName) -> bool {
+    matches!(state, StateName::Ready | StateName::Completed)
 }
 
 fn because(order: &Order) -> String {

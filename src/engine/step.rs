@@ -3,9 +3,9 @@
 use super::action::Action;
 use super::input::{Memory, Word};
 use super::local::{After, Own, Process, Proof, State};
-use super::needs::Verification;
+use super::needs::{RENEW_PROOF, Verification};
 use super::stop::StopCause;
-use super::{Engine, JUDGE_AGAIN, Timer};
+use super::{Engine, Timer};
 use crate::facts::{Moment, Trouble, Verdict};
 use crate::model::{AfterWait, OnLoss, RunKind};
 use serde_json::json;
@@ -33,7 +33,8 @@ impl Engine {
             let taken = locals.into_iter().map(|l| (self.locals[l].ix, self.describe(l))).collect();
             self.out.push(Action::Reply { order, taken });
         }
-        if self.shutting_down && !self.finished && self.locals.iter().all(|l| l.process.is_none()) {
+        // Not before every search and every judging has ended: it may find something that runs.
+        if self.shutting_down && !self.finished && self.locals.iter().all(|l| l.state == State::Stopped) {
             self.finished = true;
             self.out.push(Action::Finished);
         }
@@ -62,7 +63,7 @@ impl Engine {
             State::Waiting => self.step_waiting(l),
             State::Cleaning => false,
             State::Verifying { cleaned } => self.step_verifying(l, cleaned),
-            State::Starting { deadline, find_main } => self.step_starting(l, deadline, find_main),
+            State::Starting { deadline } => self.step_starting(l, deadline),
             State::Ready | State::Unready => self.step_serving(l),
             State::Standby => self.step_standby(l),
             State::Leaving => self.step_leaving(l),
@@ -82,7 +83,8 @@ impl Engine {
             State::Stopped => false,
             State::Backoff { until } => self.step_backoff(l, until),
             State::Blocked { again } => self.step_idle(l) || self.step_blocked(l, again),
-            State::Failed | State::Completed => self.step_idle(l),
+            State::Failed { .. } => self.step_failed(l),
+            State::Completed => self.step_idle(l),
         }
     }
 
@@ -134,7 +136,8 @@ impl Engine {
                 }
                 AfterWait::Fail => {
                     self.record(l, "failed", waited.clone(), json!({ "need": name }));
-                    self.enter(l, State::Failed, waited);
+                    self.locals[l].forgivable = None;
+                    self.enter(l, State::Failed { for_good: false }, waited);
                 }
             }
             return true;
@@ -152,10 +155,10 @@ impl Engine {
     }
 
     /// Judged again in place: it stays `blocked`, and since when, until the verdict is another.
-    fn step_blocked(&mut self, l: usize, again: Moment) -> bool {
-        if self.now >= again {
+    fn step_blocked(&mut self, l: usize, again: Option<Moment>) -> bool {
+        if again.is_some_and(|at| self.now >= at) {
             let local = &mut self.locals[l];
-            local.state = State::Blocked { again: self.now + JUDGE_AGAIN };
+            local.state = State::Blocked { again: None };
             self.out.push(Action::Clean { instance: local.ix });
         }
         false
@@ -195,16 +198,22 @@ impl Engine {
         local.incarnations += 1;
         local.starts += 1;
         local.forgivable = None;
-        local.after = After::Rest;
-        local.process = Some(Process {
+        local.last_spawn = now;
+        let process = Process {
             incarnation: local.incarnations,
             pid: None,
             main: local.unit.run.kind != RunKind::Forking,
+            launched: false,
+            find_main: None,
             spawned: now,
             ready_since: None,
             unit: local.unit.clone(),
             evidence,
-        });
+        };
+        for need in &mut local.needs {
+            need.had = need.ok;
+        }
+        local.process = Some(process);
         self.begin_starting(l, "its own probe has not passed yet");
         let local = &self.locals[l];
         self.out.push(Action::Spawn { instance: local.ix, memory: local.memory(), unit: local.unit.clone() });
@@ -215,26 +224,40 @@ impl Engine {
         let now = self.now;
         let local = &mut self.locals[l];
         local.incarnations += 1;
+        local.last_spawn = now;
         local.flags = vec!["started by somebody else, adopted".to_owned()];
-        local.process = Some(Process {
+        let process = Process {
             incarnation: local.incarnations,
             pid: Some(pid),
             main: true,
+            launched: false,
+            find_main: None,
             spawned: now,
             ready_since: None,
             unit: local.unit.clone(),
             evidence: Vec::new(),
-        });
+        };
+        self.hold(l, process);
         self.begin_starting(l, "found running; its own probe is asked");
         let local = &self.locals[l];
         let (memory, unit): (Memory, _) = (local.memory(), local.unit.clone());
         self.out.push(Action::Adopt { instance: local.ix, pid, memory, unit });
     }
 
+    /// A process was found. It was started once with its needs met, so it has them to lose.
+    pub(super) fn hold(&mut self, l: usize, process: Process) {
+        let local = &mut self.locals[l];
+        local.after = After::Rest;
+        local.process = Some(process);
+        for need in &mut local.needs {
+            need.had = true;
+        }
+    }
+
     /// A process is there, and its own probe is awaited.
     pub(super) fn begin_starting(&mut self, l: usize, reason: &str) {
         let deadline = self.now + self.locals[l].unit.ready.within;
-        self.enter(l, State::Starting { deadline, find_main: None }, reason);
+        self.enter(l, State::Starting { deadline }, reason);
         if let Own::Ask(q) = self.locals[l].own
             && self.locals[l].process.as_ref().is_some_and(|p| p.pid.is_some())
         {
@@ -242,18 +265,23 @@ impl Engine {
         }
     }
 
-    fn step_starting(&mut self, l: usize, deadline: Moment, find_main: Option<Moment>) -> bool {
-        if self.step_stop(l) {
-            return true;
-        }
-        if find_main.is_some_and(|at| self.now >= at) {
-            let local = &mut self.locals[l];
-            if let State::Starting { find_main, .. } = &mut local.state {
-                *find_main = None; // until `MainMissing` asks again
-            }
+    /// Looks for the main process of a daemon that daemonises, when that is due.
+    pub(super) fn find_main(&mut self, l: usize) {
+        let now = self.now;
+        let Some(process) = &mut self.locals[l].process else { return };
+        if process.find_main.is_some_and(|at| now >= at) {
+            process.find_main = None; // until `MainMissing` asks again
+            let local = &self.locals[l];
             let (instance, memory) = (local.ix, local.memory());
             self.out.push(Action::FindMain { instance, memory });
         }
+    }
+
+    fn step_starting(&mut self, l: usize, deadline: Moment) -> bool {
+        if self.step_stop(l) {
+            return true;
+        }
+        self.find_main(l);
         let Some(process) = &self.locals[l].process else { return false };
         if !process.main || process.pid.is_none() {
             return self.step_deadline(l, deadline);
@@ -272,17 +300,18 @@ impl Engine {
             self.become_standby(l);
             return true;
         }
-        if let Some(Verdict::Progress { reason, .. }) = self.own_answer(l) {
-            // Work that goes on stretches the deadline.
-            let (reason, within) = (reason.clone(), self.locals[l].unit.ready.within);
+        if let Some(Verdict::Progress { reason, percent, left }) = self.own_answer(l) {
+            // Work that goes on stretches the deadline; where the protocol does not tell how far it has come, its
+            // word is taken.
+            let (reason, trusted) = (reason.clone(), percent.is_none());
+            let stretch = self.locals[l].unit.ready.within.max(left.unwrap_or_default());
             let local = &mut self.locals[l];
-            if local.reason != reason {
+            if local.reason != reason || (trusted && self.now >= deadline) {
                 local.reason = reason;
-                if let State::Starting { deadline, .. } = &mut local.state {
-                    *deadline = self.now + within;
-                }
+                local.state = State::Starting { deadline: self.now + stretch };
+                return false;
             }
-            return false;
+            return self.step_deadline(l, deadline);
         }
         if let Some(answer) = self.own_answer(l) {
             self.locals[l].reason = answer.to_string();
@@ -296,6 +325,12 @@ impl Engine {
         }
         let local = &self.locals[l];
         let text = format!("not ready within {} s: {}", local.unit.ready.within.as_secs(), local.reason);
+        if local.process.as_ref().is_some_and(|p| p.ready_since.is_some()) {
+            // It has served, or stood by, before: its start is long over, and nobody asked for a restart.
+            self.record(l, "unready", text.clone(), serde_json::Value::Null);
+            self.enter(l, State::Unready, text);
+            return true;
+        }
         self.record(l, "start-timed-out", text.clone(), serde_json::Value::Null);
         self.locals[l].after = After::Fail(text.clone());
         self.begin_stopping(l, text);
@@ -354,10 +389,7 @@ impl Engine {
 
     fn own_lost(&self, l: usize) -> bool {
         match self.locals[l].own {
-            Own::Ask(q) => {
-                let question = self.questions.get(q);
-                question.good.is_none() && question.answer.is_some()
-            }
+            Own::Ask(q) => self.questions.get(q).is_lost(),
             Own::Running(_) | Own::Completed => false,
         }
     }
@@ -415,9 +447,9 @@ impl Engine {
                 let waits = (0..local.needs.len()).filter(|n| !local.needs[*n].ok && !local.needs[*n].waived);
                 at.extend(waits.filter_map(|n| self.need(l, n).wait).map(|w| local.waiting_from + w.at_most));
             }
-            State::Starting { deadline, find_main } => {
+            State::Verifying { .. } => at.push(self.now + RENEW_PROOF),
+            State::Starting { deadline } => {
                 at.push(*deadline);
-                at.extend(*find_main);
                 if let (Own::Running(d), Some(process)) = (local.own, &local.process) {
                     at.push(process.spawned + d);
                 }
@@ -425,10 +457,11 @@ impl Engine {
             State::Leaving => at.extend(self.stop_deadline(l)),
             State::Stopping { deadline } => at.push(*deadline),
             State::Backoff { until } => at.push(*until),
-            State::Blocked { again } => at.push(*again),
+            State::Blocked { again } => at.extend(*again),
             _ => {}
         }
         if local.state.is_running() {
+            at.extend(local.process.as_ref().and_then(|p| p.find_main));
             for (n, need) in local.needs.iter().enumerate() {
                 if let (Some(lost), OnLoss::Stop { grace }) = (need.lost, self.need(l, n).on_loss) {
                     at.push(lost + grace);

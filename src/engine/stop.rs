@@ -7,7 +7,7 @@
 
 use super::action::Action;
 use super::input::Veto;
-use super::local::{Proof, State};
+use super::local::{Local, Proof, State};
 use super::view::Wish;
 use super::{Engine, Timer, VETO_RENEWAL};
 use crate::facts::Moment;
@@ -43,7 +43,7 @@ impl Engine {
         }
         for need in &local.needs {
             for edge in &need.edges {
-                if self.veto(edge.to).is_some()
+                if self.veto(edge.to).is_some_and(|veto| veto.waits)
                     && let Some(n) = self.leans_on(l, edge.to)
                 {
                     return Some(StopCause::LetGo { need: n, of: edge.to });
@@ -141,7 +141,7 @@ impl Engine {
     fn knows_its_needs(&self, l: usize) -> bool {
         let edges = self.locals[l].needs.iter().flat_map(|n| &n.edges);
         edges.into_iter().all(|edge| match edge.proof {
-            Proof::Ask(q) => self.questions.get(q).answer.is_some(),
+            Proof::Ask(q) => self.questions.get(q).is_known(),
             // A veto comes by the same stream as the word that it takes back.
             Proof::Agent => true,
         })
@@ -151,16 +151,21 @@ impl Engine {
     pub(super) fn step_stop(&mut self, l: usize) -> bool {
         let Some(cause) = self.stop_cause(l) else { return false };
         let why = self.stop_reason(l, &cause);
-        // The moment tells this withdrawal from every other one of this machine.
         let root = self.root_of(l, &cause);
-        self.locals[l].withdrawn = Some(Veto { epoch: self.now.0, why: root });
-        self.timers.set_if_unset(Timer::Renew, self.now + VETO_RENEWAL);
+        self.withdraw(l, root, cause != StopCause::Shutdown);
         self.record(l, "leaving", why.clone(), serde_json::Value::Null);
         self.enter(l, State::Leaving, why);
         true
     }
 
+    fn withdraw(&mut self, l: usize, why: String, waits: bool) {
+        // The moment tells this withdrawal from every other one of this machine.
+        self.locals[l].withdrawn = Some(Veto { epoch: self.now.0, why, waits });
+        self.timers.set_if_unset(Timer::Renew, self.now + VETO_RENEWAL);
+    }
+
     pub(super) fn step_leaving(&mut self, l: usize) -> bool {
+        self.find_main(l);
         let Some(cause) = self.stop_cause(l) else {
             self.stay(l, "need not stop any more");
             return true;
@@ -194,11 +199,15 @@ impl Engine {
         let (instance, incarnation, stop) = (local.ix, process.incarnation, process.unit.stop.clone());
         if self.locals[l].withdrawn.is_none() {
             let root = format!("{}: {why}", self.locals[l].name);
-            self.locals[l].withdrawn = Some(Veto { epoch: self.now.0, why: root });
-            self.timers.set_if_unset(Timer::Renew, self.now + VETO_RENEWAL);
+            self.withdraw(l, root, false);
         }
+        let nobody = !process_can_hear(&self.locals[l]);
         self.enter(l, State::Stopping { deadline: self.now + stop.timeout }, why.clone());
         self.record(l, "stopping", why, serde_json::Value::Null);
+        self.remember(l);
+        if nobody {
+            return self.sweep(l);
+        }
         self.out.push(Action::Signal { instance, incarnation, signal: stop.signal });
     }
 
@@ -226,6 +235,11 @@ impl Engine {
         let local = &self.locals[l];
         (local.state == State::Leaving).then(|| local.stop_order.as_ref().map(|o| o.deadline)).flatten()
     }
+}
+
+/// Whether there is a process to send a signal to: not where a launcher has ended and its daemon was not found.
+fn process_can_hear(local: &Local) -> bool {
+    local.process.as_ref().is_some_and(|p| p.main || !p.launched)
 }
 
 /// For each local, the instances that could lean on it. Where two lean on each other, the one that could start later

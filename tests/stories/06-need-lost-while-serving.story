@@ -60,6 +60,8 @@ after 500ms
 answer mysql@mysql1 refused
 show activemq@mq1
 ----
+[494ms later]
+verify mysql@mysql2
 [499ms later]
 verify mysql@mysql1
 [499ms later]

@@ -48,6 +48,8 @@ answer activemq@mq1 refused
 after 500ms
 answer activemq@mq1 refused
 ----
+[496ms later]
+verify activemq@mq2
 [499ms later]
 verify activemq@mq1
 [499ms later]

@@ -32,6 +32,8 @@ after 1m
 ----
 tell: web@web1 is waiting
 ask office@office1 fast
+[499ms later]
+verify office@office1
 
 after 1m
 cleaned web@web1 clear

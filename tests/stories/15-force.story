@@ -45,7 +45,6 @@ reply: activemq@mq1 cleaning: judges what an earlier run left behind
 event: activemq@mq1 forced: by alice, although mysql (any, 0 of 1)
 spawn activemq@mq1 (start 1)
 tell: activemq@mq1 is starting
-event: activemq@mq1 need-lost: lost its need mysql: mysql (any, 0 of 1)
 ask mysql@mysql1 every 5s
 ask mysql@mysql2 every 5s
 ask activemq@mq1 fast

@@ -33,6 +33,8 @@ ask db@n1 fast
 event: db@n1 started: pid 5
 verify db@n1
 tell: db@n1 is starting
+[499ms later]
+verify db@n1
 [9.997s later]
 event: db@n1 start-timed-out: not ready within 10 s: connection refused
 event: db@n1 stopping: not ready within 10 s: connection refused
