@@ -11,12 +11,14 @@
 
 mod common;
 
+use clusterd::engine::Evidence;
 use clusterd::facts::Moment;
 use clusterd::model::{Ask, Login, Question};
 use clusterd::probe::Asker;
 use common::agents::Cluster;
 use common::figures::{self, Figure};
 use common::program::{self, Ear, own_path, shown, wait_for};
+use serde::Deserialize;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -71,16 +73,28 @@ fn main() {
 fn measure_told(cluster: &mut Cluster, ear: &Ear, dependency: &Dependency) -> Figure {
     let mut figure = Figure::of_times(dependency.service, Some(dependency.target));
     let mut first_by_itself = 0;
+    let (mut to_ask, mut to_answer, mut to_begin) = (Vec::new(), Vec::new(), Vec::new());
     while figure.samples.len() < TOLD && figure.samples.len() + first_by_itself < MOST {
-        let Restart { ready, first, .. } = restart(cluster, ear, dependency.service);
+        let Restart { ready, first, evidence, .. } = restart(cluster, ear, dependency.service);
         if first > ready {
             figure.push(first.since(ready));
+            to_ask.push(evidence.begun.since(ready));
+            to_answer.push(evidence.ended.since(evidence.begun));
+            to_begin.push(first.since(evidence.ended));
             figure.floor.push(figures::millis(ear.floor_of_boot()));
         } else {
             first_by_itself += 1;
         }
     }
     figure.what += &format!(" ({first_by_itself} more found by B's own probe before A's word)");
+    println!(
+        "{}: of the median, {:.2} ms from A's word to B's question, {:.2} ms to its answer, {:.2} ms to the first \
+         instruction",
+        dependency.service,
+        figures::median_of(to_ask),
+        figures::median_of(to_answer),
+        figures::median_of(to_begin),
+    );
     figure
 }
 
@@ -106,11 +120,13 @@ struct Restart {
     ready: Moment,
     /// Its dependent on B began.
     first: Moment,
+    /// The answer by which B started it.
+    evidence: Evidence,
 }
 
 fn restart(cluster: &mut Cluster, ear: &Ear, service: &str) -> Restart {
     let instance = format!("{service}@a");
-    let before = cluster.last_event("a");
+    let (before, before_on_b) = (cluster.last_event("a"), cluster.last_event("b"));
     ear.drain();
     cluster.restart("a", &instance);
     let first = ear.hear(&format!("after-{service}"));
@@ -119,8 +135,14 @@ fn restart(cluster: &mut Cluster, ear: &Ear, service: &str) -> Restart {
         let at = |what| events.iter().rfind(|e| e.instance == instance && e.what == what).map(|e| e.at);
         Some((at("exited")?, at("ready")?))
     });
+    let dependent = format!("after-{service}@b");
+    let evidence = wait_for(&format!("{dependent} is started"), || {
+        let events = cluster.events("b", before_on_b);
+        let started = events.iter().rfind(|e| e.instance == dependent && e.what == "started")?;
+        Vec::<Evidence>::deserialize(&started.data["evidence"]).ok()?.pop()
+    });
     cluster.wait_up(&["a", "b"]);
-    Restart { exited, ready, first }
+    Restart { exited, ready, first, evidence }
 }
 
 /// A prober that asks without pause, in a thread of its own.

@@ -8,6 +8,7 @@
 //! - [`graph`]: order among instances: ranks, waves, cycles, the longest chain.
 //! - [`engine`]: the pure state machine: inputs and time in, actions out.
 //! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
+//! - [`sim`]: the simulator, another shell around the same engine.
 //! - [`standin`]: small servers that speak one daemon's readiness, for the demo.
 //! - [`api`]: wire types, server and client.
 //! - [`rig`]: the sample cluster laid out on one machine with real daemons or [`standin`]s, for the demo and the lab.
@@ -27,5 +28,6 @@ pub mod model;
 pub mod probe;
 pub mod process;
 pub mod rig;
+pub mod sim;
 pub mod standin;
 pub mod store;

@@ -23,7 +23,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "agent",
         &["facts", "clock", "model", "graph", "engine", "probe", "process", "leftover", "store", "api"],
     ),
-    ("ctl", &["facts", "clock", "model", "graph", "engine", "api", "process", "standin", "rig"]),
+    ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store"]),
+    ("ctl", &["sim", "facts", "clock", "model", "graph", "engine", "api", "process", "standin", "rig"]),
 ];
 
 /// Lines of code that a file may have, its tests not counted. Two duties usually show before that.

@@ -49,6 +49,12 @@ pub fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
+/// The median of some times, in milliseconds.
+#[allow(dead_code)] // not every bench asks
+pub fn median_of(times: Vec<Duration>) -> f64 {
+    quantile(&times.into_iter().map(millis).collect::<Vec<_>>(), 0.5).unwrap_or_default()
+}
+
 /// The smallest sample that this share of all samples does not exceed.
 fn quantile(samples: &[f64], share: f64) -> Option<f64> {
     let mut sorted = samples.to_vec();

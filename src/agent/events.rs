@@ -2,6 +2,7 @@
 
 use crate::api::wire::EventRecord;
 use crate::clock;
+use crate::facts::Moment;
 use crate::store::EventLog;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -34,12 +35,17 @@ impl Events {
         events
     }
 
-    /// Writes one event down.
+    /// Writes down what happens now.
     pub fn record(&mut self, instance: &str, what: &str, text: &str, data: serde_json::Value) {
+        self.record_at(clock::now(), instance, what, text, data);
+    }
+
+    /// Writes down what happened a little while ago.
+    pub fn record_at(&mut self, at: Moment, instance: &str, what: &str, text: &str, data: serde_json::Value) {
         let record = EventRecord {
             seq: self.next,
-            clock_ms: wall_clock(),
-            at: clock::now(),
+            clock_ms: wall_clock().saturating_sub(clock::now().since(at).as_millis() as u64),
+            at,
             instance: instance.to_owned(),
             what: what.to_owned(),
             text: text.to_owned(),

@@ -120,7 +120,8 @@ impl Shell {
         let failed = |reason: String| Input::SpawnFailed { instance, incarnation, reason };
         let nonce = format!("{:x}-{incarnation}", crate::clock::now().0);
         let mut record = Record { boot: self.journal.boot().clone(), identity: None, nonce, unit, memory };
-        // A process that is not journalled could be started twice: no journal, no start.
+        // A process that is not journalled could be started twice: no journal, no start. This replaces an older memory.
+        self.memories.borrow_mut().remove(&instance);
         if let Err(e) = self.journal.write(&name, &record) {
             return failed(format!("the journal in {} cannot be written: {e}", self.places.run.display()));
         }
@@ -162,6 +163,7 @@ impl Shell {
     ) -> Option<Input> {
         let name = self.name(instance);
         let incarnation = memory.incarnation;
+        self.memories.borrow_mut().remove(&instance);
         let judged = self.to_adopt.borrow_mut().remove(&name).filter(|handle| handle.pid() == pid);
         match judged.filter(Handle::is_alive) {
             Some(handle) => {
@@ -187,6 +189,7 @@ impl Shell {
     }
 
     pub(super) fn find_main(self: &Rc<Self>, instance: InstanceIx, memory: Memory) -> Input {
+        self.remember_now(instance);
         let name = self.name(instance);
         let incarnation = memory.incarnation;
         let Some(unit) = self.engine.borrow().unit(instance).cloned() else {
@@ -231,7 +234,21 @@ impl Shell {
         if words.is_empty() { reason } else { words }
     }
 
-    pub(super) fn remember(&self, instance: InstanceIx, memory: Memory) {
+    /// Journals what was kept back.
+    pub(super) fn remember_all(&self) {
+        let memories = std::mem::take(&mut *self.memories.borrow_mut());
+        memories.into_iter().for_each(|(instance, memory)| self.remember(instance, memory));
+    }
+
+    /// Journals what was kept back of one instance: what comes next relies on it.
+    fn remember_now(&self, instance: InstanceIx) {
+        let memory = self.memories.borrow_mut().remove(&instance);
+        if let Some(memory) = memory {
+            self.remember(instance, memory);
+        }
+    }
+
+    fn remember(&self, instance: InstanceIx, memory: Memory) {
         let name = self.name(instance);
         let held = self.held.borrow();
         let Some(unit) = self.engine.borrow().unit(instance).cloned() else { return };
@@ -252,6 +269,7 @@ impl Shell {
     }
 
     pub(super) fn signal(&self, instance: InstanceIx, incarnation: u64, signal: i32) {
+        self.remember_now(instance);
         let name = self.name(instance);
         let held = self.held.borrow();
         let Some(held) = held.get(&name).filter(|h| h.incarnation == incarnation) else { return };
@@ -261,6 +279,7 @@ impl Shell {
     }
 
     pub(super) fn sweep(self: &Rc<Self>, instance: InstanceIx, incarnation: u64) -> Option<Input> {
+        self.remember_now(instance);
         let name = self.name(instance);
         // An adopted process of somebody else is in no tree of ours: it is killed by its own handle.
         if let Some(held) = self.held.borrow().get(&name).filter(|h| h.incarnation == incarnation)

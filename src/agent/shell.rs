@@ -10,7 +10,7 @@ use super::links::Links;
 use crate::api::wire::{self, PeerLine};
 use crate::clock;
 use crate::engine::view::Wish;
-use crate::engine::{Action, Engine, Input, Order, OrderVerb, QuestionIx, WAITING_PACE, Word};
+use crate::engine::{Action, Engine, Input, Memory, Order, OrderVerb, QuestionIx, WAITING_PACE, Word};
 use crate::facts::Exit;
 use crate::model::{Cluster, InstanceIx, Sources};
 use crate::probe::prober::{self, Pace, Prober};
@@ -18,7 +18,7 @@ use crate::process::{Handle, Tree};
 use crate::store::Slot;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -87,6 +87,8 @@ pub struct Shell {
     subscribers: RefCell<Vec<Subscriber>>,
     /// Own instances whose word is to be sent.
     news: RefCell<BTreeSet<InstanceIx>>,
+    /// What is to be journalled before anything relies on it, and at the latest when the input is done with.
+    pub(super) memories: RefCell<BTreeMap<InstanceIx, Memory>>,
     replies: RefCell<HashMap<u64, oneshot::Sender<wire::OrderReply>>>,
     orders: Cell<u64>,
     /// Whether the last wish reached the disk.
@@ -129,6 +131,7 @@ impl Shell {
             answers: parts.answers,
             subscribers: RefCell::default(),
             news: RefCell::default(),
+            memories: RefCell::default(),
             replies: RefCell::default(),
             orders: Cell::new(0),
             durable: Cell::new(true),
@@ -147,16 +150,30 @@ impl Shell {
     }
 
     /// Feeds the engine, does what it says, and feeds it what came of that at once, until all is done.
+    ///
+    /// Others wait for starts and news, nobody for what is only written down: events, with the moment at which the
+    /// engine decided, and memories that no other action relies on come last.
     pub fn feed(self: &Rc<Self>, input: Input) {
         let mut inputs = VecDeque::from([input]);
+        let mut events = Vec::new();
         while let Some(input) = inputs.pop_front() {
-            let actions = self.engine.borrow_mut().handle(clock::now(), self.jitter(), input);
+            let now = clock::now();
+            let actions = self.engine.borrow_mut().handle(now, self.jitter(), input);
             self.save_wishes(&actions);
             for action in actions {
-                inputs.extend(self.act(action));
+                match action {
+                    Action::Record(event) => events.push((now, event)),
+                    action => inputs.extend(self.act(action)),
+                }
             }
         }
         self.send_news();
+        self.remember_all();
+        let cluster = self.cluster();
+        for (at, event) in events {
+            let name = &cluster.instance(event.instance).name;
+            self.events.borrow_mut().record_at(at, name, &event.what, &event.text, event.data);
+        }
     }
 
     /// Chance for the engine: 0 to 1000. Quality does not matter (xorshift), only that machines differ.
@@ -178,17 +195,16 @@ impl Shell {
             Action::Spawn { instance, memory, unit } => return Some(self.spawn(instance, memory, unit)),
             Action::Adopt { instance, pid, memory, unit } => return self.adopt(instance, pid, memory, unit),
             Action::FindMain { instance, memory } => return Some(self.find_main(instance, memory)),
-            Action::Remember { instance, memory } => self.remember(instance, memory),
+            Action::Remember { instance, memory } => {
+                self.memories.borrow_mut().insert(instance, memory);
+            }
             Action::Signal { instance, incarnation, signal } => self.signal(instance, incarnation, signal),
             Action::Sweep { instance, incarnation } => return self.sweep(instance, incarnation),
             Action::SaveWish { .. } => {} // all of them were saved at once, before anything else was done
             Action::Publish { instance } => {
                 self.news.borrow_mut().insert(instance);
             }
-            Action::Record(event) => {
-                let name = self.cluster().instance(event.instance).name.clone();
-                self.events.borrow_mut().record(&name, &event.what, &event.text, event.data);
-            }
+            Action::Record(_) => {} // written down when the rest is done
             Action::Reply { order, taken } => self.reply(order, taken),
             Action::Finished => self.finished.set(true),
         }

@@ -62,7 +62,7 @@ impl Engine {
             }
         }
         // A lost need may be the cause: look now, not at the next slow poll.
-        self.verify_met_edges(l);
+        self.verify_possible_edges(l);
     }
 
     /// Nobody knows how a run ended that must not be repeated by itself.

@@ -121,6 +121,16 @@ pub(super) struct Edge {
     pub proof: Proof,
 }
 
+impl Edge {
+    /// What this node asks for it; nothing where only the other agent can tell.
+    pub fn question(&self) -> Option<QuestionIx> {
+        match self.proof {
+            Proof::Ask(q) => Some(q),
+            Proof::Agent => None,
+        }
+    }
+}
+
 /// A need of a local instance.
 #[derive(Clone, Debug)]
 pub(super) struct NeedState {

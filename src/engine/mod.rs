@@ -132,6 +132,8 @@ pub struct Engine {
     dirty: VecDeque<usize>,
     repace: BTreeSet<usize>,
     replies: Vec<(u64, Vec<usize>)>,
+    /// Questions to be asked at the end of this input, unless a start that is under way will ask them.
+    sooner: Vec<QuestionIx>,
     out: Vec<Action>,
     now: Moment,
     jitter: Jitter,
@@ -185,6 +187,7 @@ impl Engine {
             dirty: everything.clone().collect(),
             repace: everything.collect(),
             replies: Vec::new(),
+            sooner: Vec::new(),
             out: Vec::new(),
             now,
             jitter: 0,

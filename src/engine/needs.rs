@@ -103,17 +103,14 @@ impl Engine {
         met.count
     }
 
-    /// Whether its own agent says that it is being stopped, or does not run. (Right after a stop the last answers
-    /// from here were good ones, and they are not lost before some bad ones have come.)
+    /// Whether its own agent says that it is being stopped, or does not serve yet. (Right after a stop the last
+    /// answers from here were good ones, and they are not lost before some bad ones have come.) An agent that has just
+    /// been replaced says `unready` of what it found.
     fn is_going(&self, ix: InstanceIx) -> bool {
         let Some(heard) = self.heard.get(&ix).filter(|h| h.connected) else { return false };
         let runs = matches!(
             heard.word.state,
-            StateName::Starting
-                | StateName::Ready
-                | StateName::Unready
-                | StateName::Standby
-                | StateName::Completed
+            StateName::Ready | StateName::Unready | StateName::Standby | StateName::Completed
         );
         heard.word.veto.is_some() || !runs
     }
@@ -144,18 +141,30 @@ impl Engine {
         })
     }
 
-    /// Asks again every edge that looks met, with probes begun from now on.
-    pub(super) fn verify_met_edges(&mut self, l: usize) {
+    /// Whether an answer that would meet this edge is on its way: its agent has just said that it serves. That proves
+    /// nothing; it is worth cleaning for, so that one answer is enough.
+    fn is_expected(&self, edge: &Edge) -> bool {
+        self.veto(edge.to).is_none() && edge.question().is_some_and(|q| self.questions.get(q).expected)
+    }
+
+    /// Whether every need is met, or will be if the answers are what the other agents say.
+    pub(super) fn are_needs_in_sight(&self, l: usize) -> bool {
+        self.locals[l].needs.iter().enumerate().all(|(n, need)| {
+            let role = self.need(l, n).role;
+            let in_sight =
+                || need.edges.iter().filter(|e| self.is_fresh(e, role) || self.is_expected(e)).count();
+            need.ok || need.waived || in_sight() >= need.wanted
+        })
+    }
+
+    /// Asks every edge that looks met, or is expected to be, with probes begun from now on.
+    pub(super) fn verify_possible_edges(&mut self, l: usize) {
         let mut ask = Vec::new();
         for n in 0..self.locals[l].needs.len() {
             let role = self.need(l, n).role;
-            for edge in &self.locals[l].needs[n].edges {
-                if let Proof::Ask(q) = edge.proof
-                    && self.is_fresh(edge, role)
-                {
-                    ask.push(q);
-                }
-            }
+            let edges = self.locals[l].needs[n].edges.iter();
+            let possible = edges.filter(|e| self.is_fresh(e, role) || self.is_expected(e));
+            ask.extend(possible.filter_map(Edge::question));
         }
         for q in ask {
             self.verify(q);
@@ -175,7 +184,13 @@ impl Engine {
             let rule = self.need(l, n);
             let (mut proven, mut possible) = (Distinct::default(), Distinct::default());
             for edge in &need.edges {
-                let Some((answer, begun, ended)) = self.fresh(edge, rule.role) else { continue };
+                let Some((answer, begun, ended)) = self.fresh(edge, rule.role) else {
+                    if self.is_expected(edge) {
+                        possible.add(None);
+                        ask.extend(edge.question());
+                    }
+                    continue;
+                };
                 let identity = answer.identity.clone();
                 possible.add(identity.as_deref());
                 let age = self.now.since(ended);

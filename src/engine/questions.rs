@@ -40,6 +40,8 @@ pub(super) struct QuestionState {
     pub misses: u32,
     /// When a `Verify` was asked that no answer has met yet.
     pub asked: Option<Moment>,
+    /// Its agent has just said that it serves, and no answer has met that yet: a good one is to be expected.
+    pub expected: bool,
     /// The pace that the shell was told.
     pub pace: Option<Duration>,
 }
@@ -56,6 +58,7 @@ impl QuestionState {
             good: None,
             misses: 0,
             asked: None,
+            expected: false,
             pace: None,
         }
     }
@@ -65,6 +68,7 @@ impl QuestionState {
     pub fn take(&mut self, now: Moment, answer: Answer) -> Option<bool> {
         if self.asked.is_some_and(|asked| answer.begun >= asked) {
             self.asked = None;
+            self.expected = false;
         }
         // Two probes may overlap; the one begun later knows better.
         if self.answer.as_ref().is_some_and(|old| old.begun > answer.begun) {
@@ -114,6 +118,7 @@ impl QuestionState {
         self.good = None;
         self.misses = 0;
         self.asked = None;
+        self.expected = false;
     }
 }
 

@@ -133,11 +133,14 @@ impl Engine {
         if !matches!(self.locals[l].state, State::Cleaning | State::Blocked { .. }) {
             return;
         }
+        if !matches!(cleaned, Cleaned::Clear { .. }) {
+            self.verify_possible_edges(l); // no start will
+        }
         match cleaned {
             Cleaned::Clear { findings } => {
                 self.tell_findings(l, findings);
                 self.enter(l, State::Verifying { cleaned: self.now }, "asks what it needs once more");
-                self.verify_met_edges(l);
+                self.verify_possible_edges(l);
             }
             Cleaned::Alive { pid, findings } => {
                 self.tell_findings(l, findings);
@@ -342,7 +345,6 @@ impl Engine {
     /// Another agent's word never vouches; it makes us look sooner.
     fn look_sooner(&mut self, ix: InstanceIx, serves: bool) {
         let Some(askers) = self.edges_to.get(&ix) else { return };
-        let mut ask = Vec::new();
         for asker in askers {
             let edge = match *asker {
                 super::Asker::Edge(l, n, e) => &self.locals[l].needs[n].edges[e],
@@ -350,13 +352,13 @@ impl Engine {
                 super::Asker::Own(_) => continue,
             };
             if let super::Proof::Ask(q) = edge.proof {
-                let question = self.questions.get(q);
+                let question = self.questions.get_mut(q);
                 if question.pace.is_some() && question.ready().is_some() != serves {
-                    ask.push(q);
+                    question.expected = serves;
+                    self.sooner.push(q);
                 }
             }
         }
-        ask.into_iter().for_each(|q| self.verify(q));
     }
 
     /// Marks those that have an edge to the instance, and those that it could lean on.

@@ -28,6 +28,12 @@ impl Engine {
             self.set_wake(l);
             self.tell(l);
         }
+        for q in std::mem::take(&mut self.sooner) {
+            let askers = &self.questions.get(q).askers;
+            if !askers.iter().any(|a| self.locals[a.local()].state == State::Cleaning) {
+                self.verify(q);
+            }
+        }
         self.set_paces();
         for (order, locals) in std::mem::take(&mut self.replies) {
             let taken = locals.into_iter().map(|l| (self.locals[l].ix, self.describe(l))).collect();
@@ -43,13 +49,15 @@ impl Engine {
     /// Enters a state.
     pub(super) fn enter(&mut self, l: usize, state: State, reason: impl Into<String>) {
         let local = &mut self.locals[l];
+        let came_near = matches!(local.state, State::Cleaning | State::Verifying { .. });
         if local.state.name() != state.name() {
             local.since = self.now;
         }
-        if matches!(state, State::Waiting)
-            && !matches!(local.state, State::Cleaning | State::Verifying { .. })
-        {
-            local.waiting_from = self.now;
+        match state {
+            // It came near to a start and waits on, as it has since then.
+            State::Waiting if came_near => local.since = local.waiting_from,
+            State::Waiting => local.waiting_from = self.now,
+            _ => {}
         }
         local.state = state;
         local.reason = reason.into();
@@ -118,7 +126,7 @@ impl Engine {
         if self.step_idle(l) {
             return true;
         }
-        if self.locals[l].forced.is_some() || self.locals[l].needs.iter().all(|n| n.ok || n.waived) {
+        if self.locals[l].forced.is_some() || self.are_needs_in_sight(l) {
             return self.clean(l);
         }
         for n in 0..self.locals[l].needs.len() {
@@ -254,10 +262,13 @@ impl Engine {
         }
     }
 
-    /// A process is there, and its own probe is awaited.
+    /// A process is there, and its own probe is awaited. One that has served before is not started: it may serve at
+    /// this moment, and dependents do not let go of it for want of its agent's word.
     pub(super) fn begin_starting(&mut self, l: usize, reason: &str) {
         let deadline = self.now + self.locals[l].unit.ready.within;
-        self.enter(l, State::Starting { deadline }, reason);
+        let served = self.locals[l].process.as_ref().is_some_and(|p| p.ready_since.is_some());
+        let state = if served { State::Unready } else { State::Starting { deadline } };
+        self.enter(l, state, reason);
         if let Own::Ask(q) = self.locals[l].own
             && self.locals[l].process.as_ref().is_some_and(|p| p.pid.is_some())
         {
@@ -286,13 +297,7 @@ impl Engine {
         if !process.main || process.pid.is_none() {
             return self.step_deadline(l, deadline);
         }
-        let spawned = process.spawned;
-        let passed = match self.locals[l].own {
-            Own::Ask(_) => self.own_answer(l).is_some_and(Verdict::is_ready),
-            Own::Running(at_least) => self.now >= spawned + at_least,
-            Own::Completed => false,
-        };
-        if passed {
+        if self.passes(l) {
             self.become_ready(l);
             return true;
         }
@@ -319,18 +324,22 @@ impl Engine {
         self.step_deadline(l, deadline)
     }
 
+    /// Whether the process that is there passes its own probe.
+    fn passes(&self, l: usize) -> bool {
+        let local = &self.locals[l];
+        match local.own {
+            Own::Ask(_) => self.own_answer(l).is_some_and(Verdict::is_ready),
+            Own::Running(for_) => local.process.as_ref().is_some_and(|p| self.now >= p.spawned + for_),
+            Own::Completed => false,
+        }
+    }
+
     fn step_deadline(&mut self, l: usize, deadline: Moment) -> bool {
         if self.now < deadline {
             return false;
         }
         let local = &self.locals[l];
         let text = format!("not ready within {} s: {}", local.unit.ready.within.as_secs(), local.reason);
-        if local.process.as_ref().is_some_and(|p| p.ready_since.is_some()) {
-            // It has served, or stood by, before: its start is long over, and nobody asked for a restart.
-            self.record(l, "unready", text.clone(), serde_json::Value::Null);
-            self.enter(l, State::Unready, text);
-            return true;
-        }
         self.record(l, "start-timed-out", text.clone(), serde_json::Value::Null);
         self.locals[l].after = After::Fail(text.clone());
         self.begin_stopping(l, text);
@@ -400,7 +409,7 @@ impl Engine {
         }
         let unready = self.locals[l].state == State::Unready;
         match (unready, self.own_lost(l)) {
-            (true, _) if self.own_answer(l).is_some_and(Verdict::is_ready) => {
+            (true, _) if self.passes(l) => {
                 self.become_ready(l);
                 true
             }

@@ -39,12 +39,11 @@ activemq@mq1 is waiting: waits for mysql (any, 0 of 1)
 # The other agent's word vouches for nothing: it makes us look sooner.
 peer mysql@mysql1 ready
 ----
-verify mysql@mysql1
+clean activemq@mq1
+tell: activemq@mq1 is cleaning
 
 answer mysql@mysql1 ready
 ----
-clean activemq@mq1
-tell: activemq@mq1 is cleaning
 ask mysql@mysql1 every 5s
 ask mysql@mysql2 every 5s
 

@@ -55,9 +55,7 @@ verify activemq@mq1
 [499ms later]
 verify activemq@mq1
 verify activemq@mq2
-tell: activemq@mq2 is starting
-ask activemq@mq1 fast
-ask activemq@mq2 fast
+tell: activemq@mq2 is unready
 
 own activemq@mq2 ready
 show activemq@mq2

@@ -20,8 +20,8 @@ searched redis@redis1 running 500 ready
 ----
 event: redis@redis1 found-running: pid 500 still runs: kept
 verify redis@redis1
-tell: redis@redis1 is starting
-ask redis@redis1 fast
+tell: redis@redis1 is unready
+ask redis@redis1 every 500ms
 
 own redis@redis1 ready
 show redis@redis1

@@ -61,13 +61,13 @@ ask app@n1 every 5s
 shutdown
 ----
 event: db@n1 leaving: the machine goes down
-verify db@n1
 tell: db@n1 is stopping, vetoed
 event: app@n1 leaving: the machine goes down
 event: app@n1 stopping: the machine goes down
 signal 15 to app@n1
 tell: app@n1 is stopping, vetoed
 tell: db@n1 is stopping, vetoed
+verify db@n1
 ask app@n1 no more
 
 exited app@n1 code 0

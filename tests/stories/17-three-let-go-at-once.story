@@ -58,18 +58,18 @@ ask keepalived@lvs1 every 5s
 # There is another one: it is let go.
 peer web@web1 stopping veto 1
 ----
-verify web@web1
 tell: keepalived@lvs1 is ready, has released web@web1
+verify web@web1
 
 peer web@web1 stopped
 peer web@web2 stopping veto 2
 ----
 tell: keepalived@lvs1 is ready
-verify web@web2
 event: keepalived@lvs1 leaving: its need web would be lost: web@web2 is being stopped (held by alice)
 event: keepalived@lvs1 stopping: its need web would be lost: web@web2 is being stopped (held by alice)
 signal 15 to keepalived@lvs1
 tell: keepalived@lvs1 is stopping, vetoed
+verify web@web2
 ask keepalived@lvs1 no more
 
 exited keepalived@lvs1 code 0

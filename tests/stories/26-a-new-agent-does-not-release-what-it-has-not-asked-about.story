@@ -29,9 +29,9 @@ peer db@n2 stopping veto 3
 ----
 event: app@n1 found-running: pid 70 still runs: kept
 verify app@n1
-tell: app@n1 is starting
+tell: app@n1 is unready
 ask db@n2 every 5s
-ask app@n1 fast
+ask app@n1 every 500ms
 
 answer db@n2 ready
 ----
