@@ -1,7 +1,7 @@
-//! The bench binary in its other lives: a service that tells when it began, and one that listens.
+//! The programs that the benches start: one that tells when it began (`teller.rs`), and the bench binary itself in
+//! another life, as one that listens.
 //!
-//! A service that tells sends one datagram, its label and the monotonic clock as it read it first thing. The floor is
-//! the same program, started by nothing but a wake-up and an exec.
+//! The floor is the same telling program, started by nothing but a wake-up and an exec.
 
 use clusterd::clock;
 use clusterd::facts::Moment;
@@ -19,16 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Becomes the service that the command line asks for, if it asks for one. To be called first in `main`.
 pub fn act() {
-    let now = clock::now();
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
-        Some("--tell") => {
-            let (socket, label) =
-                (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
-            let message = format!("{label} {}", now.0);
-            let told = UnixDatagram::unbound().and_then(|s| s.send_to(message.as_bytes(), socket));
-            told.expect("the bench listens");
-        }
         Some("--listen") => {
             let address = arguments.next().unwrap_or_default();
             let listener = TcpListener::bind(&address).expect("a loopback address is free");
@@ -50,6 +42,8 @@ pub fn own_path() -> PathBuf {
 pub struct Ear {
     socket: UnixDatagram,
     path: PathBuf,
+    /// The telling program.
+    teller: PathBuf,
 }
 
 impl Ear {
@@ -57,12 +51,12 @@ impl Ear {
         let path = folder.join("ear");
         let socket = UnixDatagram::bind(&path).expect("a fresh temporary folder");
         socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
-        Ear { socket, path }
+        Ear { socket, path, teller: compile_teller(folder) }
     }
 
     /// The command of a service that tells.
     pub fn telling(&self, label: &str) -> Vec<String> {
-        vec![shown(&own_path()), "--tell".into(), shown(&self.path), label.into()]
+        vec![shown(&self.teller), shown(&self.path), label.into()]
     }
 
     /// The first instruction of the next program with this label; what others tell is passed over.
@@ -137,7 +131,18 @@ impl Ear {
 }
 
 fn start(command: &[String]) -> Child {
-    Command::new(&command[0]).args(&command[1..]).spawn().expect("the bench binary can be executed")
+    Command::new(&command[0]).args(&command[1..]).spawn().expect("it was compiled just now")
+}
+
+fn compile_teller(folder: &Path) -> PathBuf {
+    let teller = folder.join("teller");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/common/teller.rs");
+    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut command = Command::new(compiler);
+    command.args(["--edition", "2024", "-O", "-C", "panic=abort", "-C", "strip=symbols", "-o"]);
+    let done = command.arg(&teller).arg(&source).status().expect("rustc can be run");
+    assert!(done.success(), "{} cannot be compiled", source.display());
+    teller
 }
 
 pub fn shown(path: &Path) -> String {
