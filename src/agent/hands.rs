@@ -350,7 +350,7 @@ impl Shell {
             |ix: InstanceIx| leftover::Known::of(&cluster.instance(ix).name, &cluster.instance(ix).unit);
         let here = |ix: &InstanceIx| *ix != instance && cluster.instance(*ix).node == this.node;
         let others: Vec<_> = cluster.instance_ixs().filter(here).map(known).collect();
-        let journal = self.journal.read(&this.name).and_then(|record| record.identity);
+        let journal = self.journal.identity(&this.name);
         let context = leftover::Context {
             tree: &self.tree,
             journal: journal.as_ref(),

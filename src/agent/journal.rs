@@ -8,6 +8,8 @@ use crate::model::Unit;
 use crate::process::{Boot, Identity};
 use crate::store::{Slot, StoreError};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +34,8 @@ pub struct Record {
 pub struct Journal {
     folder: PathBuf,
     boot: Boot,
+    /// What this agent wrote last of each instance's process, so that a restart need not read it back.
+    written: RefCell<HashMap<String, Option<Identity>>>,
 }
 
 impl Journal {
@@ -40,7 +44,7 @@ impl Journal {
     pub fn open(run: &Path, boot: Boot) -> io::Result<Journal> {
         let folder = run.join("instances");
         std::fs::create_dir_all(&folder)?;
-        Ok(Journal { folder, boot })
+        Ok(Journal { folder, boot, written: RefCell::default() })
     }
 
     /// The boot that it is of.
@@ -53,7 +57,17 @@ impl Journal {
     }
 
     pub fn write(&self, instance: &str, record: &Record) -> Result<(), StoreError> {
-        self.slot(instance).write(record)
+        self.slot(instance).write(record)?;
+        self.written.borrow_mut().insert(instance.to_owned(), record.identity.clone());
+        Ok(())
+    }
+
+    /// The process that was journalled last in this boot.
+    pub fn identity(&self, instance: &str) -> Option<Identity> {
+        match self.written.borrow().get(instance) {
+            Some(written) => written.clone(),
+            None => self.read(instance)?.identity,
+        }
     }
 
     /// `None` when there is none of this boot, or only a torn one (which is said): then the marks are looked for.
