@@ -79,6 +79,18 @@ impl Verdict {
         matches!(self, Verdict::Ready(_))
     }
 
+    /// Whether a person would see no difference: then it is no news. The estimate of the time left changes with every
+    /// answer, and is none either.
+    pub fn looks_same(&self, other: &Verdict) -> bool {
+        match (self, other) {
+            (
+                Verdict::Progress { reason: r1, percent: p1, .. },
+                Verdict::Progress { reason: r2, percent: p2, .. },
+            ) => (r1, p1) == (r2, p2),
+            _ => self == other,
+        }
+    }
+
     /// A `Ready` with a detail and nothing else.
     pub fn ready(detail: impl Into<String>) -> Verdict {
         Verdict::Ready(Ready { detail: detail.into(), ..Ready::default() })

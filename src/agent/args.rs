@@ -6,6 +6,7 @@ use std::path::PathBuf;
 /// The agent of one node: starts its services once what they need is proven ready, and keeps them.
 ///
 /// Runs in the foreground. SIGTERM ends the agent and leaves the services running; SIGHUP reads cluster.toml again.
+/// SIGPWR says that the machine goes down: the services are stopped, then the agent ends.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "clusterd", version)]
 pub struct Args {
@@ -24,6 +25,9 @@ pub struct Args {
     /// What must survive the agent only: its journal and its socket
     #[arg(long, value_name = "DIR", default_value = "/run/clusterd")]
     pub run: PathBuf,
+    /// Write down everything that the engine is given and says, for replaying it; at most 64 MiB
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub record: Option<PathBuf>,
     /// How much to log: error, warn, info, debug
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log: tracing::Level,

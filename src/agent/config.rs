@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub fn load_or_last_good(
     places: &Places,
     last_good: &Slot<Sources>,
-) -> anyhow::Result<(Arc<Cluster>, HashMap<&'static str, String>)> {
+) -> anyhow::Result<(Sources, Arc<Cluster>, HashMap<&'static str, String>)> {
     let mut problems = HashMap::new();
     let refused = match read(places) {
         Ok((sources, cluster)) => {
@@ -34,7 +34,7 @@ pub fn load_or_last_good(
                 problems
                     .insert("last-good", format!("the configuration in force could not be kept aside: {e}"));
             }
-            return Ok((Arc::new(cluster), problems));
+            return Ok((sources, Arc::new(cluster), problems));
         }
         Err(refused) => refused,
     };
@@ -47,7 +47,7 @@ pub fn load_or_last_good(
             first_line(&refused)
         );
         problems.insert("config", note);
-        return Ok((Arc::new(cluster), problems));
+        return Ok((kept.value, Arc::new(cluster), problems));
     }
     Err(anyhow::anyhow!("{refused}"))
 }
@@ -60,14 +60,6 @@ fn read(places: &Places) -> Result<(Sources, Cluster), String> {
 
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
-}
-
-/// Each instance's rank in the order of starting.
-pub fn ranks(cluster: &Cluster) -> Vec<u32> {
-    // A cluster that exists has been ordered once already; a cycle cannot be here.
-    Graph::new(cluster)
-        .map(|graph| cluster.instance_ixs().map(|i| graph.rank(i)).collect())
-        .unwrap_or_default()
 }
 
 /// Without TLS an agent listens on loopback only, unless the file says that it knows what it does.
@@ -134,8 +126,13 @@ impl Shell {
         let cluster = Arc::new(cluster);
         self.links.forget();
         self.forget_probers();
-        let (added, orphans) =
-            self.engine.borrow_mut().reconfigure(clock::now(), cluster.clone(), me, &ranks(&cluster));
+        let (added, orphans) = self.recorder.borrow_mut().reconfigure(
+            &mut self.engine.borrow_mut(),
+            clock::now(),
+            (&sources, cluster.clone()),
+            me,
+            &Graph::ranks(&cluster),
+        );
         let mut text = format!("configuration {} is in force", cluster.hash);
         self.problems.borrow_mut().remove("orphans");
         if !orphans.is_empty() {

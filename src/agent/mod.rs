@@ -11,6 +11,7 @@ mod hands;
 mod journal;
 mod links;
 mod notify;
+mod record;
 mod serve;
 mod shell;
 mod whoami;
@@ -21,10 +22,12 @@ use crate::api::server;
 use crate::clock;
 use crate::engine::view::Wish;
 use crate::engine::{Engine, Input};
+use crate::graph::Graph;
 use crate::model::InstanceIx;
 use crate::process::{self, Tree};
 use crate::store::{self, Slot};
 use anyhow::Context;
+use record::Recorder;
 use shell::{Parts, Places, Shell};
 use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal;
@@ -68,7 +71,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     }
     let _state_lock = store::lock(&places.state)?;
     let last_good = Slot::durable(places.state.join("config.json"));
-    let (cluster, problems) = config::load_or_last_good(&places, &last_good)?;
+    let (sources, cluster, problems) = config::load_or_last_good(&places, &last_good)?;
     let me = whoami::decide(&cluster, &whoami::Clues::gather(args.node))?;
     let node = cluster.node(me).clone();
     let _name_lock = store::lock_name(&cluster.name, &node.name)?;
@@ -82,15 +85,22 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let boot = process::Boot::current().context("cannot tell this boot from others")?;
     let wishes: Slot<Wishes> = Slot::durable(places.state.join("wishes.json"));
     let kept = read_wishes(&wishes);
+    let mut recorder = match &args.record {
+        Some(file) => Recorder::to(file)?,
+        None => Recorder::off(),
+    };
     let held: HashMap<InstanceIx, Wish> =
-        kept.into_iter().filter_map(|(name, wish)| Some((cluster.instance_named(&name)?, wish))).collect();
-    let ranks = config::ranks(&cluster);
-    let engine = Engine::new(cluster.clone(), me, &ranks, &held, clock::now());
+        kept.iter().filter_map(|(name, wish)| Some((cluster.instance_named(name)?, wish.clone()))).collect();
+    let ranks = Graph::ranks(&cluster);
+    let now = clock::now();
+    let engine = Engine::new(cluster.clone(), me, &ranks, &held, now);
+    recorder.begun(&engine, now, &kept, &sources);
     let tag = Tree::tag(&cluster.name, &node.name, &config::agent_id(&places.state)?);
     let (messages, mut inbox) = mpsc::channel(MESSAGES);
     let (answers, mut probes) = mpsc::unbounded_channel();
     let shell = Rc::new(Shell::new(Parts {
         engine,
+        recorder,
         events: events::Events::open(&places.state),
         tree: Tree::locate(&tag),
         journal: journal::Journal::open(&places.run, boot.clone())?,
@@ -122,6 +132,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut child = signal(SignalKind::child())?;
+    let mut power_fails = signal(SignalKind::from_raw(nix::libc::SIGPWR))?;
     let watchdog = notify::watchdog_period();
     let mut sign_of_life = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
     notify::ready(&text);
@@ -140,6 +151,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = power_fails.recv() => shell.feed(Input::ShutdownBegan),
             _ = sign_of_life.tick(), if watchdog.is_some() => notify::alive(),
             Some(message) = inbox.recv() => shell.take(message),
             Some(event) = probes.recv() => shell.heard_answer(event),

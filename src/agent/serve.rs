@@ -145,13 +145,15 @@ impl Agent for Api {
             return Err(Refusal { error: format!("--without {name}: there is no node {name}"), hint: None });
         }
         let (reply, answer) = oneshot::channel();
-        let stopped = |_| Refusal { error: "the agent is ending".to_owned(), hint: None };
-        self.0.messages.send(Message::Ordered { order, reply }).await.map_err(|e| stopped(e.to_string()))?;
-        answer.await.map_err(|e| stopped(e.to_string()))
+        self.0.messages.send(Message::Ordered { order, reply }).await.map_err(|_| ending())?;
+        answer.await.map_err(|_| ending())
     }
 
     async fn reload(&self) -> Result<ReloadReply, Refusal> {
-        self.0.reload()
+        // Through the loop, which then sleeps no longer than the new configuration wants.
+        let (reply, answer) = oneshot::channel();
+        self.0.messages.send(Message::Reload { reply }).await.map_err(|_| ending())?;
+        answer.await.map_err(|_| ending())?
     }
 
     fn watch(&self, _node: &str) -> mpsc::Receiver<Bytes> {
@@ -180,4 +182,8 @@ impl Agent for Api {
             }
         }
     }
+}
+
+fn ending() -> Refusal {
+    Refusal { error: "the agent is ending".to_owned(), hint: None }
 }

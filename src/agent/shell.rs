@@ -7,6 +7,7 @@
 use super::events::Events;
 use super::journal::Journal;
 use super::links::Links;
+use super::record::Recorder;
 use crate::api::wire::{self, PeerLine};
 use crate::clock;
 use crate::engine::view::Wish;
@@ -28,11 +29,31 @@ use tokio::sync::{mpsc, oneshot};
 /// What tasks tell the main loop.
 #[derive(Debug)]
 pub enum Message {
-    Exited { instance: Arc<str>, incarnation: u64, exit: Exit },
-    Swept { instance: Arc<str>, incarnation: u64, killed: u32 },
-    PeerSaid { node: String, line: PeerLine },
-    PeerLost { node: String },
-    Ordered { order: wire::Order, reply: oneshot::Sender<wire::OrderReply> },
+    Exited {
+        instance: Arc<str>,
+        incarnation: u64,
+        exit: Exit,
+    },
+    Swept {
+        instance: Arc<str>,
+        incarnation: u64,
+        killed: u32,
+    },
+    PeerSaid {
+        node: String,
+        line: PeerLine,
+    },
+    PeerLost {
+        node: String,
+    },
+    Ordered {
+        order: wire::Order,
+        reply: oneshot::Sender<wire::OrderReply>,
+    },
+    /// The file is to be read again.
+    Reload {
+        reply: oneshot::Sender<Result<wire::ReloadReply, wire::Refusal>>,
+    },
 }
 
 /// A process that the agent holds.
@@ -69,6 +90,7 @@ pub struct Shell {
     pub places: Places,
     pub started: crate::facts::Moment,
     pub engine: RefCell<Engine>,
+    pub recorder: RefCell<Recorder>,
     pub held: RefCell<HashMap<Arc<str>, Held>>,
     /// Living processes that were judged to be an instance's already, until the engine says `Adopt`.
     pub to_adopt: RefCell<HashMap<Arc<str>, Handle>>,
@@ -100,6 +122,7 @@ pub struct Shell {
 pub struct Parts {
     pub places: Places,
     pub engine: Engine,
+    pub recorder: Recorder,
     pub events: Events,
     pub tree: Tree,
     pub journal: Journal,
@@ -116,6 +139,7 @@ impl Shell {
             places: parts.places,
             started: clock::now(),
             engine: RefCell::new(parts.engine),
+            recorder: RefCell::new(parts.recorder),
             held: RefCell::default(),
             to_adopt: RefCell::default(),
             events: RefCell::new(parts.events),
@@ -158,7 +182,8 @@ impl Shell {
         let mut events = Vec::new();
         while let Some(input) = inputs.pop_front() {
             let now = clock::now();
-            let actions = self.engine.borrow_mut().handle(now, self.jitter(), input);
+            let actions =
+                self.recorder.borrow_mut().handle(&mut self.engine.borrow_mut(), now, self.jitter(), input);
             self.save_wishes(&actions);
             for action in actions {
                 match action {
@@ -303,6 +328,10 @@ impl Shell {
                 self.orders.set(id);
                 self.replies.borrow_mut().insert(id, reply);
                 Input::Ordered(self.resolve(id, order))
+            }
+            Message::Reload { reply } => {
+                let _ = reply.send(self.reload()); // whoever asked may have gone
+                return;
             }
         };
         self.feed(input);

@@ -49,6 +49,7 @@ mod spread;
 mod step;
 mod stop;
 mod timers;
+pub mod trace;
 pub mod view;
 
 pub use action::{Action, Event, Evidence};

@@ -78,6 +78,12 @@ impl Graph {
         self.rank[ix.0 as usize]
     }
 
+    /// Each instance's rank in the order of starting, for the engine.
+    pub fn ranks(cluster: &Cluster) -> Vec<u32> {
+        // A cluster that exists has been ordered once already; a cycle cannot be here.
+        Graph::new(cluster).map(|graph| graph.rank).unwrap_or_default()
+    }
+
     /// All instances by rank, in file order within a wave.
     pub fn waves(&self) -> &[Vec<InstanceIx>] {
         &self.waves

@@ -278,7 +278,7 @@ impl<A: Asks, M: Fn() -> A + Send + 'static> Task<A, M> {
         self.idle = Some(asker);
         let newest = self.heard.borrow().as_ref().is_none_or(|last| last.begun <= answer.begun);
         if newest {
-            if verify || self.told.as_ref().is_none_or(|told| !looks_same(told, &answer.verdict)) {
+            if verify || self.told.as_ref().is_none_or(|told| !told.looks_same(&answer.verdict)) {
                 self.told = Some(answer.verdict.clone());
                 // When nobody takes events any more, the handle is about to be dropped too.
                 let _ =
@@ -289,17 +289,6 @@ impl<A: Asks, M: Fn() -> A + Send + 'static> Task<A, M> {
         if self.verify_waits {
             self.verify();
         }
-    }
-}
-
-/// Whether a person would see no difference. The estimate of the time left changes with every answer: it is no news.
-fn looks_same(one: &Verdict, other: &Verdict) -> bool {
-    match (one, other) {
-        (
-            Verdict::Progress { reason: r1, percent: p1, .. },
-            Verdict::Progress { reason: r2, percent: p2, .. },
-        ) => (r1, p1) == (r2, p2),
-        _ => one == other,
     }
 }
 

@@ -26,6 +26,17 @@ pub async fn ask_in_vain(ask: Ask) -> Verdict {
     Asker::new(Question { ask, timeout: SHORT }).ask().await.verdict
 }
 
+/// Waits until no connect to the address is under way. Not at once: a process that another test is just forking holds a
+/// copy of each descriptor until its exec.
+pub async fn given_up(address: SocketAddr) {
+    let given_up = async {
+        while super::net::connect_is_unanswered(address) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), given_up).await.expect("the connect is given up");
+}
+
 pub async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

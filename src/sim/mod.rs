@@ -8,6 +8,8 @@
 //!
 //! The same scenario gives the same steps, byte for byte, on every run and in every build.
 
+pub mod contract;
+pub mod replay;
 pub mod scenario;
 
 use crate::engine::{Action, Engine, Input};

@@ -1,7 +1,17 @@
 //! A few real agents in a temporary folder, and whatever they start, until the test ends.
+//!
+//! What each engine is given and says is recorded, and replayed when the test ends: it must say the same again, and
+//! never be given what the simulator's contract does not know.
 
+mod traces;
+
+use clusterd::sim::contract::Contract;
+use clusterd::sim::replay::{Replayed, replay};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -43,11 +53,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// An empty cluster. Tests run beside each other: each has addresses of its own.
+    /// An empty cluster. Tests run beside each other: each has a name and addresses of its own.
     pub fn new(name: &str) -> Cluster {
         let hash = name.bytes().fold(std::process::id(), |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
         let net = format!("127.{}.{}", 200 + hash % 50, hash / 50 % 250);
-        Cluster { dir: tempfile::tempdir().unwrap(), name: name.to_owned(), net, agents: HashMap::new() }
+        let name = format!("{name}-{}", std::process::id());
+        Cluster { dir: tempfile::tempdir().unwrap(), name, net, agents: HashMap::new() }
     }
 
     pub fn file(&self) -> PathBuf {
@@ -58,14 +69,42 @@ impl Cluster {
         self.dir.path().join(node).join("run")
     }
 
+    /// Where the agent of a node records.
+    pub fn recording(&self, node: &str) -> PathBuf {
+        self.dir.path().join(node).join("trace.jsonl")
+    }
+
+    /// Writes a cluster file, and these units beside it. `NAME` stands for the cluster's name, `A1` and `A2` for the
+    /// nodes' addresses, `PROGRAM` for `clusterctl`, `DIR` for the folder that is the test's own.
+    pub fn write(&self, file: &str, units: &[(&str, &str)]) {
+        let dir = self.dir.path();
+        let fill = |text: &str| {
+            text.replace("A1", &self.address(1))
+                .replace("A2", &self.address(2))
+                .replace("NAME", &self.name)
+                .replace("PROGRAM", env!("CARGO_BIN_EXE_clusterctl"))
+                .replace("DIR", dir.to_str().unwrap())
+        };
+        fs::create_dir_all(dir.join("units")).unwrap();
+        fs::write(self.file(), fill(file)).unwrap();
+        for (name, text) in units {
+            fs::write(dir.join("units").join(format!("{name}.toml")), fill(text)).unwrap();
+        }
+    }
+
+    /// The address of node 1 or 2.
+    pub fn address(&self, node: u8) -> String {
+        format!("{}.{node}", self.net)
+    }
+
     /// Writes the cluster file and its two units. `A1` and `A2` stand for the nodes' addresses.
     pub fn write_file(&self, web: &str, nodes: &[(&str, &str)]) {
         let nodes: String = nodes
             .iter()
             .map(|(group, nodes)| format!("{group} = {nodes}\n"))
             .collect::<String>()
-            .replace("A1", &format!("{}.1", self.net))
-            .replace("A2", &format!("{}.2", self.net));
+            .replace("A1", &self.address(1))
+            .replace("A2", &self.address(2));
         let text = format!(
             "[cluster]\nname = \"{}\"\n\n[nodes]\n{nodes}\n[services]\ncache = {{ on = \"cache\" }}\n\n[services.web]\n\
              on = \"web\"\n{web}\n",
@@ -91,6 +130,7 @@ impl Cluster {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clusterd"));
         command.args(["--node", node, "--config"]).arg(self.file());
         command.arg("--state").arg(folder.join("state")).arg("--run").arg(folder.join("run"));
+        command.arg("--record").arg(self.recording(node));
         command.stdin(Stdio::null());
         command
     }
@@ -111,6 +151,26 @@ impl Cluster {
         let mut child = self.agents.remove(node).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Sends the agent a signal.
+    pub fn signal(&self, node: &str, signal: Signal) {
+        let pid = Pid::from_raw(self.agents[node].id() as i32);
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// Waits for the agent's end.
+    pub fn wait_ended(&mut self, node: &str) {
+        let mut child = self.agents.remove(node).unwrap();
+        let status = wait("the agent to end", || child.try_wait().unwrap());
+        assert!(status.success(), "{status}");
+    }
+
+    /// Replays what the agent of a node has recorded; `None` when it never began.
+    fn replayed(&self, node: &str) -> Option<Replayed> {
+        let recording = File::open(self.recording(node)).ok()?;
+        let replayed = replay(BufReader::new(recording), &mut Contract::default());
+        Some(replayed.unwrap_or_else(|e| panic!("the recording of {node}: {e}")))
     }
 
     /// For an agent that is to be refused.
@@ -187,6 +247,11 @@ impl Drop for Cluster {
                 }
             }
             tree.dismantle();
+        }
+        if !std::thread::panicking() {
+            for node in ["n1", "n2"] {
+                self.replayed(node);
+            }
         }
     }
 }

@@ -4,9 +4,12 @@ use super::host::{self, Host};
 use super::kernel;
 use super::network::{self, Network};
 use clusterd::rig::{Addressing, Directors, Options, Rig, SecondRedis};
+use clusterd::sim::contract::Contract;
+use clusterd::sim::replay::replay;
 use nix::fcntl::{Flock, FlockArg};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::BufReader;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -42,6 +45,10 @@ pub struct Disk {
 impl Disk {
     pub fn agent_log(&self, node: &str) -> PathBuf {
         self.dir.join(node).join("agent.log")
+    }
+    /// What its agents were given and said, one after another.
+    pub fn recording(&self, node: &str) -> PathBuf {
+        self.dir.join(node).join("trace.jsonl")
     }
     pub fn state(&self, node: &str) -> PathBuf {
         self.dir.join(node).join("lib-clusterd")
@@ -152,6 +159,25 @@ impl Lab {
     }
 }
 
+impl Lab {
+    /// Each engine says the same again, and was given what the contract knows. The files are kept when it does not.
+    fn replay_recordings(&self) {
+        let (mut inputs, mut kinds) = (0, BTreeSet::new());
+        for host in &self.hosts {
+            if !host.had_agent() {
+                continue;
+            }
+            let recording = File::open(host.recording()).expect("each agent records");
+            let replayed = replay(BufReader::new(recording), &mut Contract::default());
+            let replayed =
+                replayed.unwrap_or_else(|e| panic!("the recording {}: {e}", host.recording().display()));
+            inputs += replayed.inputs;
+            kinds.extend(replayed.kinds);
+        }
+        eprintln!("lab: {inputs} inputs of {} kinds replay to the same actions", kinds.len());
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         eprintln!("lab: ended after {:.1} s", self.begun.elapsed().as_secs_f32());
@@ -161,6 +187,8 @@ impl Drop for Lab {
             network::remove_all();
         } else {
             self.power_cut_all();
+            network::remove_all();
+            self.replay_recordings();
             clear(&self.group);
         }
     }

@@ -102,6 +102,8 @@ impl Host {
             .arg(self.disk.config(&self.name))
             .arg("--state")
             .arg(self.disk.state(&self.name))
+            .arg("--record")
+            .arg(self.recording())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("agent.log"))
             .stderr(log)
@@ -111,6 +113,16 @@ impl Host {
         let power = power.as_mut().unwrap_or_else(|| panic!("{} is off", self.name));
         assert!(power.agent.is_none(), "{} has an agent already", self.name);
         power.agent = Some(agent);
+    }
+
+    /// Where its agents record.
+    pub fn recording(&self) -> PathBuf {
+        self.disk.recording(&self.name)
+    }
+
+    /// Whether an agent was ever started on it.
+    pub fn had_agent(&self) -> bool {
+        self.disk.agent_log(&self.name).exists()
     }
 
     /// Kills the agent with -9, and nothing else.
