@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `on NODE` | whose engine this is (first line after the units) |
 //! | `after 1s` | time passes; timers that fall due on the way are let through |
-//! | `searched X nothing`, `searched X running PID [ready]`, `searched X ended` | (`searched all nothing` for all) |
+//! | `searched X nothing`, `searched X running PID [ready]`, `searched X ended`, `completed`, `gave-up` | (`searched all nothing` for all) |
 //! | `answer X ready [ROLE…]`, `answer X refused`, `answer X loading 40` | the question to instance X is answered now |
 //! | `late answer X ready …` | answered by a probe that had begun 2 s ago |
 //! | `own X ready`, … | the same for X's own question |
@@ -241,6 +241,10 @@ impl Stage {
                     ["ended"] => Found::Ended {
                         memory: Memory { spawned: self.now - Duration::from_secs(60), ..memory },
                     },
+                    ["gave-up"] => {
+                        let gave_up = "gave up after 5 failures: exit code 1".to_owned();
+                        Found::Ended { memory: Memory { gave_up, ..memory } }
+                    }
                     ["completed"] => Found::Ended { memory: Memory { completed: true, ..memory } },
                     ["running", pid, rest @ ..] => Found::Running {
                         pid: number(pid)?,

@@ -10,6 +10,7 @@ pub mod black_hole;
 pub mod figures;
 pub mod fourteen;
 pub mod program;
+pub mod world;
 
 use std::path::{Path, PathBuf};
 

@@ -79,6 +79,9 @@ pub struct Memory {
     pub spawned: Moment,
     pub starts: u32,
     pub failures: u32,
+    /// Why it is not started any more, where its start limit was reached.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub gave_up: String,
     /// `--force`, or adopted from somebody else.
     pub flags: Vec<String>,
 }

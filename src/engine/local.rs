@@ -3,6 +3,7 @@
 use super::action::Evidence;
 use super::backoff::Failures;
 use super::input::{Memory, QuestionIx, Veto};
+use super::tally::Tally;
 use super::view::{StateName, Wish};
 use crate::facts::{Finding, Moment};
 use crate::model::{InstanceIx, NodeIx, Unit};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 /// The state of an instance, with what only that state needs. [`Local::process`] is there from `Starting` to
 /// `Sweeping`, and in no other state.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum State {
     /// The agent has just begun and looks for what already runs. Shown as `waiting`.
     Searching,
@@ -138,6 +139,10 @@ pub(super) struct NeedState {
     pub rule: usize,
     pub edges: Vec<Edge>,
     pub wanted: usize,
+    /// The servers that a start would count.
+    pub fresh: Tally,
+    /// The servers that a running instance has, by the thresholds for losing.
+    pub held: Tally,
     /// Met as of the last step, by what a start would count.
     pub ok: bool,
     /// Since when `ok` is what it is.
@@ -146,6 +151,8 @@ pub(super) struct NeedState {
     pub waived: bool,
     /// When `ok` last went from true to false.
     pub last_loss: Option<Moment>,
+    /// It is known not to be met: meeting it would be news.
+    pub missed: bool,
     /// The present process has had it: there is something to lose.
     pub had: bool,
     /// While running: lost past the thresholds, since when.
@@ -223,8 +230,22 @@ impl Local {
             spawned: process.map_or(ended, |p| p.spawned),
             starts: self.starts,
             failures: self.failures.in_a_row,
+            gave_up: match self.state {
+                State::Failed { for_good: false } => self.reason.clone(),
+                _ => String::new(),
+            },
             flags: self.flags.clone(),
         }
+    }
+
+    /// What is asked on its account.
+    pub fn questions(&self) -> impl Iterator<Item = QuestionIx> {
+        let own = match self.own {
+            Own::Ask(q) => Some(q),
+            Own::Running(_) | Own::Completed => None,
+        };
+        let edges = self.needs.iter().flat_map(|n| &n.edges).chain(&self.siblings);
+        own.into_iter().chain(edges.filter_map(Edge::question))
     }
 
     /// The unit of the running process, or the one that a start would use.

@@ -5,6 +5,7 @@ use super::view::{EdgeView, InstanceView, NeedView, PeerWord, StateName};
 use super::{Engine, Memory, Word};
 use crate::facts::{Moment, Verdict};
 use crate::model::{InstanceIx, Unit};
+use std::fmt::Write;
 use std::sync::Arc;
 
 impl Engine {
@@ -47,7 +48,7 @@ impl Engine {
             Some(role) => format!("{} {}", rule.count, role.as_str()),
             None => rule.count.to_string(),
         };
-        let (running, met) = (local.state.is_running(), self.count_fresh(l, n));
+        let (running, met) = (local.state.is_running(), state.fresh.count());
         NeedView {
             name: rule.name.clone(),
             count,
@@ -68,7 +69,7 @@ impl Engine {
         let answer = question.and_then(|q| q.answer.as_ref());
         EdgeView {
             to: self.cluster.instance(edge.to).name.to_string(),
-            met: self.fresh(edge, role).is_some(),
+            met: self.is_fresh(edge, role),
             verdict: answer.map(|a| a.verdict.clone()),
             verdict_since_ms: answer.and(question).map(|q| now.since(q.since).as_millis() as u64),
             address: question.map(|_| self.asked(edge)),
@@ -108,24 +109,24 @@ impl Engine {
         self.local_of.get(&instance).map(|l| self.locals[*l].unit_in_force())
     }
 
-    /// What a waiting instance waits for, as a sentence.
-    pub(super) fn waits_for(&self, l: usize) -> String {
-        let unmet = self.unmet(l);
-        if unmet.is_empty() { unmet } else { format!("waits for {unmet}") }
+    /// The needs that are not met, each after a word: `waits for mysql (any writable, 0 of 1) and redis (any, 0 of 1)`.
+    pub(super) fn write_unmet(&self, l: usize, mut before: &str, text: &mut String) {
+        for (n, need) in self.locals[l].needs.iter().enumerate() {
+            if !need.ok && !need.waived {
+                text.push_str(before);
+                self.write_need(l, n, text);
+                before = " and ";
+            }
+        }
     }
 
-    /// The needs that are not met: `mysql (any writable, 0 of 1)`.
-    pub(super) fn unmet(&self, l: usize) -> String {
-        let needs = &self.locals[l].needs;
-        let unmet = (0..needs.len()).filter(|n| !needs[*n].ok && !needs[*n].waived);
-        unmet.map(|n| self.need_in_words(l, n)).collect::<Vec<_>>().join(" and ")
-    }
-
-    pub(super) fn need_in_words(&self, l: usize, n: usize) -> String {
+    /// A need, and how far it is met: `mysql (any writable, 0 of 1)`.
+    pub(super) fn write_need(&self, l: usize, n: usize, text: &mut String) {
         let rule = self.need(l, n);
-        let role = rule.role.map_or(String::new(), |r| format!(" {}", r.as_str()));
-        let (met, wanted) = (self.count_fresh(l, n), self.locals[l].needs[n].wanted);
-        format!("{} ({}{role}, {met} of {wanted})", rule.name, rule.count)
+        let (before, role) = rule.role.map_or(("", ""), |role| (" ", role.as_str()));
+        let (met, wanted) = (self.locals[l].needs[n].fresh.count(), self.locals[l].needs[n].wanted);
+        let (name, count) = (&rule.name, rule.count);
+        let _ = write!(text, "{name} ({count}{before}{role}, {met} of {wanted})"); // a String takes it all
     }
 
     /// What an operator is told of an instance just after an order.

@@ -1,7 +1,7 @@
 //! Needs that are lost and found again, while an instance waits and while it runs.
 
 use super::Engine;
-use super::local::{Proof, State};
+use super::local::{Edge, Proof, State};
 use crate::model::OnLoss;
 use serde_json::json;
 
@@ -9,10 +9,13 @@ impl Engine {
     /// Brings what is known of the needs up to date, and tells what was lost and found again.
     pub(super) fn update_needs(&mut self, l: usize) {
         for n in 0..self.locals[l].needs.len() {
-            let ok = self.count_fresh(l, n) >= self.locals[l].needs[n].wanted;
+            debug_assert!(self.is_counted(l, n), "an edge has changed and was not counted anew");
+            let need = &self.locals[l].needs[n];
+            let ok = need.fresh.count() >= need.wanted;
             let was = std::mem::replace(&mut self.locals[l].needs[n].ok, ok);
             if ok != was {
                 self.locals[l].needs[n].since = self.now;
+                self.repace.extend(self.locals[l].needs[n].edges.iter().filter_map(Edge::question));
             }
             if was && !ok {
                 self.locals[l].needs[n].last_loss = Some(self.now);
@@ -22,12 +25,18 @@ impl Engine {
             }
             if ok && !was {
                 self.locals[l].needs[n].waived = false;
-                if self.locals[l].state == (State::Failed { for_good: false }) {
+                let missed = std::mem::take(&mut self.locals[l].needs[n].missed);
+                if missed && self.locals[l].state == (State::Failed { for_good: false }) {
                     let text = format!("its need {} is met again: tried anew", self.need(l, n).name);
                     self.record(l, "tried-anew", text, json!(null));
                     self.locals[l].failures.reset();
                     self.enter(l, State::Waiting, "");
+                    self.remember(l);
                 }
+            }
+            if !ok && !self.locals[l].needs[n].missed {
+                // A new agent has heard nothing yet: what it hears first is no change.
+                self.locals[l].needs[n].missed = self.is_sure_of(l, n);
             }
             self.update_loss(l, n);
         }
@@ -36,12 +45,13 @@ impl Engine {
     /// While it runs: has the need been lost, past the thresholds?
     fn update_loss(&mut self, l: usize, n: usize) {
         let running = self.locals[l].state.is_running();
-        let held = self.is_need_held(l, n);
+        let missing = running && !self.is_need_held(l, n);
         let lost = self.locals[l].needs[n].lost;
-        match (running && !held, lost) {
+        match (missing, lost) {
             (true, None) if self.locals[l].needs[n].had && self.is_sure_of(l, n) => {
                 self.locals[l].needs[n].lost = Some(self.now);
-                let text = format!("lost its need {}: {}", self.need(l, n).name, self.need_in_words(l, n));
+                let mut text = format!("lost its need {}: ", self.need(l, n).name);
+                self.write_need(l, n, &mut text);
                 self.record(l, "need-lost", text, json!(null));
             }
             (false, Some(since)) if running => {

@@ -36,9 +36,9 @@
 
 mod action;
 mod backoff;
-mod cycles;
 mod failure;
 mod input;
+mod layout;
 mod local;
 mod look;
 mod loss;
@@ -48,6 +48,7 @@ mod reconfigure;
 mod spread;
 mod step;
 mod stop;
+mod tally;
 mod timers;
 pub mod trace;
 pub mod view;
@@ -55,6 +56,7 @@ pub mod view;
 pub use action::{Action, Event, Evidence};
 pub use backoff::Jitter;
 pub use input::{Found, Input, Memory, Order, OrderVerb, QuestionIx, Veto, Word};
+pub use layout::Layout;
 pub use needs::FRESH;
 
 use crate::facts::{Moment, Verdict};
@@ -64,6 +66,7 @@ use questions::{Asker, Questions};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use tally::Tally;
 use timers::Timers;
 use view::Wish;
 
@@ -111,6 +114,7 @@ enum Timer {
 /// One node's engine.
 #[derive(Debug)]
 pub struct Engine {
+    layout: Arc<Layout>,
     cluster: Arc<Cluster>,
     me: NodeIx,
     locals: Vec<Local>,
@@ -118,6 +122,8 @@ pub struct Engine {
     questions: Questions,
     /// The last word on every instance that was ever heard of, the own ones included.
     heard: BTreeMap<InstanceIx, Heard>,
+    /// Those of them with a veto that stands.
+    vetoed: BTreeSet<InstanceIx>,
     /// Who has an edge to an instance: the locals to step when its word changes.
     edges_to: HashMap<InstanceIx, Vec<Asker>>,
     /// For each local, the instances that could lean on it.
@@ -131,7 +137,8 @@ pub struct Engine {
 
     timers: Timers<Timer>,
     dirty: VecDeque<usize>,
-    repace: BTreeSet<usize>,
+    /// Questions whose askers may want another pace now.
+    repace: Vec<QuestionIx>,
     replies: Vec<(u64, Vec<usize>)>,
     /// Questions to be asked at the end of this input, unless a start that is under way will ask them.
     sooner: Vec<QuestionIx>,
@@ -141,8 +148,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// The engine of node `me`. `ranks` gives each instance's rank in the order of starting; `wishes` are the
-    /// operator's, as kept; what is not in it is `Up`. Nothing happens until each own instance has been `Searched`.
+    /// The engine of node `me`, where it is the only one of its cluster in this process. `ranks` gives each instance's
+    /// rank in the order of starting. Otherwise as [`Engine::within`].
     pub fn new(
         cluster: Arc<Cluster>,
         me: NodeIx,
@@ -150,8 +157,18 @@ impl Engine {
         wishes: &HashMap<InstanceIx, Wish>,
         now: Moment,
     ) -> Engine {
-        let own: Vec<InstanceIx> =
-            cluster.instance_ixs().filter(|i| cluster.instance(*i).node == me).collect();
+        Engine::within(Arc::new(Layout::new(cluster, ranks)), me, wishes, now)
+    }
+
+    /// The engine of node `me`. `wishes` are the operator's, as kept; what is not in it is `Up`. Nothing happens until
+    /// each own instance has been `Searched`.
+    pub fn within(
+        layout: Arc<Layout>,
+        me: NodeIx,
+        wishes: &HashMap<InstanceIx, Wish>,
+        now: Moment,
+    ) -> Engine {
+        let own = layout.on_node(me);
         let mut questions = Questions::default();
         let mut edges_to: HashMap<InstanceIx, Vec<Asker>> = HashMap::new();
         let locals: Vec<Local> = own
@@ -159,10 +176,10 @@ impl Engine {
             .enumerate()
             .map(|(l, ix)| {
                 let wish = wishes.get(ix).cloned().unwrap_or(Wish::Up);
-                local(&cluster, me, l, *ix, wish, now, &mut questions, &mut edges_to)
+                local(&layout, l, *ix, wish, now, &mut questions, &mut edges_to)
             })
             .collect();
-        let leaners = stop::leaners(&cluster, ranks, &own);
+        let leaners: Vec<_> = own.iter().map(|ix| layout.leaners(*ix)).collect();
         let mut leaned_by: HashMap<InstanceIx, Vec<usize>> = HashMap::new();
         for (l, all) in leaners.iter().enumerate() {
             for d in all {
@@ -170,14 +187,16 @@ impl Engine {
             }
         }
         let local_of = own.iter().enumerate().map(|(l, ix)| (*ix, l)).collect();
-        let everything = 0..locals.len();
+        let (every_local, every_question) = (0..locals.len(), 0..questions.all.len() as u32);
         Engine {
-            cluster,
+            cluster: layout.cluster().clone(),
+            layout,
             me,
             locals,
             local_of,
             questions,
             heard: BTreeMap::new(),
+            vetoed: BTreeSet::new(),
             edges_to,
             leaners,
             leaned_by,
@@ -185,8 +204,8 @@ impl Engine {
             finished: false,
             born: now,
             timers: Timers::new(),
-            dirty: everything.clone().collect(),
-            repace: everything.collect(),
+            dirty: every_local.collect(),
+            repace: every_question.map(QuestionIx).collect(),
             replies: Vec::new(),
             sooner: Vec::new(),
             out: Vec::new(),
@@ -255,9 +274,11 @@ impl Engine {
     }
 
     fn mark_askers_of(&mut self, q: QuestionIx) {
+        self.repace.push(q);
         for i in 0..self.questions.get(q).askers.len() {
-            let l = self.questions.get(q).askers[i].local();
-            self.mark(l);
+            let asker = self.questions.get(q).askers[i];
+            self.recount(asker);
+            self.mark(asker.local());
         }
     }
 
@@ -283,6 +304,15 @@ impl Engine {
     fn remember(&mut self, l: usize) {
         let local = &self.locals[l];
         self.out.push(Action::Remember { instance: local.ix, memory: local.memory() });
+    }
+
+    /// The edge that an asker asks for.
+    fn edge_of(&self, asker: Asker) -> Option<&Edge> {
+        match asker {
+            Asker::Own(_) => None,
+            Asker::Edge(l, n, e) => Some(&self.locals[l].needs[n].edges[e]),
+            Asker::Sibling(l, s) => Some(&self.locals[l].siblings[s]),
+        }
     }
 
     /// How often this asker wants its question asked.
@@ -326,31 +356,34 @@ impl Engine {
 
     /// Tells the shell the pace of every question whose askers have changed their minds.
     fn set_paces(&mut self) {
-        let mut touched = BTreeSet::new();
-        for l in std::mem::take(&mut self.repace) {
-            let local = &self.locals[l];
-            if let Own::Ask(q) = local.own {
-                touched.insert(q);
-            }
-            let edges = local.needs.iter().flat_map(|n| &n.edges).chain(&local.siblings);
-            touched.extend(edges.filter_map(|e| match e.proof {
-                Proof::Ask(q) => Some(q),
-                Proof::Agent => None,
-            }));
-        }
-        for q in touched {
-            let wanted =
-                self.questions.get(q).askers.iter().filter_map(|asker| self.wanted_pace(*asker)).min();
+        let mut repace = std::mem::take(&mut self.repace);
+        repace.sort_unstable();
+        repace.dedup();
+        for q in repace.drain(..) {
+            let wanted = self.best_pace(q);
             let question = self.questions.get_mut(q);
             if question.pace != wanted {
                 question.pace = wanted;
                 if wanted.is_none() {
                     question.forget();
                     self.timers.set(Timer::Recheck(q), None);
+                    for i in 0..self.questions.get(q).askers.len() {
+                        self.recount(self.questions.get(q).askers[i]);
+                    }
                 }
                 self.out.push(Action::Pace { question: q, every: wanted });
             }
         }
+        self.repace = repace; // its room is kept
+        debug_assert!(
+            self.questions().all(|(q, _)| self.questions.get(q).pace == self.best_pace(q)),
+            "somebody wants another pace and did not say so"
+        );
+    }
+
+    /// The pace that serves all who ask.
+    fn best_pace(&self, q: QuestionIx) -> Option<Duration> {
+        self.questions.get(q).askers.iter().filter_map(|asker| self.wanted_pace(*asker)).min()
     }
 
     /// The own probe's last answer, if it was begun in the present incarnation.
@@ -365,8 +398,7 @@ impl Engine {
 /// The first state of one own instance, with its questions entered into the tables.
 #[allow(clippy::too_many_arguments)] // one call, and the tables it fills are the engine's own
 fn local(
-    cluster: &Cluster,
-    me: NodeIx,
+    layout: &Layout,
     l: usize,
     ix: InstanceIx,
     wish: Wish,
@@ -374,8 +406,9 @@ fn local(
     questions: &mut Questions,
     edges_to: &mut HashMap<InstanceIx, Vec<Asker>>,
 ) -> Local {
+    let cluster = layout.cluster();
     let instance = cluster.instance(ix);
-    let service = cluster.service(instance.service);
+    let (me, service) = (instance.node, cluster.service(instance.service));
     let mut edge = |to: InstanceIx, by_agent: bool, asker: Asker| -> Edge {
         let target = cluster.instance(to);
         let ready = &target.unit.ready;
@@ -399,10 +432,12 @@ fn local(
         .filter(|(_, need)| need.nodes.as_ref().is_none_or(|on| on.contains(&me)))
         .enumerate()
         .map(|(n, (rule, need))| {
-            let candidates = cluster.candidates(need, me);
+            let candidates = layout.candidates(need, me);
             NeedState {
                 rule,
                 wanted: need.count.wanted(candidates.len()),
+                fresh: Tally::new(candidates.len()),
+                held: Tally::new(candidates.len()),
                 edges: candidates
                     .into_iter()
                     .enumerate()
@@ -412,6 +447,7 @@ fn local(
                 since: now,
                 waived: false,
                 had: false,
+                missed: false,
                 last_loss: None,
                 lost: None,
             }

@@ -8,9 +8,11 @@ use super::Engine;
 use super::action::Evidence;
 use super::input::Veto;
 use super::local::{Edge, Proof};
+use super::questions::{Asker, Questions};
 use super::view::StateName;
 use crate::facts::{Moment, Ready, Role};
 use crate::model::{InstanceIx, Need};
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -39,68 +41,70 @@ impl Engine {
 
     /// The veto on an instance, if its agent's stream stands and says so.
     pub(super) fn veto(&self, ix: InstanceIx) -> Option<&Veto> {
+        if self.vetoed.is_empty() {
+            return None; // on most days
+        }
         self.heard.get(&ix).filter(|h| h.connected).and_then(|h| h.word.veto.as_ref())
     }
 
     /// The good answer that a start could count for this edge, with when it was begun and ended.
-    pub(super) fn fresh(&self, edge: &Edge, role: Option<Role>) -> Option<(Ready, Moment, Moment)> {
-        if self.veto(edge.to).is_some() {
+    fn fresh(&self, edge: &Edge, role: Option<Role>) -> Option<(Cow<'_, Ready>, Moment, Moment)> {
+        if !self.is_fresh(edge, role) {
             return None;
         }
         match edge.proof {
             Proof::Ask(q) => {
                 let (ready, answer) = self.questions.get(q).ready()?;
-                plays(ready, role).then(|| (ready.clone(), answer.begun, answer.ended))
+                Some((Cow::Borrowed(ready), answer.begun, answer.ended))
             }
             // The statement is as fresh as the stream that carries it.
-            Proof::Agent => self.agent_says_up(edge.to).map(|ready| (ready, self.now, self.now)),
+            Proof::Agent => {
+                let detail = format!("its agent says {}", self.heard.get(&edge.to)?.word.state);
+                Some((Cow::Owned(Ready { detail, ..Ready::default() }), self.now, self.now))
+            }
         }
     }
 
     pub(super) fn is_fresh(&self, edge: &Edge, role: Option<Role>) -> bool {
-        self.veto(edge.to).is_none()
-            && match edge.proof {
-                Proof::Ask(q) => self.questions.get(q).ready().is_some_and(|(ready, _)| plays(ready, role)),
-                Proof::Agent => self.agent_says_up(edge.to).is_some(),
-            }
+        let good = match edge.proof {
+            Proof::Ask(q) => self.questions.get(q).ready().is_some_and(|(ready, _)| plays(ready, role)),
+            Proof::Agent => self.agent_says_up(edge.to),
+        };
+        good && self.veto(edge.to).is_none()
     }
 
     /// Whether a running dependent may still regard this edge as met; a veto does not count here.
     pub(super) fn is_held_met(&self, edge: &Edge, role: Option<Role>) -> bool {
         match edge.proof {
             Proof::Ask(q) => self.questions.get(q).good.as_ref().is_some_and(|ready| plays(ready, role)),
-            Proof::Agent => self.agent_says_up(edge.to).is_some(),
+            Proof::Agent => self.agent_says_up(edge.to),
         }
     }
 
-    fn agent_says_up(&self, ix: InstanceIx) -> Option<Ready> {
-        let heard = self.heard.get(&ix).filter(|h| h.connected)?;
-        let up = matches!(heard.word.state, StateName::Ready | StateName::Completed);
-        up.then(|| Ready { detail: format!("its agent says {}", heard.word.state), ..Ready::default() })
+    fn agent_says_up(&self, ix: InstanceIx) -> bool {
+        let heard = self.heard.get(&ix).filter(|h| h.connected);
+        heard.is_some_and(|h| matches!(h.word.state, StateName::Ready | StateName::Completed))
     }
 
-    /// How many edges of the need are met as a start would count them; one server behind two addresses counts once.
-    pub(super) fn count_fresh(&self, l: usize, n: usize) -> usize {
-        let role = self.need(l, n).role;
-        let mut met = Distinct::default();
-        for edge in &self.locals[l].needs[n].edges {
-            if self.is_fresh(edge, role) {
-                met.add(self.identity(edge));
-            }
-        }
-        met.count
+    /// Counts an edge anew: something that it rests on has changed.
+    pub(super) fn recount(&mut self, asker: Asker) {
+        let Asker::Edge(l, n, e) = asker else { return };
+        let (edge, role) = (&self.locals[l].needs[n].edges[e], self.need(l, n).role);
+        let (is_fresh, is_held) = (self.is_fresh(edge, role), self.is_held_met(edge, role));
+        // The tables lie side by side: what is counted is read from the questions only.
+        let identity = identity(&self.questions, edge);
+        let need = &mut self.locals[l].needs[n];
+        need.fresh.set(e, is_fresh.then_some(identity));
+        need.held.set(e, is_held.then_some(identity));
     }
 
-    /// How many edges a running instance still has; with `staying`, only those that are not about to go.
-    fn count_held(&self, l: usize, n: usize, staying: bool) -> usize {
-        let role = self.need(l, n).role;
-        let mut met = Distinct::default();
-        for edge in &self.locals[l].needs[n].edges {
-            if self.is_held_met(edge, role) && !(staying && self.is_going(edge.to)) {
-                met.add(self.identity(edge));
-            }
-        }
-        met.count
+    /// Whether the tallies of a need say what its edges say. (For debug builds: it looks at each edge.)
+    pub(super) fn is_counted(&self, l: usize, n: usize) -> bool {
+        let (need, role) = (&self.locals[l].needs[n], self.need(l, n).role);
+        let fresh = need.edges.iter().filter(|e| self.is_fresh(e, role));
+        let held = need.edges.iter().filter(|e| self.is_held_met(e, role));
+        need.fresh.count() == count_servers(fresh.map(|e| identity(&self.questions, e)), usize::MAX)
+            && need.held.count() == count_servers(held.map(|e| identity(&self.questions, e)), usize::MAX)
     }
 
     /// Whether its own agent says that it is being stopped, or does not serve yet. (Right after a stop the last
@@ -115,17 +119,10 @@ impl Engine {
         heard.word.veto.is_some() || !runs
     }
 
-    fn identity(&self, edge: &Edge) -> Option<&str> {
-        match edge.proof {
-            Proof::Ask(q) => self.questions.get(q).good.as_ref()?.identity.as_deref(),
-            Proof::Agent => None,
-        }
-    }
-
     /// Whether a running instance still has this need, by the thresholds for losing.
     pub(super) fn is_need_held(&self, l: usize, n: usize) -> bool {
         let need = &self.locals[l].needs[n];
-        need.waived || self.count_held(l, n, false) >= need.wanted
+        need.waived || need.held.count() >= need.wanted
     }
 
     /// Whether `to`'s going would take away a need that a running instance now has.
@@ -134,10 +131,12 @@ impl Engine {
         (0..local.needs.len()).find(|&n| {
             let need = &local.needs[n];
             let role = self.need(l, n).role;
+            let held = || need.edges.iter().filter(|e| self.is_held_met(e, role));
+            let staying = || held().filter(|e| !self.is_going(e.to)).map(|e| identity(&self.questions, e));
             !need.waived
-                && need.edges.iter().any(|e| e.to == to && self.is_held_met(e, role))
-                && self.count_held(l, n, false) >= need.wanted
-                && self.count_held(l, n, true) < need.wanted
+                && held().any(|e| e.to == to)
+                && need.held.count() >= need.wanted
+                && count_servers(staying(), need.wanted) < need.wanted
         })
     }
 
@@ -173,7 +172,7 @@ impl Engine {
 
     /// Where the verification of an instance stands, asking what has yet to be asked.
     pub(super) fn verification(&mut self, l: usize, cleaned: Moment) -> Verification {
-        let mut evidence = Vec::new();
+        let mut proofs = Vec::new();
         let mut ask = Vec::new();
         let mut pending = false;
         for n in 0..self.locals[l].needs.len() {
@@ -182,17 +181,15 @@ impl Engine {
                 continue;
             }
             let rule = self.need(l, n);
-            let (mut proven, mut possible) = (Distinct::default(), Distinct::default());
+            let (mut proven, mut expected) = (Vec::new(), 0);
             for edge in &need.edges {
                 let Some((answer, begun, ended)) = self.fresh(edge, rule.role) else {
                     if self.is_expected(edge) {
-                        possible.add(None);
+                        expected += 1;
                         ask.extend(edge.question());
                     }
                     continue;
                 };
-                let identity = answer.identity.clone();
-                possible.add(identity.as_deref());
                 let age = self.now.since(ended);
                 let is_proof = begun >= cleaned && age <= FRESH;
                 // Before a proof gets too old for the slower ones, it is had anew.
@@ -202,24 +199,27 @@ impl Engine {
                     ask.push(q);
                 }
                 if is_proof {
-                    proven.add(identity.as_deref());
-                    evidence.push(Evidence {
-                        need: rule.name.clone(),
-                        to: self.cluster.instance(edge.to).name.to_string(),
-                        asked: self.asked(edge),
-                        answer,
-                        begun,
-                        ended,
-                    });
+                    proven.push(identity(&self.questions, edge));
+                    proofs.push((rule, edge, answer, begun, ended));
                 }
             }
-            if possible.count < need.wanted {
+            if need.fresh.count() + expected < need.wanted {
                 return Verification::Lost;
             }
-            pending |= proven.count < need.wanted;
+            // Too few answers are too few servers, whoever they are.
+            pending |=
+                proven.len() < need.wanted || count_servers(proven.into_iter(), need.wanted) < need.wanted;
         }
         if !pending {
-            return Verification::Proven(evidence);
+            let evidence = proofs.into_iter().map(|(rule, edge, answer, begun, ended)| Evidence {
+                need: rule.name.clone(),
+                to: self.cluster.instance(edge.to).name.to_string(),
+                asked: self.asked(edge),
+                answer: answer.into_owned(),
+                begun,
+                ended,
+            });
+            return Verification::Proven(evidence.collect());
         }
         for q in ask {
             let question = self.questions.get(q);
@@ -248,19 +248,24 @@ fn plays(ready: &Ready, role: Option<Role>) -> bool {
     role.is_none_or(|role| ready.roles.contains(&role))
 }
 
-/// Counts servers, each identity once; those without one count each.
-#[derive(Default)]
-struct Distinct {
-    seen: HashSet<String>,
-    count: usize,
+/// Who answers at an edge, where the protocol tells.
+fn identity<'a>(questions: &'a Questions, edge: &Edge) -> Option<&'a str> {
+    questions.get(edge.question()?).good.as_ref()?.identity.as_deref()
 }
 
-impl Distinct {
-    fn add(&mut self, identity: Option<&str>) {
-        let new = match identity {
-            Some(identity) => self.seen.insert(identity.to_owned()),
-            None => true,
-        };
-        self.count += usize::from(new);
+/// Counts servers, each identity once and those without one each; no further than `enough`.
+fn count_servers<'a>(identities: impl Iterator<Item = Option<&'a str>>, enough: usize) -> usize {
+    let mut seen = HashSet::new();
+    let mut count = 0;
+    for identity in identities {
+        if identity.is_some_and(|i| seen.contains(i)) {
+            continue;
+        }
+        count += 1;
+        if count >= enough {
+            break;
+        }
+        seen.extend(identity);
     }
+    count
 }

@@ -79,7 +79,9 @@ impl QuestionState {
         }
         match &answer.verdict {
             Verdict::Ready(ready) => {
-                self.good = Some(ready.clone());
+                if self.good.as_ref() != Some(ready) {
+                    self.good = Some(ready.clone());
+                }
                 self.misses = 0;
             }
             _ => {

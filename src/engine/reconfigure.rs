@@ -101,5 +101,6 @@ impl Engine {
 fn carry_need(need: &mut NeedState, was: &NeedState) {
     need.waived = was.waived;
     need.had = was.had;
+    need.missed = was.missed;
     need.lost = was.lost;
 }

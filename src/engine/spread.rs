@@ -2,7 +2,7 @@
 
 use super::action::Action;
 use super::input::{Found, Input, Memory, Order, OrderVerb, QuestionIx, Word};
-use super::local::{After, Process, State, StopOrder};
+use super::local::{After, Edge, Process, State, StopOrder};
 use super::view::{StateName, Wish};
 use super::{Engine, FIND_MAIN, Heard, RECHECK, Timer, VETO_LIVES, VETO_RENEWAL};
 use crate::facts::{Answer, Cleaned, Exit, Finding, Judgement, Moment};
@@ -87,6 +87,8 @@ impl Engine {
                 let oneshot = self.locals[l].unit.run.kind == RunKind::Oneshot;
                 if memory.completed && oneshot {
                     self.enter(l, State::Completed, "");
+                } else if !memory.gave_up.is_empty() {
+                    self.enter(l, State::Failed { for_good: false }, memory.gave_up);
                 } else if memory.spawned == Moment(0) {
                     self.enter(l, State::Waiting, "");
                 } else if oneshot {
@@ -336,6 +338,11 @@ impl Engine {
         if !changed {
             return;
         }
+        if vetoed {
+            self.vetoed.insert(ix);
+        } else {
+            self.vetoed.remove(&ix);
+        }
         self.mark_concerned(ix);
         if serves != served {
             self.look_sooner(ix, serves);
@@ -344,14 +351,8 @@ impl Engine {
 
     /// Another agent's word never vouches; it makes us look sooner.
     fn look_sooner(&mut self, ix: InstanceIx, serves: bool) {
-        let Some(askers) = self.edges_to.get(&ix) else { return };
-        for asker in askers {
-            let edge = match *asker {
-                super::Asker::Edge(l, n, e) => &self.locals[l].needs[n].edges[e],
-                super::Asker::Sibling(l, s) => &self.locals[l].siblings[s],
-                super::Asker::Own(_) => continue,
-            };
-            if let super::Proof::Ask(q) = edge.proof {
+        for i in 0..self.edges_to.get(&ix).map_or(0, Vec::len) {
+            if let Some(q) = self.edge_of(self.edges_to[&ix][i]).and_then(Edge::question) {
                 let question = self.questions.get_mut(q);
                 if question.pace.is_some() && question.ready().is_some() != serves {
                     question.expected = serves;
@@ -363,23 +364,23 @@ impl Engine {
 
     /// Marks those that have an edge to the instance, and those that it could lean on.
     fn mark_concerned(&mut self, ix: InstanceIx) {
-        let askers = self.edges_to.get(&ix).map_or(&[][..], Vec::as_slice);
-        let leaned = self.leaned_by.get(&ix).map_or(&[][..], Vec::as_slice);
-        let concerned: Vec<usize> = askers.iter().map(|a| a.local()).chain(leaned.iter().copied()).collect();
-        concerned.into_iter().for_each(|l| self.mark(l));
+        for i in 0..self.edges_to.get(&ix).map_or(0, Vec::len) {
+            let asker = self.edges_to[&ix][i];
+            self.repace.extend(self.edge_of(asker).and_then(Edge::question));
+            self.recount(asker);
+            self.mark(asker.local());
+        }
+        for i in 0..self.leaned_by.get(&ix).map_or(0, Vec::len) {
+            self.mark(self.leaned_by[&ix][i]);
+        }
     }
 
     fn peer_lost(&mut self, node: NodeIx) {
-        let lost: Vec<InstanceIx> = self
-            .heard
-            .iter_mut()
-            .filter(|(ix, h)| h.connected && self.cluster.instance(**ix).node == node)
-            .map(|(ix, h)| {
-                h.connected = false;
-                *ix
-            })
-            .collect();
-        for ix in lost {
+        let layout = self.layout.clone();
+        for &ix in layout.on_node(node) {
+            let Some(heard) = self.heard.get_mut(&ix).filter(|h| h.connected) else { continue };
+            heard.connected = false;
+            self.vetoed.remove(&ix);
             self.timers.set(Timer::Veto(ix), None);
             self.mark_concerned(ix);
         }
@@ -394,6 +395,7 @@ impl Engine {
                     if let Some(heard) = self.heard.get_mut(&ix) {
                         heard.word.veto = None;
                     }
+                    self.vetoed.remove(&ix);
                     self.mark_concerned(ix);
                 }
                 Timer::Renew => {
@@ -468,6 +470,7 @@ impl Engine {
             State::Failed { .. } | State::Backoff { .. } | State::Blocked { .. }
         ) {
             self.enter(l, State::Waiting, "");
+            self.remember(l);
         }
     }
 

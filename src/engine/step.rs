@@ -5,10 +5,11 @@ use super::input::{Memory, Word};
 use super::local::{After, Own, Process, Proof, State};
 use super::needs::{RENEW_PROOF, Verification};
 use super::stop::StopCause;
-use super::{Engine, Timer};
+use super::{Engine, Heard, Timer};
 use crate::facts::{Moment, Trouble, Verdict};
 use crate::model::{AfterWait, OnLoss, RunKind};
 use serde_json::json;
+use std::fmt::Write;
 
 /// No sequence of steps without a new input is longer than this; more is a mistake in the engine.
 const MOST_STEPS: usize = 64;
@@ -24,7 +25,6 @@ impl Engine {
                     break;
                 }
             }
-            self.repace.insert(l);
             self.set_wake(l);
             self.tell(l);
         }
@@ -62,11 +62,29 @@ impl Engine {
         local.state = state;
         local.reason = reason.into();
         self.mark(l);
+        self.repace.extend(self.locals[l].questions());
+    }
+
+    /// Says anew why it is in its state: in the room of the old sentence, since it is mostly the same.
+    fn say(&mut self, l: usize, sentence: impl FnOnce(&Engine, &mut String)) {
+        let mut reason = std::mem::take(&mut self.locals[l].reason);
+        reason.clear();
+        sentence(self, &mut reason);
+        self.locals[l].reason = reason;
+    }
+
+    /// Says what the own probe answered, if it did.
+    fn say_answer(&mut self, l: usize) {
+        if self.own_answer(l).is_some() {
+            self.say(l, |e, text| {
+                let _ = e.own_answer(l).map(|answer| write!(text, "{answer}")); // a String takes it all
+            });
+        }
     }
 
     /// Takes one step, if one is due.
     fn step(&mut self, l: usize) -> bool {
-        match self.locals[l].state.clone() {
+        match self.locals[l].state {
             State::Searching => false,
             State::Waiting => self.step_waiting(l),
             State::Cleaning => false,
@@ -151,7 +169,7 @@ impl Engine {
             return true;
         }
         self.excuse(l);
-        self.locals[l].reason = self.waits_for(l);
+        self.say(l, |e, text| e.write_unmet(l, "waits for ", text));
         false
     }
 
@@ -177,7 +195,8 @@ impl Engine {
             return true;
         }
         if let Some(by) = self.locals[l].forced.take() {
-            let unmet = self.unmet(l);
+            let mut unmet = String::new();
+            self.write_unmet(l, "", &mut unmet);
             let text = format!("by {by}, although {}", if unmet.is_empty() { "all was met" } else { &unmet });
             self.record(l, "forced", text, json!({ "by": by, "unmet": unmet }));
             self.locals[l].flags = vec![format!("started by force ({by})")];
@@ -318,9 +337,7 @@ impl Engine {
             }
             return self.step_deadline(l, deadline);
         }
-        if let Some(answer) = self.own_answer(l) {
-            self.locals[l].reason = answer.to_string();
-        }
+        self.say_answer(l);
         self.step_deadline(l, deadline)
     }
 
@@ -367,7 +384,7 @@ impl Engine {
     }
 
     fn become_standby(&mut self, l: usize) {
-        let serving = self.locals[l].siblings.iter().find(|e| self.fresh(e, None).is_some());
+        let serving = self.locals[l].siblings.iter().find(|e| self.is_fresh(e, None));
         let name = serving.map_or("another", |e| &self.cluster.instance(e.to).name);
         let reason = format!("{name} serves; this one is alive and waits for its turn");
         let now = self.now;
@@ -392,7 +409,7 @@ impl Engine {
     fn sibling_serves(&self, l: usize) -> bool {
         self.locals[l].siblings.iter().any(|edge| match edge.proof {
             Proof::Ask(q) => self.questions.get(q).good.is_some(),
-            Proof::Agent => self.fresh(edge, None).is_some(),
+            Proof::Agent => self.is_fresh(edge, None),
         })
     }
 
@@ -424,9 +441,7 @@ impl Engine {
                 true
             }
             _ => {
-                if let Some(answer) = self.own_answer(l) {
-                    self.locals[l].reason = answer.to_string();
-                }
+                self.say_answer(l);
                 false
             }
         }
@@ -449,36 +464,45 @@ impl Engine {
 
     /// Sets when this instance is to be looked at again although nothing happens.
     fn set_wake(&mut self, l: usize) {
-        let local = &self.locals[l];
-        let mut at: Vec<Moment> = Vec::new();
-        match &local.state {
-            State::Waiting => {
-                let waits = (0..local.needs.len()).filter(|n| !local.needs[*n].ok && !local.needs[*n].waived);
-                at.extend(waits.filter_map(|n| self.need(l, n).wait).map(|w| local.waiting_from + w.at_most));
+        let (local, now) = (&self.locals[l], self.now);
+        let mut next: Option<Moment> = None;
+        // What is due already was looked at; it waits for an input, not for time.
+        let mut wake = |at: Moment| {
+            if at > now {
+                next = Some(next.map_or(at, |next| next.min(at)));
             }
-            State::Verifying { .. } => at.push(self.now + RENEW_PROOF),
-            State::Starting { deadline } => {
-                at.push(*deadline);
-                if let (Own::Running(d), Some(process)) = (local.own, &local.process) {
-                    at.push(process.spawned + d);
+        };
+        match local.state {
+            State::Waiting => {
+                for (n, need) in local.needs.iter().enumerate() {
+                    if let (false, Some(wait)) = (need.ok || need.waived, self.need(l, n).wait) {
+                        wake(local.waiting_from + wait.at_most);
+                    }
                 }
             }
-            State::Leaving => at.extend(self.stop_deadline(l)),
-            State::Stopping { deadline } => at.push(*deadline),
-            State::Backoff { until } => at.push(*until),
-            State::Blocked { again } => at.extend(*again),
+            State::Verifying { .. } => wake(now + RENEW_PROOF),
+            State::Starting { deadline } => {
+                wake(deadline);
+                if let (Own::Running(d), Some(process)) = (local.own, &local.process) {
+                    wake(process.spawned + d);
+                }
+            }
+            State::Leaving => {
+                self.stop_deadline(l).map(&mut wake);
+            }
+            State::Stopping { deadline } => wake(deadline),
+            State::Backoff { until } => wake(until),
+            State::Blocked { again: Some(again) } => wake(again),
             _ => {}
         }
         if local.state.is_running() {
-            at.extend(local.process.as_ref().and_then(|p| p.find_main));
+            local.process.as_ref().and_then(|p| p.find_main).map(&mut wake);
             for (n, need) in local.needs.iter().enumerate() {
                 if let (Some(lost), OnLoss::Stop { grace }) = (need.lost, self.need(l, n).on_loss) {
-                    at.push(lost + grace);
+                    wake(lost + grace);
                 }
             }
         }
-        // What is due already was looked at; it waits for an input, not for time.
-        let next = at.into_iter().filter(|at| *at > self.now).min();
         self.timers.set(Timer::Local(l), next);
     }
 
@@ -487,11 +511,18 @@ impl Engine {
         if self.locals[l].process.is_none() {
             self.locals[l].withdrawn = None;
         }
-        let word = self.word_of(l);
-        let ix = self.locals[l].ix;
-        if self.heard.get(&ix).is_none_or(|h| h.word != word) {
-            self.hear(ix, word);
-            self.out.push(Action::Publish { instance: ix });
+        let (local, released) = (&self.locals[l], self.releases(l));
+        let (instance, veto) = (local.ix, &local.withdrawn);
+        let is_told = self.heard.get(&instance).is_some_and(|Heard { word, .. }| {
+            word.state == local.state.name()
+                && word.reason == local.reason
+                && word.veto == *veto
+                && word.released == released
+        });
+        if !is_told {
+            let (state, reason, veto) = (local.state.name(), local.reason.clone(), veto.clone());
+            self.hear(instance, Word { state, reason, veto, released });
+            self.out.push(Action::Publish { instance });
         }
     }
 

@@ -11,7 +11,7 @@ use super::local::{Local, Proof, State};
 use super::view::Wish;
 use super::{Engine, Timer, VETO_RENEWAL};
 use crate::facts::Moment;
-use crate::model::{Count, InstanceIx, OnLoss};
+use crate::model::{InstanceIx, OnLoss};
 
 /// Why a running instance is to stop.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,13 +41,11 @@ impl Engine {
         if local.restart.is_some() {
             return Some(StopCause::Restart);
         }
-        for need in &local.needs {
-            for edge in &need.edges {
-                if self.veto(edge.to).is_some_and(|veto| veto.waits)
-                    && let Some(n) = self.leans_on(l, edge.to)
-                {
-                    return Some(StopCause::LetGo { need: n, of: edge.to });
-                }
+        for (of, veto) in self.vetoed_needs(l) {
+            if veto.waits
+                && let Some(need) = self.leans_on(l, of)
+            {
+                return Some(StopCause::LetGo { need, of });
             }
         }
         for (n, need) in local.needs.iter().enumerate() {
@@ -58,6 +56,14 @@ impl Engine {
             }
         }
         None
+    }
+
+    /// What local `l` needs and what is vetoed, in the order of its needs.
+    fn vetoed_needs(&self, l: usize) -> impl Iterator<Item = (InstanceIx, &Veto)> {
+        // On most days there is no veto, and a need may be wide.
+        let needs = if self.vetoed.is_empty() { &[][..] } else { &self.locals[l].needs };
+        let edges = needs.iter().flat_map(|need| &need.edges);
+        edges.filter_map(|edge| Some((edge.to, self.veto(edge.to)?)))
     }
 
     /// The cause as a sentence.
@@ -124,13 +130,12 @@ impl Engine {
             return Vec::new();
         }
         let mut released: Vec<(std::sync::Arc<str>, u64)> = Vec::new();
-        for edge in local.needs.iter().flat_map(|n| &n.edges) {
-            let Some(veto) = self.veto(edge.to) else { continue };
-            let name = &self.cluster.instance(edge.to).name;
+        for (to, veto) in self.vetoed_needs(l) {
+            let name = &self.cluster.instance(to).name;
             if released.iter().any(|(n, _)| n == name) {
                 continue;
             }
-            if local.process.is_none() || (self.knows_its_needs(l) && self.leans_on(l, edge.to).is_none()) {
+            if local.process.is_none() || (self.knows_its_needs(l) && self.leans_on(l, to).is_none()) {
                 released.push((name.clone(), veto.epoch));
             }
         }
@@ -240,47 +245,4 @@ impl Engine {
 /// Whether there is a process to send a signal to: not where a launcher has ended and its daemon was not found.
 fn process_can_hear(local: &Local) -> bool {
     local.process.as_ref().is_some_and(|p| p.main || !p.launched)
-}
-
-/// For each local, the instances that could lean on it. Where two lean on each other, the one that could start later
-/// goes first, and the other does not wait for it.
-pub(super) fn leaners(
-    cluster: &crate::model::Cluster,
-    ranks: &[u32],
-    locals: &[InstanceIx],
-) -> Vec<Vec<InstanceIx>> {
-    let mut of_service: Vec<Vec<(InstanceIx, bool)>> = vec![Vec::new(); cluster.services.len()];
-    for service in &cluster.services {
-        for need in &service.needs {
-            for target in &need.targets {
-                let same_node = need.count == Count::SameNode;
-                let has_it = |d: &&InstanceIx| {
-                    need.nodes.as_ref().is_none_or(|on| on.contains(&cluster.instance(**d).node))
-                };
-                let dependents = service.instances.iter().filter(has_it);
-                of_service[target.0 as usize].extend(dependents.map(|d| (*d, same_node)));
-            }
-        }
-    }
-    let cycles = crate::engine::cycles::Cycles::of(cluster);
-    locals
-        .iter()
-        .map(|x| {
-            let instance = cluster.instance(*x);
-            let mut all: Vec<InstanceIx> = of_service[instance.service.0 as usize]
-                .iter()
-                .filter(|(d, same_node)| {
-                    *d != *x && (!same_node || cluster.instance(*d).node == instance.node)
-                })
-                .map(|(d, _)| *d)
-                .filter(|d| {
-                    let order = |i: &InstanceIx| (ranks.get(i.0 as usize).copied().unwrap_or(0), *i);
-                    !cycles.together(*d, *x) || order(d) > order(x)
-                })
-                .collect();
-            all.sort_unstable();
-            all.dedup();
-            all
-        })
-        .collect()
 }
