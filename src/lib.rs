@@ -8,6 +8,7 @@
 //! - [`graph`]: order among instances: ranks, waves, cycles, the longest chain.
 //! - [`engine`]: the pure state machine: inputs and time in, actions out.
 //! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
+//! - [`journal`]: what an agent writes down, and the search for what runs that the next one begins with.
 //! - [`sim`]: the simulator, another shell around the same engine.
 //! - [`standin`]: small servers that speak one daemon's readiness, for the demo.
 //! - [`api`]: wire types, server and client.
@@ -23,6 +24,7 @@ pub mod ctl;
 pub mod engine;
 pub mod facts;
 pub mod graph;
+pub mod journal;
 pub mod leftover;
 pub mod model;
 pub mod probe;

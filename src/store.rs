@@ -7,6 +7,10 @@
 //!
 //! A slot's file is one line `clusterd 1 CRC32 LENGTH`, then JSON: an operator can read it, and a torn one is noticed.
 
+mod disk;
+
+pub use disk::{Disk, Machine};
+
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
@@ -83,36 +87,52 @@ impl<T: Serialize + DeserializeOwned> Slot<T> {
 
     /// Replaces the value; makes the folder when it is missing. After an error the value before is still there.
     pub fn write(&self, value: &T) -> Result<(), StoreError> {
+        self.write_on(&mut Machine, value)
+    }
+
+    /// As [`Slot::write`], on any disk.
+    ///
+    /// # Errors
+    /// As [`Slot::write`].
+    pub fn write_on(&self, disk: &mut impl Disk, value: &T) -> Result<(), StoreError> {
         let json = serde_json::to_vec(value).map_err(|e| cannot("encode", &self.path)(e.into()))?;
         let mut bytes = format!("{MAGIC} {:08x} {}\n", crc32fast::hash(&json), json.len()).into_bytes();
         bytes.extend_from_slice(&json);
         bytes.push(b'\n');
 
         let aside = self.beside(".new");
-        match self.write_aside(&aside, &bytes) {
+        match disk.write(&aside, &bytes, self.durable) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(self.folder()).map_err(cannot("make", self.folder()))?;
-                self.write_aside(&aside, &bytes)
+                disk.make_folder(self.folder()).map_err(cannot("make", self.folder()))?;
+                disk.write(&aside, &bytes, self.durable)
             }
             done => done,
         }
         .map_err(|e| {
-            let _ = fs::remove_file(&aside); // half of it would only fill the disk further
+            let _ = disk.remove(&aside); // half of it would only fill the disk further
             cannot("write", &aside)(e)
         })?;
         if self.durable {
-            self.keep_previous().map_err(cannot("keep the previous copy of", &self.path))?;
+            self.keep_previous(disk).map_err(cannot("keep the previous copy of", &self.path))?;
         }
-        fs::rename(&aside, &self.path).map_err(cannot("replace", &self.path))?;
-        self.sync_folder()
+        disk.rename(&aside, &self.path).map_err(cannot("replace", &self.path))?;
+        self.sync_folder(disk)
     }
 
     /// Reads the value; `None` when nothing was ever written (or it was removed).
     pub fn read(&self) -> Result<Option<Stored<T>>, StoreError> {
+        self.read_on(&mut Machine)
+    }
+
+    /// As [`Slot::read`], on any disk.
+    ///
+    /// # Errors
+    /// As [`Slot::read`].
+    pub fn read_on(&self, disk: &mut impl Disk) -> Result<Option<Stored<T>>, StoreError> {
         let previous = self.beside(".prev");
-        let torn = match read_copy(&self.path) {
+        let torn = match read_copy(disk, &self.path) {
             Ok(Some(value)) => return Ok(Some(Stored { value, torn: None })),
-            Ok(None) if !self.durable || !previous.exists() => return Ok(None),
+            Ok(None) if !self.durable || !disk.exists(&previous) => return Ok(None),
             Ok(None) => "it is missing".to_owned(),
             Err(e) if e.kind() == io::ErrorKind::InvalidData => e.to_string(),
             Err(e) => return Err(cannot("read", &self.path)(e)),
@@ -122,7 +142,7 @@ impl<T: Serialize + DeserializeOwned> Slot<T> {
         if !self.durable {
             return Err(cannot("read", &self.path)(cause("")));
         }
-        match read_copy(&previous) {
+        match read_copy(disk, &previous) {
             Ok(Some(value)) => {
                 Ok(Some(Stored { value, torn: Some(format!("{shown}: {torn}; the copy before it is used")) }))
             }
@@ -140,38 +160,28 @@ impl<T: Serialize + DeserializeOwned> Slot<T> {
                 _ => {}
             }
         }
-        if self.folder().is_dir() { self.sync_folder() } else { Ok(()) }
-    }
-
-    fn write_aside(&self, aside: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(aside)?;
-        file.write_all(bytes)?;
-        if self.durable { file.sync_all() } else { Ok(()) }
+        if self.folder().is_dir() { self.sync_folder(&mut Machine) } else { Ok(()) }
     }
 
     /// The current copy stays as `.prev` under a second name, so that there is no instant without a current one. A
     /// torn one is not worth keeping: it would replace the last good one.
-    fn keep_previous(&self) -> io::Result<()> {
-        if !matches!(read_copy::<serde::de::IgnoredAny>(&self.path), Ok(Some(_))) {
+    fn keep_previous(&self, disk: &mut impl Disk) -> io::Result<()> {
+        if !matches!(read_copy::<serde::de::IgnoredAny>(disk, &self.path), Ok(Some(_))) {
             return Ok(());
         }
         let previous = self.beside(".prev");
-        match fs::remove_file(&previous) {
+        match disk.remove(&previous) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        match fs::hard_link(&self.path, &previous) {
-            // File systems without hard links.
-            Err(_) => fs::copy(&self.path, &previous).map(drop),
-            done => done,
-        }
+        disk.link(&self.path, &previous)
     }
 
-    fn sync_folder(&self) -> Result<(), StoreError> {
+    fn sync_folder(&self, disk: &mut impl Disk) -> Result<(), StoreError> {
         if !self.durable {
             return Ok(());
         }
-        File::open(self.folder()).and_then(|f| f.sync_all()).map_err(cannot("sync", self.folder()))
+        disk.sync_folder(self.folder()).map_err(cannot("sync", self.folder()))
     }
 
     fn folder(&self) -> &Path {
@@ -189,9 +199,8 @@ impl<T: Serialize + DeserializeOwned> Slot<T> {
 }
 
 /// Reads and checks one copy. `InvalidData` when it is torn or not understood.
-fn read_copy<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    let mut bytes = Vec::new();
-    match File::open(path).and_then(|f| f.take(MAX_SLOT).read_to_end(&mut bytes)) {
+fn read_copy<T: DeserializeOwned>(disk: &mut impl Disk, path: &Path) -> io::Result<Option<T>> {
+    let bytes = match disk.read(path, MAX_SLOT) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read?,
     };

@@ -16,14 +16,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("process", &["facts", "clock", "model"]),
     ("store", &[]),
     ("leftover", &["facts", "model", "process"]),
+    ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
     ("api", &["facts", "engine"]), // the engine's views are what goes over the wire
     (
         "agent",
-        &["facts", "clock", "model", "graph", "engine", "probe", "process", "leftover", "store", "api"],
+        &[
+            "facts", "clock", "model", "graph", "engine", "probe", "process", "leftover", "store", "journal",
+            "api",
+        ],
     ),
-    ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store"]),
+    ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),
     ("ctl", &["sim", "facts", "clock", "model", "graph", "engine", "api", "process", "standin", "rig"]),
 ];
 

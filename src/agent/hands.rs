@@ -2,12 +2,12 @@
 //!
 //! Everything here is quick and done at once, but for waiting until a killed tree is gone.
 
-use super::journal::Record;
 use super::shell::{Held, Message, Shell};
 use crate::engine::{Found, Input, Memory};
+use crate::journal::{self, Record, Searched};
 use crate::leftover;
 use crate::model::{InstanceIx, Unit};
-use crate::process::{Handle, Identity, NotYet, Spawn, output};
+use crate::process::{Handle, Identity, Marked, NotYet, Spawn, Tree, output};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,76 +19,41 @@ const LAST_WORDS_BYTES: u64 = 4096;
 const SWEEP_LOOK: Duration = Duration::from_millis(5);
 const SWEEP_WARN: Duration = Duration::from_secs(10);
 
+/// What a search asks: the kernel, by way of the trees of this agent.
+impl journal::Processes for &Tree {
+    type Held = Handle;
+
+    fn hold(&mut self, known: &Identity) -> Option<Handle> {
+        Handle::adopt(known).ok().filter(Handle::is_alive)
+    }
+
+    fn find_main(&mut self, unit: &Unit, instance: &str) -> Option<Handle> {
+        Tree::find_main(self, unit, instance).ok()
+    }
+
+    fn identity(&self, held: &Handle) -> Identity {
+        held.identity().clone()
+    }
+}
+
 impl Shell {
     fn name(&self, instance: InstanceIx) -> Arc<str> {
         self.cluster().instance(instance).name.clone()
     }
 
     /// Looks for what already runs of an instance: by the journal, then by marks.
-    pub fn search(self: &Rc<Self>, instance: InstanceIx, marked: &[crate::process::Marked]) -> Input {
+    pub fn search(self: &Rc<Self>, instance: InstanceIx, marked: &[Marked]) -> Input {
         let name = self.name(instance);
-        let found = match self.journal.read(&name) {
-            Some(record) => self.search_journalled(&name, record, marked),
-            None => self.search_marked(instance, &name, marked),
-        };
-        Input::Searched { instance, found }
-    }
-
-    fn search_journalled(
-        self: &Rc<Self>,
-        name: &Arc<str>,
-        record: Record,
-        marked: &[crate::process::Marked],
-    ) -> Found {
-        let memory = record.memory.clone();
-        if let Some(identity) = &record.identity
-            && let Ok(handle) = Handle::adopt(identity)
-            && handle.is_alive()
-        {
-            let pid = handle.pid();
-            self.hold(name, memory.incarnation, record.nonce, handle);
-            return Found::Running { pid, memory, unit: Some(record.unit) };
-        }
-        // Forked and not yet journalled, or a daemon that its launcher left: the marks tell.
-        let ours = marked.iter().filter(|m| *m.instance == **name);
-        let same = |m: &&crate::process::Marked| m.nonce.as_ref().is_none_or(|nonce| *nonce == record.nonce);
-        if ours.filter(same).count() > 0
-            && let Ok(handle) = self.tree.find_main(&record.unit, name)
-        {
-            let (pid, memory) = (handle.pid(), Memory { main: true, ..memory });
-            let kept = Record { identity: Some(handle.identity().clone()), memory: memory.clone(), ..record };
-            self.write_journal(name, &kept);
-            self.hold(name, memory.incarnation, kept.nonce, handle);
-            return Found::Running { pid, memory, unit: Some(kept.unit) };
-        }
-        Found::Ended { memory }
-    }
-
-    /// Without a journal, in an unchanged boot: no start until the marks have been looked for.
-    fn search_marked(
-        self: &Rc<Self>,
-        instance: InstanceIx,
-        name: &Arc<str>,
-        marked: &[crate::process::Marked],
-    ) -> Found {
-        if !marked.iter().any(|m| *m.instance == **name) {
-            return Found::Nothing;
-        }
         let unit = self.cluster().instance(instance).unit.clone();
-        let Ok(handle) = self.tree.find_main(&unit, name) else { return Found::Nothing };
-        let memory = Memory { incarnation: 1, main: true, starts: 1, ..Memory::default() };
-        let nonce = marked.iter().find(|m| m.pid == handle.pid()).and_then(|m| m.nonce.clone());
-        let record = Record {
-            boot: self.journal.boot().clone(),
-            identity: Some(handle.identity().clone()),
-            nonce: nonce.unwrap_or_default(),
-            unit,
-            memory: memory.clone(),
-        };
-        self.write_journal(name, &record);
-        let pid = handle.pid();
-        self.hold(name, memory.incarnation, record.nonce, handle);
-        Found::Running { pid, memory, unit: None }
+        let known = (self.journal.read(&name), self.journal.boot());
+        let Searched { found, held, journal } = journal::search(&mut &self.tree, &name, known, marked, &unit);
+        if let Some(record) = journal {
+            self.write_journal(&name, &record);
+        }
+        if let (Found::Running { memory, .. }, Some((handle, nonce))) = (&found, held) {
+            self.hold(&name, memory.incarnation, nonce, handle);
+        }
+        Input::Searched { instance, found }
     }
 
     /// Keeps a process, and waits for its end.

@@ -23,13 +23,14 @@ use crate::clock;
 use crate::engine::view::Wish;
 use crate::engine::{Engine, Input};
 use crate::graph::Graph;
+use crate::journal::Wishes;
 use crate::model::InstanceIx;
 use crate::process::{self, Tree};
 use crate::store::{self, Slot};
 use anyhow::Context;
 use record::Recorder;
 use shell::{Parts, Places, Shell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -39,9 +40,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
-
-/// What operators want of instances, by name; what is not in it is up.
-pub type Wishes = BTreeMap<String, Wish>;
 
 /// Messages that may wait for the main loop. Senders wait when there are more.
 const MESSAGES: usize = 1024;

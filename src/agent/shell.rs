@@ -10,9 +10,9 @@ use super::links::Links;
 use super::record::Recorder;
 use crate::api::wire::{self, PeerLine};
 use crate::clock;
-use crate::engine::view::Wish;
 use crate::engine::{Action, Engine, Input, Memory, Order, OrderVerb, QuestionIx, WAITING_PACE, Word};
 use crate::facts::Exit;
+use crate::journal::{self, Wishes};
 use crate::model::{Cluster, InstanceIx, Sources};
 use crate::probe::prober::{self, Pace, Prober};
 use crate::process::{Handle, Tree};
@@ -97,7 +97,7 @@ pub struct Shell {
     pub events: RefCell<Events>,
     pub tree: Tree,
     pub journal: Journal,
-    pub wishes: Slot<super::Wishes>,
+    pub wishes: Slot<Wishes>,
     pub last_good: Slot<Sources>,
     /// What is wrong with the agent itself, by the part that is concerned.
     pub problems: RefCell<HashMap<&'static str, String>>,
@@ -126,7 +126,7 @@ pub struct Parts {
     pub events: Events,
     pub tree: Tree,
     pub journal: Journal,
-    pub wishes: Slot<super::Wishes>,
+    pub wishes: Slot<Wishes>,
     pub last_good: Slot<Sources>,
     pub problems: HashMap<&'static str, String>,
     pub messages: mpsc::Sender<Message>,
@@ -266,23 +266,8 @@ impl Shell {
 
     /// Saves all wishes among the actions with one write: it waits for the disk, some milliseconds.
     fn save_wishes(&self, actions: &[Action]) {
-        let new = actions.iter().filter_map(|action| match action {
-            Action::SaveWish { instance, wish } => Some((*instance, wish)),
-            _ => None,
-        });
-        let new: Vec<_> = new.collect();
-        if new.is_empty() {
-            return;
-        }
-        let cluster = self.cluster();
-        let mut wishes = self.wishes.read().ok().flatten().map(|stored| stored.value).unwrap_or_default();
-        for (instance, wish) in new {
-            let name = cluster.instance(instance).name.to_string();
-            match wish {
-                Wish::Up => wishes.remove(&name),
-                held => wishes.insert(name, held.clone()),
-            };
-        }
+        let kept = || self.wishes.read().ok().flatten().map(|stored| stored.value).unwrap_or_default();
+        let Some(wishes) = journal::wished(actions, &self.cluster(), kept) else { return };
         let saved = self.wishes.write(&wishes);
         self.durable.set(saved.is_ok());
         if let Err(e) = saved {

@@ -88,6 +88,25 @@ impl Engine {
         })
     }
 
+    /// The state of an own instance, without the rest of its view.
+    pub fn state(&self, instance: InstanceIx) -> Option<StateName> {
+        self.local_of.get(&instance).map(|l| self.locals[*l].state.name())
+    }
+
+    /// How many edges of each need of an own instance a start would count, in the order of
+    /// [`crate::model::Cluster::needs_of`].
+    pub fn counts(&self, instance: InstanceIx) -> impl Iterator<Item = usize> + '_ {
+        let local = self.local_of.get(&instance).copied();
+        local.into_iter().flat_map(move |l| {
+            (0..self.locals[l].needs.len()).map(move |n| self.locals[l].needs[n].fresh.count())
+        })
+    }
+
+    /// Since when the configuration is in force; questions are numbered from then on.
+    pub fn in_force_since(&self) -> Moment {
+        self.born
+    }
+
     /// What the other agents are told of an own instance.
     pub fn word(&self, instance: InstanceIx) -> Option<Word> {
         self.local_of.get(&instance).map(|l| self.word_of(*l))

@@ -149,9 +149,14 @@ impl Engine {
     /// Whether every need is met, or will be if the answers are what the other agents say.
     pub(super) fn are_needs_in_sight(&self, l: usize) -> bool {
         self.locals[l].needs.iter().enumerate().all(|(n, need)| {
-            let role = self.need(l, n).role;
-            let in_sight =
-                || need.edges.iter().filter(|e| self.is_fresh(e, role) || self.is_expected(e)).count();
+            let in_sight = || {
+                let role = self.need(l, n).role;
+                let possible = need.edges.iter().filter_map(|e| match self.is_fresh(e, role) {
+                    true => Some(identity(&self.questions, e)),
+                    false => self.is_expected(e).then_some(None),
+                });
+                count_servers(possible, need.wanted)
+            };
             need.ok || need.waived || in_sight() >= need.wanted
         })
     }

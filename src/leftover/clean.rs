@@ -1,13 +1,13 @@
 //! Cleaning up for one instance, before its start.
 
-use super::held::{Answer, Holder, answers, holder};
+use super::ground::{Ground, Here};
+use super::held::{Answer, Holder};
 use super::judge::{Expected, FileState, PidfileFacts, ProcessState, judge, judge_process};
-use super::look::{Known, Looker, expected, pid_in};
-use super::place::{Found, Kind, Place};
-use super::remove::remove;
+use super::look::{Known, Looker, pid_in};
+use super::place::{Found, Kind};
 use crate::facts::{Cleaned, Finding, Judgement};
 use crate::model::Unit;
-use crate::process::{Boot, Handle, Identity, Lost, Tree, proc};
+use crate::process::{Boot, Handle, Identity, Lost, Tree};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -42,12 +42,12 @@ pub enum Mode {
 
 /// What cleaning came to, with the processes that it is about, held.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct Outcome<P = Handle> {
     pub cleaned: Cleaned,
     /// With [`Cleaned::Alive`]: the process to adopt.
-    pub main: Option<Handle>,
+    pub main: Option<P>,
     /// With [`Cleaned::Doubt`]: the process in doubt, if one is; when it exits, judge again.
-    pub suspect: Option<Handle>,
+    pub suspect: Option<P>,
 }
 
 /// Judges everything that the unit may have left behind, and (with [`Mode::Remove`]) clears the way for a start.
@@ -56,41 +56,57 @@ pub struct Outcome {
 /// then what an earlier main process left running is killed and the files are judged again; and only when nothing
 /// at all is in doubt are the stale files removed. With nothing to find it takes some 50 µs.
 pub fn clean(ctx: &Context<'_>, unit: &Unit, mode: Mode) -> Outcome {
-    let boot = match Boot::current() {
+    let looker = Looker { tree: ctx.tree, me: ctx.me, others: ctx.others };
+    clean_on(Here { looker, keep: ctx.keep }, ctx.journal, unit, mode)
+}
+
+/// As [`clean`], on any ground.
+pub(crate) fn clean_on<G: Ground>(
+    ground: G,
+    journal: Option<&Identity>,
+    unit: &Unit,
+    mode: Mode,
+) -> Outcome<G::Process> {
+    let boot = match ground.boot() {
         Ok(boot) => boot,
         Err(e) => return doubt(vec![finding("/proc".into(), Judgement::Doubt, e.to_string())], None),
     };
-    let looker = Looker { tree: ctx.tree, me: ctx.me, others: ctx.others };
-    let cleaner = Cleaner { ctx, unit, mode, boot, looker, expected: None };
-    cleaner.run()
+    Cleaner { ground, journal, unit, mode, boot, expected: None }.run()
 }
 
 /// One leftover that exists, as judged.
-struct Item {
+struct Item<G: Ground> {
     finding: Finding,
-    place: Option<Place>,
-    process: Option<Handle>,
+    place: Option<G::Place>,
+    process: Option<G::Process>,
     /// It is the unit's own pid file: who is named there is the main process.
     main: bool,
 }
 
-struct Cleaner<'a> {
-    ctx: &'a Context<'a>,
+/// A judgement with its proof, and the process that it is about.
+type Judged<G> = (Judgement, String, Option<<G as Ground>::Process>);
+
+struct Cleaner<'a, G> {
+    ground: G,
+    journal: Option<&'a Identity>,
     unit: &'a Unit,
     mode: Mode,
     boot: Boot,
-    looker: Looker<'a>,
     /// Found out when the first living process is met, not before.
     expected: Option<Expected>,
 }
 
-impl Cleaner<'_> {
-    fn run(mut self) -> Outcome {
-        match self.ctx.journal.map(Handle::adopt) {
+impl<G: Ground> Cleaner<'_, G> {
+    fn run(mut self) -> Outcome<G::Process> {
+        match self.journal.map(|known| self.ground.adopt(known)) {
             Some(Ok(main)) => {
                 let evidence =
-                    format!("{} lives: boot, pid and start time are as journalled", describe(&main));
-                return alive(vec![finding(process(main.pid()), Judgement::Alive, evidence)], main);
+                    format!("{} lives: boot, pid and start time are as journalled", self.describe(&main));
+                return alive(
+                    self.ground.pid(&main),
+                    vec![self.about(&main, Judgement::Alive, evidence)],
+                    main,
+                );
             }
             Some(Err(lost @ (Lost::Hidden(pid) | Lost::Kernel { pid, .. }))) => {
                 let evidence = format!("whether the journalled process still lives cannot be told: {lost}");
@@ -109,11 +125,11 @@ impl Cleaner<'_> {
             Ok(Survivors::Main(main)) => {
                 let evidence = format!(
                     "{} lives in this instance's own tree and nothing is journalled: it is its main process",
-                    describe(&main)
+                    self.describe(&main)
                 );
                 let mut found = findings(items);
-                found.push(finding(process(main.pid()), Judgement::Alive, evidence));
-                return alive(found, main);
+                found.push(self.about(&main, Judgement::Alive, evidence));
+                return alive(self.ground.pid(&main), found, main);
             }
             Ok(Survivors::Left(left)) => {
                 items = self.files(); // some were used by those that are dead now
@@ -130,11 +146,11 @@ impl Cleaner<'_> {
         self.remove_stale(items)
     }
 
-    fn remove_stale(&self, mut items: Vec<Item>) -> Outcome {
+    fn remove_stale(&mut self, mut items: Vec<Item<G>>) -> Outcome<G::Process> {
         if self.mode == Mode::Remove {
             for item in &mut items {
                 let (Some(place), Judgement::Stale) = (&item.place, item.finding.judgement) else { continue };
-                match remove(place, &self.ctx.me.instance, self.ctx.keep) {
+                match self.ground.remove(place) {
                     Ok(removed) => {
                         item.finding.kept = removed.kept.map(|p| p.display().to_string());
                         if let Some(e) = removed.not_kept {
@@ -158,21 +174,21 @@ impl Cleaner<'_> {
     ///
     /// What only a further pid file, a lock or a socket leads to, and descends from our own start, is no main
     /// process: a worker or helper that outlived it is killed instead.
-    fn settle(&self, items: &mut Vec<Item>) -> Option<Outcome> {
+    fn settle(&self, items: &mut Vec<Item<G>>) -> Option<Outcome<G::Process>> {
         let met = items.iter_mut().filter(|i| i.finding.judgement == Judgement::Alive);
         if let Some(main) = met.filter(|i| i.main || !self.descends(i)).find_map(|i| i.process.take()) {
-            return Some(alive(findings(std::mem::take(items)), main));
+            return Some(alive(self.ground.pid(&main), findings(std::mem::take(items)), main));
         }
         is_in_doubt(items).then(|| in_doubt(std::mem::take(items)))
     }
 
-    fn descends(&self, item: &Item) -> bool {
-        item.process.as_ref().is_some_and(|h| self.ctx.tree.is_member(h.pid(), &self.ctx.me.instance))
+    fn descends(&self, item: &Item<G>) -> bool {
+        item.process.as_ref().is_some_and(|p| self.ground.is_member(self.ground.pid(p)))
     }
 
     // Files.
 
-    fn files(&mut self) -> Vec<Item> {
+    fn files(&mut self) -> Vec<Item<G>> {
         let Unit { run, leftovers, .. } = self.unit;
         let mut items = Vec::new();
         if let Some(path) = &run.pidfile {
@@ -190,84 +206,85 @@ impl Cleaner<'_> {
         items
     }
 
-    fn judge_pidfile(&mut self, place: &Place) -> (Judgement, String, Option<Handle>) {
-        let (file, process) = self.looker.file(place);
-        let (judgement, evidence) = self.judge_file(&place.path, file, place.modified());
+    fn judge_pidfile(&mut self, path: &Path, place: &G::Place) -> Judged<G> {
+        let (file, process) = self.ground.pid_file(place);
+        let old = self.ground.is_older_than_boot(place);
+        let (judgement, evidence) = self.judge_file(path, file, old);
         (judgement, evidence, process)
     }
 
-    fn judge_file(&mut self, path: &Path, file: FileState, modified: i64) -> (Judgement, String) {
+    fn judge_file(&mut self, path: &Path, file: FileState, older_than_boot: bool) -> (Judgement, String) {
         let facts = PidfileFacts {
             path: path.to_owned(),
             file,
-            older_than_boot: modified < proc::boot_time(),
-            journal: self.ctx.journal.cloned(),
+            older_than_boot,
+            journal: self.journal.cloned(),
             boot: self.boot.clone(),
             expected: self.expected().clone(),
         };
         judge(&facts)
     }
 
-    fn judge_socket(&mut self, place: &Place) -> (Judgement, String, Option<Handle>) {
-        let path = place.path.display();
-        let what = match place.kind() {
+    fn judge_socket(&mut self, path: &Path, place: &G::Place) -> Judged<G> {
+        let shown = path.display().to_string();
+        let what = match self.ground.kind(place) {
             Kind::Socket => None,
             Kind::File => Some("a plain file"),
             Kind::Other(what) => Some(what),
         };
         if let Some(what) = what {
-            let evidence = format!("{path} is {what}, not a socket; it is not touched");
+            let evidence = format!("{shown} is {what}, not a socket; it is not touched");
             return (Judgement::Refused, evidence, None);
         }
-        match answers(place) {
-            Ok(Answer::Nobody) => (Judgement::Stale, format!("{path}: nobody listens, it refuses"), None),
-            Ok(Answer::Somebody(Some(pid))) => self.judge_user(pid, &format!("{path} is answered by {pid}")),
+        match self.ground.answers(place) {
+            Ok(Answer::Nobody) => (Judgement::Stale, format!("{shown}: nobody listens, it refuses"), None),
+            Ok(Answer::Somebody(Some(pid))) => self.judge_user(pid, &format!("{shown} is answered by {pid}")),
             Ok(Answer::Somebody(None)) => {
-                (Judgement::Doubt, format!("{path} is in use; by whom is not told"), None)
+                (Judgement::Doubt, format!("{shown} is in use; by whom is not told"), None)
             }
-            Err(e) => (Judgement::Doubt, format!("{path} cannot be asked: {e}"), None),
+            Err(e) => (Judgement::Doubt, format!("{shown} cannot be asked: {e}"), None),
         }
     }
 
-    fn judge_lock(&mut self, place: &Place) -> (Judgement, String, Option<Handle>) {
-        let path = place.path.display();
-        let what = match place.kind() {
+    fn judge_lock(&mut self, path: &Path, place: &G::Place) -> Judged<G> {
+        let shown = path.display().to_string();
+        let what = match self.ground.kind(place) {
             Kind::File => None,
             Kind::Socket => Some("a socket"),
             Kind::Other(what) => Some(what),
         };
         if let Some(what) = what {
-            let evidence = format!("{path} is {what}, not a plain file; it is not touched");
+            let evidence = format!("{shown} is {what}, not a plain file; it is not touched");
             return (Judgement::Refused, evidence, None);
         }
-        match holder(place) {
+        match self.ground.holder(place) {
             Ok(Holder::Nobody) => {}
-            Ok(Holder::Process(pid)) => return self.judge_user(pid, &format!("{path} is held by {pid}")),
+            Ok(Holder::Process(pid)) => return self.judge_user(pid, &format!("{shown} is held by {pid}")),
             Ok(Holder::Unknown) => {
-                return (Judgement::Doubt, format!("{path} is locked; by whom is not told"), None);
+                return (Judgement::Doubt, format!("{shown} is locked; by whom is not told"), None);
             }
             Ok(Holder::Unseen(pid)) => {
-                let why = format!("{path} may be open in process {pid}, into which we may not look");
+                let why = format!("{shown} may be open in process {pid}, into which we may not look");
                 return (Judgement::Doubt, why, None);
             }
-            Err(e) => return (Judgement::Doubt, format!("{path} cannot be looked at: {e}"), None),
+            Err(e) => return (Judgement::Doubt, format!("{shown} cannot be looked at: {e}"), None),
         }
         // Some locks (MySQL's) hold their owner's number and are not kept open: judged as a pid file too.
-        let number = place.read().ok().and_then(|b| pid_in(&String::from_utf8_lossy(&b)).ok());
+        let number = self.ground.read(place).ok().and_then(|b| pid_in(&String::from_utf8_lossy(&b)).ok());
         if number.is_some() {
-            return self.judge_pidfile(place);
+            return self.judge_pidfile(path, place);
         }
-        (Judgement::Stale, format!("{path}: no process holds it open or locked"), None)
+        (Judgement::Stale, format!("{shown}: no process holds it open or locked"), None)
     }
 
     /// Somebody lives and uses what the unit will need. Being positively somebody else does not make it stale.
-    fn judge_user(&mut self, pid: i32, who: &str) -> (Judgement, String, Option<Handle>) {
-        let (state, handle) = self.looker.process(pid);
+    fn judge_user(&mut self, pid: i32, who: &str) -> Judged<G> {
+        let (state, handle) = self.ground.look_at(pid);
         let ProcessState::Alive(alive) = state else {
             return (Judgement::Doubt, format!("{who}, which has just gone"), None);
         };
         let expected = self.expected().clone();
-        let (judgement, clause) = judge_process(pid, &alive, self.ctx.journal, &self.boot, &expected);
+        let (judgement, clause) = judge_process(pid, &alive, self.journal, &self.boot, &expected);
         match judgement {
             Judgement::Alive => (Judgement::Alive, format!("{who}, {clause}"), handle),
             _ => (Judgement::Doubt, format!("{who}, which is {}: it is in use", alive.name), handle),
@@ -276,49 +293,45 @@ impl Cleaner<'_> {
 
     // Processes.
 
-    fn survivors(&mut self, met: &[Item]) -> io::Result<Survivors> {
-        let (tree, instance) = (self.ctx.tree, self.ctx.me.instance.as_str());
+    fn survivors(&mut self, met: &[Item<G>]) -> io::Result<Survivors<G>> {
         // Only a populated leaf, having no leaves, or having met one is worth a look at all processes.
-        if tree.without_cgroups().is_none()
-            && tree.leaf_members(instance)?.is_empty()
-            && !met.iter().any(|i| self.descends(i))
-        {
+        if self.ground.is_leaf_empty()? && !met.iter().any(|i| self.descends(i)) {
             return Ok(Survivors::None);
         }
-        let members = tree.members(instance)?;
+        let members = self.ground.members()?;
         if members.is_empty() {
             return Ok(Survivors::None);
         }
-        if self.ctx.journal.is_none()
-            && let Ok(main) = tree.main_by_descent(instance)
-            && proc::exe(main.pid()).is_ok_and(|exe| self.expected().allows(&exe))
+        if self.journal.is_none()
+            && let Ok(main) = self.ground.main_by_descent()
+            && let Some(exe) = self.ground.exe(self.ground.pid(&main))
+            && self.expected().allows(&exe)
         {
             return Ok(Survivors::Main(main));
         }
         if self.mode == Mode::Look {
-            let handles = members.into_iter().filter_map(|pid| Handle::open(pid).ok());
-            let left = handles.map(|h| {
-                let evidence = format!("{} outlived its main process; a start kills it", describe(&h));
-                Item::without_place(finding(process(h.pid()), Judgement::Stale, evidence), None)
+            let held = members.into_iter().filter_map(|pid| self.ground.open(pid));
+            let left = held.map(|p| {
+                let evidence = format!("{} outlived its main process; a start kills it", self.describe(&p));
+                Item::without_place(self.about(&p, Judgement::Stale, evidence), None)
             });
             return Ok(Survivors::Left(left.collect()));
         }
         let names: HashMap<i32, String> =
-            members.into_iter().filter_map(|pid| Some((pid, proc::comm(pid)?))).collect();
-        let told = tree.kill_all(instance)?;
+            members.into_iter().filter_map(|pid| Some((pid, self.ground.name(pid)?))).collect();
+        let told = self.ground.kill_all()?;
         let end = Instant::now() + KILL_WAIT;
         let mut left = Vec::new();
-        for handle in told {
-            let pid = handle.pid();
+        for killed in told {
+            let pid = self.ground.pid(&killed);
             let name = names.get(&pid).map_or("a process", String::as_str);
-            left.push(if handle.wait(end.saturating_duration_since(Instant::now()))? {
-                handle.reap();
+            left.push(if self.ground.dies(&killed, end.saturating_duration_since(Instant::now()))? {
                 let evidence = format!("{name} ({pid}) outlived its main process; it was killed");
                 Item::without_place(finding(process(pid), Judgement::Stale, evidence), None)
             } else {
                 let evidence =
                     format!("{name} ({pid}) outlived its main process, was killed and does not die");
-                Item::without_place(finding(process(pid), Judgement::Doubt, evidence), Some(handle))
+                Item::without_place(finding(process(pid), Judgement::Doubt, evidence), Some(killed))
             });
         }
         Ok(Survivors::Left(left))
@@ -329,18 +342,18 @@ impl Cleaner<'_> {
     fn examine(
         &mut self,
         path: &Path,
-        judge: fn(&mut Self, &Place) -> (Judgement, String, Option<Handle>),
-    ) -> Option<Item> {
+        judge: fn(&mut Self, &Path, &G::Place) -> Judged<G>,
+    ) -> Option<Item<G>> {
         let what = path.display().to_string();
-        match Place::find(path) {
+        match self.ground.find(path) {
             Ok(Found::Nothing) => None,
             Ok(Found::Forbidden(folder)) => {
                 let (judgement, evidence) =
-                    self.judge_file(path, FileState::Outside(folder.display().to_string()), i64::MAX);
+                    self.judge_file(path, FileState::Outside(folder.display().to_string()), false);
                 Some(Item::without_place(finding(what, judgement, evidence), None))
             }
             Ok(Found::Entry(place)) => {
-                let (judgement, evidence, process) = judge(self, &place);
+                let (judgement, evidence, process) = judge(self, path, &place);
                 Some(Item {
                     finding: finding(what, judgement, evidence),
                     place: Some(place),
@@ -356,26 +369,31 @@ impl Cleaner<'_> {
     }
 
     fn expected(&mut self) -> &Expected {
-        self.expected.get_or_insert_with(|| expected(self.unit, self.ctx.journal))
+        self.expected.get_or_insert_with(|| self.ground.expected(self.unit, self.journal))
+    }
+
+    fn describe(&self, held: &G::Process) -> String {
+        let pid = self.ground.pid(held);
+        let name = self.ground.name(pid).unwrap_or_else(|| "a process".into());
+        format!("{name} ({pid})")
+    }
+
+    fn about(&self, held: &G::Process, judgement: Judgement, evidence: String) -> Finding {
+        finding(process(self.ground.pid(held)), judgement, evidence)
     }
 }
 
-enum Survivors {
+enum Survivors<G: Ground> {
     None,
     /// Nothing was journalled, and this can be nothing else.
-    Main(Handle),
-    Left(Vec<Item>),
+    Main(G::Process),
+    Left(Vec<Item<G>>),
 }
 
-impl Item {
-    fn without_place(finding: Finding, process: Option<Handle>) -> Item {
+impl<G: Ground> Item<G> {
+    fn without_place(finding: Finding, process: Option<G::Process>) -> Item<G> {
         Item { finding, place: None, process, main: false }
     }
-}
-
-fn describe(handle: &Handle) -> String {
-    let name = proc::comm(handle.pid()).unwrap_or_else(|| "a process".into());
-    format!("{name} ({})", handle.pid())
 }
 
 fn process(pid: i32) -> String {
@@ -386,24 +404,24 @@ fn finding(what: String, judgement: Judgement, evidence: String) -> Finding {
     Finding { what, judgement, evidence, kept: None }
 }
 
-fn findings(items: Vec<Item>) -> Vec<Finding> {
+fn findings<G: Ground>(items: Vec<Item<G>>) -> Vec<Finding> {
     items.into_iter().map(|i| i.finding).collect()
 }
 
-fn alive(findings: Vec<Finding>, main: Handle) -> Outcome {
-    Outcome { cleaned: Cleaned::Alive { pid: main.pid(), findings }, main: Some(main), suspect: None }
+fn alive<P>(pid: i32, findings: Vec<Finding>, main: P) -> Outcome<P> {
+    Outcome { cleaned: Cleaned::Alive { pid, findings }, main: Some(main), suspect: None }
 }
 
-fn doubt(findings: Vec<Finding>, suspect: Option<Handle>) -> Outcome {
+fn doubt<P>(findings: Vec<Finding>, suspect: Option<P>) -> Outcome<P> {
     Outcome { cleaned: Cleaned::Doubt { findings }, main: None, suspect }
 }
 
-fn is_in_doubt(items: &[Item]) -> bool {
+fn is_in_doubt<G: Ground>(items: &[Item<G>]) -> bool {
     items.iter().any(|i| i.finding.judgement == Judgement::Doubt)
 }
 
-fn in_doubt(mut items: Vec<Item>) -> Outcome {
-    let doubtful = |i: &&mut Item| i.finding.judgement == Judgement::Doubt;
+fn in_doubt<G: Ground>(mut items: Vec<Item<G>>) -> Outcome<G::Process> {
+    let doubtful = |i: &&mut Item<G>| i.finding.judgement == Judgement::Doubt;
     let suspect = items.iter_mut().filter(doubtful).find_map(|i| i.process.take());
     doubt(findings(items), suspect)
 }

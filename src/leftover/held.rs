@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 /// What connecting to a socket came to.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Refused: the file is all that is left.
     Nobody,
     /// Somebody listens; the process that does, where the kernel tells.
@@ -39,7 +39,7 @@ pub(super) fn answers(place: &Place) -> io::Result<Answer> {
 }
 
 /// Who keeps a lock file.
-pub(super) enum Holder {
+pub(crate) enum Holder {
     Nobody,
     /// It is locked, or open in this process.
     Process(i32),

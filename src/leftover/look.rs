@@ -1,7 +1,6 @@
 //! Collecting facts. Nothing is decided here, and nothing changed.
 
 use super::judge::{Alive, Expected, FileState, ProcessState, Tie};
-use super::place::{Kind, Place};
 use crate::model::{Probe, Question, Unit};
 use crate::process::{FileId, Handle, Identity, Lost, Tree, proc};
 use std::collections::HashMap;
@@ -49,27 +48,6 @@ pub(super) struct Looker<'a> {
 }
 
 impl Looker<'_> {
-    /// Reads a pid file's text, and looks at the process that it names. The handle holds that process, so that what
-    /// was found out stays true of it.
-    pub fn file(&self, place: &Place) -> (FileState, Option<Handle>) {
-        match place.kind() {
-            Kind::File => {}
-            Kind::Other(what) => return (FileState::NotAFile(what), None),
-            Kind::Socket => return (FileState::NotAFile("a socket"), None),
-        }
-        let text = match place.read() {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(e) => return (FileState::Unreadable(e.to_string()), None),
-        };
-        match pid_in(&text) {
-            Ok(pid) => {
-                let (process, handle) = self.process(pid);
-                (FileState::Names(pid, process), handle)
-            }
-            Err(state) => (state, None),
-        }
-    }
-
     /// Identifies and holds a process, then looks at it from all sides.
     pub fn process(&self, pid: i32) -> (ProcessState, Option<Handle>) {
         let handle = match Handle::open(pid) {

@@ -6,11 +6,17 @@
 //! The rule above all: what may belong to a living process is not touched. In doubt nothing is.
 
 mod clean;
+mod ground;
 mod held;
 pub(crate) mod judge;
 mod look;
 mod place;
 mod remove;
 
+pub(crate) use clean::clean_on;
 pub use clean::{Context, Mode, Outcome, clean};
+pub(crate) use ground::Ground;
+pub(crate) use held::{Answer, Holder};
 pub use look::Known;
+pub(crate) use place::{Found, Kind, NotRemoved};
+pub(crate) use remove::Removed;

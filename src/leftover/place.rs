@@ -20,7 +20,7 @@ const ALLOWED: [&str; 2] = ["/dev/shm", "/usr/local"];
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     Socket,
     /// `a symlink`, `a folder`, …
@@ -38,7 +38,7 @@ pub(super) struct Place {
 
 /// Why a removal was not done.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotRemoved {
+pub(crate) enum NotRemoved {
     #[error("it was changed while it was judged")]
     Changed,
     #[error("cannot remove it: {0}")]
@@ -46,16 +46,16 @@ pub(super) enum NotRemoved {
 }
 
 /// What there is at a path.
-pub(super) enum Found {
+pub(crate) enum Found<P> {
     Nothing,
     /// The folder in which nothing is removed.
     Forbidden(PathBuf),
-    Entry(Place),
+    Entry(P),
 }
 
 impl Place {
     /// Looks at a path. The last part is not followed; the folder is resolved once and held.
-    pub fn find(path: &Path) -> io::Result<Found> {
+    pub fn find(path: &Path) -> io::Result<Found<Place>> {
         if let Err(e) = fs::symlink_metadata(path) {
             return if is_missing(&e) { Ok(Found::Nothing) } else { Err(e) };
         }

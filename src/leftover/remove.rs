@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const MAX_KEPT: usize = 100;
 
 /// What became of a removal that was done.
-pub(super) struct Removed {
+pub(crate) struct Removed {
     pub kept: Option<PathBuf>,
     /// Why there is no copy of a file; the removal does not wait for a full disk.
     pub not_kept: Option<io::Error>,

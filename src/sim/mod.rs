@@ -8,9 +8,19 @@
 //!
 //! The same scenario gives the same steps, byte for byte, on every run and in every build.
 
+pub mod chance;
+pub mod checks;
 pub mod contract;
+pub mod generate;
 pub mod replay;
+pub mod sabotage;
+pub mod sample;
 pub mod scenario;
+pub mod shrink;
+pub mod text;
+mod world;
+
+pub use world::{Ended, Ending, Trace, Violation, run, run_sabotaged};
 
 use crate::engine::{Action, Engine, Input};
 use crate::facts::Moment;

@@ -135,7 +135,7 @@ fn daemons() -> Cluster {
         format!("[cluster]\nname = \"NAME\"\n\n[nodes]\nall = {{ n1 = \"A1\" }}\n\n[services]\n{services}");
     let running = "[ready]\nprobe = { kind = \"running\", for = \"10ms\" }\n[restart]\nlimit = 1\n";
     let unit = |run: &str| format!("[run]\n{run}\n{running}");
-    let forked = "sleep 0.1; echo $$ >DIR/forked.pid; exec sleep 1000";
+    let forked = "until test -e DIR/go; do sleep 0.01; done; echo $$ >DIR/forked.pid; exec sleep 1000";
     let known =
         "\"PROGRAM\", \"stand-in\", \"redis\", \"--listen\", \"A1:7403\", \"--pidfile\", \"DIR/known.pid\"";
     cluster.write(
@@ -179,6 +179,12 @@ fn daemons() -> Cluster {
     let _answers = still_loading(&format!("{}:7404", cluster.address(1)));
 
     cluster.start("n1");
+    // Its main process is to be looked for in vain at first.
+    wait("a look for the main process", || {
+        let lines = fs::read_to_string(cluster.recording("n1")).ok()?;
+        lines.contains("forked.pid yet\",\"empty\":false").then_some(())
+    });
+    fs::write(dir.join("go"), "").unwrap();
     for (instance, state) in [
         ("task@n1", "completed"),
         ("forked@n1", "ready"),

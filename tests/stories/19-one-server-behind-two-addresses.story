@@ -33,15 +33,15 @@ ask store@n2 fast
 ask store@n3 fast
 tell: app@n1 is waiting
 ask store@n2 every 5s
-clean app@n1
-tell: app@n1 is cleaning
 ask store@n3 every 5s
-app@n1 is cleaning: judges what an earlier run left behind
+app@n1 is waiting: waits for store (2, 1 of 2)
   needs store 2: unmet, 1 of 2
 
 answer store@n3 ready server-b
 show app@n1
 ----
+clean app@n1
+tell: app@n1 is cleaning
 app@n1 is cleaning: judges what an earlier run left behind
   needs store 2: met, 2 of 2
 
