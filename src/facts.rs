@@ -171,6 +171,8 @@ pub struct Answer {
 pub enum Exit {
     Code(i32),
     Signal(i32),
+    /// The kernel killed it because its cgroup was out of memory, as the cgroup tells.
+    OutOfMemory,
     /// It died while no agent was there to hear it, and nobody kept the code.
     Unknown,
 }
@@ -190,6 +192,7 @@ impl fmt::Display for Exit {
                 Ok(name) => write!(f, "killed by {name}"),
                 Err(_) => write!(f, "killed by signal {s}"),
             },
+            Exit::OutOfMemory => f.write_str("killed by SIGKILL: its cgroup was out of memory"),
             Exit::Unknown => f.write_str("exit code unknown (it was not this agent's child)"),
         }
     }

@@ -339,3 +339,64 @@ fn orphans_come_to_the_subreaper_and_only_the_unheld_are_reaped() {
     assert_eq!(handles[0].reap(), Some(Exit::Signal(libc::SIGUSR1)), "the held one's end can still be heard");
     assert_eq!(handles[1].reap(), Some(Exit::Unknown));
 }
+
+#[test]
+fn care_is_in_force_when_the_program_begins() {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs root");
+        return;
+    }
+    use clusterd::model::{Bounds, Capability, EnvironmentFile, Resource};
+    let yard = Yard::new();
+    std::fs::write(yard.path("env"), "# kept\nWORD='two words'\n").unwrap();
+    let script = "echo $WORD; id -G; nice; cat /proc/self/oom_score_adj; ulimit -Sn; ulimit -Hn; \
+                  grep -E '^(CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs)' /proc/self/status | tr -d '\\t'";
+    let mut unit = shell(script);
+    unit.run.user = Some("nobody".into());
+    let care = &mut unit.run.care;
+    care.groups = Some(vec!["games".into()]);
+    care.environment_files = vec![
+        EnvironmentFile { path: yard.path("env"), optional: false },
+        EnvironmentFile { path: yard.path("missing"), optional: true },
+    ];
+    care.limits.insert(Resource::Nofile, Bounds { soft: 100, hard: 200 });
+    (care.nice, care.oom_score_adjust, care.no_new_privileges) = (Some(5), Some(321), true);
+    care.capabilities = Some(vec![Capability::from_name("CAP_NET_BIND_SERVICE").unwrap()]);
+    let own_score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    ended(&yard.spawn(&unit).unwrap());
+    let only = "0000000000000400";
+    let caps = ["CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|set| format!("{set}:{only}\n")).concat();
+    let expected = format!("two words\n65534 60\n5\n321\n100\n200\n{caps}NoNewPrivs:1\n");
+    assert_eq!(yard.output(), expected);
+    assert_eq!(
+        std::fs::read_to_string("/proc/self/oom_score_adj").unwrap(),
+        own_score,
+        "the agent's own stays"
+    );
+
+    std::fs::write(yard.path("env"), "A=1\nexport B=hush\n").unwrap();
+    let error = yard.spawn(&unit).unwrap_err();
+    assert_eq!(error.stage, Stage::Environment);
+    assert!(error.to_string().contains("line 2") && !error.to_string().contains("hush"), "{error}");
+}
+
+#[test]
+fn a_hundred_children_without_marks_that_ignore_the_signal_are_gone_after_a_stop() {
+    for yard in both_nets() {
+        let child = "trap '' TERM; echo up; exec sleep 1000";
+        let script = format!("for i in $(seq 100); do env -i setsid /bin/sh -c \"{child}\" & done; wait");
+        let main = yard.spawn(&shell(&script)).unwrap();
+        yard.tree.remember(&yard.instance, main.identity());
+        wait_for("a hundred children", || match yard.output().lines().count() {
+            100 => Ok(()),
+            n => Err(n),
+        });
+        assert_eq!(yard.tree.members(&yard.instance).unwrap().len(), 101); // as before the signal of a stop
+        main.signal(libc::SIGKILL).unwrap();
+        ended(&main);
+        let told = wait_for("all to be told", || yard.tree.kill_all(&yard.instance));
+        assert_eq!(told.len(), 100);
+        assert!(told.iter().all(|handle| handle.wait(SOON).unwrap()));
+        assert_eq!(yard.tree.kill_all(&yard.instance).unwrap().len(), 0, "nothing is left");
+    }
+}

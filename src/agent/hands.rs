@@ -4,10 +4,12 @@
 
 use super::shell::{Held, Message, Shell};
 use crate::engine::{Found, Input, Memory};
+use crate::facts::Exit;
 use crate::journal::{self, Record, Searched};
 use crate::leftover;
 use crate::model::{InstanceIx, Unit};
 use crate::process::{Handle, Identity, Marked, NotYet, Spawn, Tree, output};
+use nix::libc;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,8 @@ const LAST_WORDS_BYTES: u64 = 4096;
 /// How often a killed tree is looked at, and for how long before it is said that it does not go.
 const SWEEP_LOOK: Duration = Duration::from_millis(5);
 const SWEEP_WARN: Duration = Duration::from_secs(10);
+/// How long until a tree that could not be looked at or killed is tried again.
+const SWEEP_AGAIN: Duration = Duration::from_millis(200);
 
 /// What a search asks: the kernel, by way of the trees of this agent.
 impl journal::Processes for &Tree {
@@ -58,6 +62,10 @@ impl Shell {
 
     /// Keeps a process, and waits for its end.
     fn hold(self: &Rc<Self>, name: &Arc<str>, incarnation: u64, nonce: String, handle: Handle) {
+        // Only what an agent has started: one adopted from a login would bring that session along.
+        if !nonce.is_empty() {
+            self.tree.remember(name, handle.identity());
+        }
         let handle = Rc::new(handle);
         let exited = handle.exited();
         self.held.borrow_mut().insert(name.clone(), Held { handle: handle.clone(), incarnation, nonce });
@@ -67,7 +75,13 @@ impl Shell {
                 tracing::error!("cannot watch {instance}: {e}");
                 return;
             }
-            let Some(exit) = handle.reap() else { return };
+            let exit = match handle.reap() {
+                None => return,
+                Some(Exit::Signal(libc::SIGKILL)) if shell.tree.ran_out_of_memory(&instance) => {
+                    Exit::OutOfMemory
+                }
+                Some(exit) => exit,
+            };
             // The main loop lives as long as this task.
             let _ = shell.messages.send(Message::Exited { instance, incarnation, exit }).await;
         });
@@ -97,6 +111,10 @@ impl Shell {
                 None
             }
         };
+        for text in self.tree.limit(leaf.as_ref(), &record.unit.run.care.cgroup) {
+            tracing::warn!("{name}: {text}");
+            self.events.borrow_mut().record(&name, "limit-off", &text, serde_json::Value::Null);
+        }
         let spawned = Spawn {
             unit: &record.unit,
             instance: &name,
@@ -147,7 +165,7 @@ impl Shell {
             // It ended between judging and holding.
             None => {
                 let last_words = String::new();
-                let exit = crate::facts::Exit::Unknown;
+                let exit = Exit::Unknown;
                 Some(Input::Exited { instance, incarnation, exit, last_words })
             }
         }
@@ -238,6 +256,12 @@ impl Shell {
         let name = self.name(instance);
         let held = self.held.borrow();
         let Some(held) = held.get(&name).filter(|h| h.incarnation == incarnation) else { return };
+        // Without a cgroup, what wiped out its marks is known by its parents only, and these are about to die.
+        if self.tree.without_cgroups().is_some()
+            && let Err(e) = self.tree.members(&name)
+        {
+            tracing::error!("cannot look for the processes of {name}: {e}");
+        }
         if let Err(e) = held.handle.signal(signal) {
             tracing::error!("cannot signal {name} (pid {}): {e}", held.handle.pid());
         }
@@ -249,33 +273,41 @@ impl Shell {
         // An adopted process of somebody else is in no tree of ours: it is killed by its own handle.
         if let Some(held) = self.held.borrow().get(&name).filter(|h| h.incarnation == incarnation)
             && held.handle.is_alive()
-            && let Err(e) = held.handle.signal(nix::libc::SIGKILL)
+            && let Err(e) = held.handle.signal(libc::SIGKILL)
         {
             tracing::error!("cannot kill {name} (pid {}): {e}", held.handle.pid());
         }
-        let dying = match self.tree.kill_all(&name) {
-            Ok(dying) => dying,
-            Err(e) => {
-                tracing::error!("cannot kill what is left of {name}: {e}");
-                Vec::new()
-            }
-        };
-        let killed = dying.len() as u32;
         let held = self.held.borrow().get(&name).map(|h| h.handle.clone());
-        let gone = move || dying.iter().all(|h| !h.is_alive()) && held.as_ref().is_none_or(|h| !h.is_alive());
-        if gone() {
+        let held_lives = move || held.as_ref().is_some_and(|h| h.is_alive());
+        let first = self.kill_left(&name);
+        if !held_lives() && first.as_ref().is_some_and(Vec::is_empty) {
             self.let_go(&name, incarnation);
-            return Some(Input::Swept { instance, incarnation, killed });
+            return Some(Input::Swept { instance, incarnation, killed: 0 });
         }
         let shell = self.clone();
         tokio::task::spawn_local(async move {
             let begun = crate::clock::now();
             let mut said = false;
-            while !gone() {
-                tokio::time::sleep(SWEEP_LOOK).await;
-                if !said && crate::clock::now().since(begun) > SWEEP_WARN {
-                    said = true;
-                    tracing::error!("processes of {name} do not die although killed; still waiting for them");
+            let (mut dying, mut killed) = (first, 0);
+            loop {
+                killed += dying.as_ref().map_or(0, Vec::len) as u32;
+                let gone = |dying: &Vec<Handle>| dying.iter().all(|h| !h.is_alive());
+                while held_lives() || !dying.as_ref().is_none_or(gone) {
+                    tokio::time::sleep(SWEEP_LOOK).await;
+                    if !said && crate::clock::now().since(begun) > SWEEP_WARN {
+                        said = true;
+                        tracing::error!(
+                            "processes of {name} do not die although killed; still waiting for them"
+                        );
+                    }
+                }
+                // They may have forked until they died: gone is what another look does not find.
+                if dying.is_none() {
+                    tokio::time::sleep(SWEEP_AGAIN).await;
+                }
+                dying = shell.kill_left(&name);
+                if dying.as_ref().is_some_and(Vec::is_empty) && !held_lives() {
+                    break;
                 }
             }
             shell.let_go(&name, incarnation);
@@ -284,12 +316,24 @@ impl Shell {
         None
     }
 
+    /// Kills what is left of an instance's processes; `None` when that could not be done, and must be tried again.
+    fn kill_left(&self, name: &str) -> Option<Vec<Handle>> {
+        match self.tree.kill_all(name) {
+            Ok(dying) => Some(dying),
+            Err(e) => {
+                tracing::error!("cannot kill all that is left of {name}, and tries again: {e}");
+                None
+            }
+        }
+    }
+
     fn let_go(&self, name: &Arc<str>, incarnation: u64) {
         let mut held = self.held.borrow_mut();
         if held.get(name).is_some_and(|h| h.incarnation == incarnation) {
             held.remove(name);
         }
         drop(held);
+        self.tree.forget(name);
         if let Err(e) = self.tree.remove_leaf(name) {
             tracing::debug!("the cgroup of {name} stays: {e}");
         }

@@ -319,20 +319,28 @@ impl<G: Ground> Cleaner<'_, G> {
         }
         let names: HashMap<i32, String> =
             members.into_iter().filter_map(|pid| Some((pid, self.ground.name(pid)?))).collect();
-        let told = self.ground.kill_all()?;
         let end = Instant::now() + KILL_WAIT;
         let mut left = Vec::new();
-        for killed in told {
-            let pid = self.ground.pid(&killed);
-            let name = names.get(&pid).map_or("a process", String::as_str);
-            left.push(if self.ground.dies(&killed, end.saturating_duration_since(Instant::now()))? {
-                let evidence = format!("{name} ({pid}) outlived its main process; it was killed");
-                Item::without_place(finding(process(pid), Judgement::Stale, evidence), None)
-            } else {
-                let evidence =
-                    format!("{name} ({pid}) outlived its main process, was killed and does not die");
-                Item::without_place(finding(process(pid), Judgement::Doubt, evidence), Some(killed))
-            });
+        // They may fork while they die: gone is what another look does not find.
+        loop {
+            let told = self.ground.kill_all()?;
+            let mut all_died = !told.is_empty();
+            for killed in told {
+                let pid = self.ground.pid(&killed);
+                let name = names.get(&pid).map_or("a process", String::as_str);
+                left.push(if self.ground.dies(&killed, end.saturating_duration_since(Instant::now()))? {
+                    let evidence = format!("{name} ({pid}) outlived its main process; it was killed");
+                    Item::without_place(finding(process(pid), Judgement::Stale, evidence), None)
+                } else {
+                    all_died = false;
+                    let evidence =
+                        format!("{name} ({pid}) outlived its main process, was killed and does not die");
+                    Item::without_place(finding(process(pid), Judgement::Doubt, evidence), Some(killed))
+                });
+            }
+            if !all_died || Instant::now() >= end {
+                break;
+            }
         }
         Ok(Survivors::Left(left))
     }

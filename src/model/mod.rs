@@ -6,6 +6,8 @@
 //!
 //! Knows nothing of the layers above it.
 
+mod care;
+mod care_table;
 mod checks;
 mod cluster_file;
 mod diag;
@@ -22,6 +24,7 @@ mod unit_file;
 mod vips;
 mod words;
 
+pub use care::{Bounds, Capability, Care, CgroupLimits, EnvironmentFile, Resource};
 pub use diag::{Diagnostic, Diagnostics, MAX_SHOWN, Place};
 pub use load::{load, parse};
 pub use source::{MAX_CLUSTER_FILE, MAX_UNIT_FILE, MAX_UNIT_FILES, Source, Sources};

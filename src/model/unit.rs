@@ -3,6 +3,7 @@
 //! A [`Unit`] here has its parameters filled in for one instance: every `{address}` and `{set}` is replaced,
 //! every path is absolute.
 
+use super::care::Care;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -45,6 +46,13 @@ pub struct Run {
     /// Other names or paths that the running process may rightly show as its executable
     /// (Debian's redis-server runs as redis-check-rdb; a wrapper that execs java).
     pub executables: Vec<PathBuf>,
+    /// Left out of the journal where the unit says nothing of it, and not in that of an older agent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub care: Care,
+}
+
+fn is_default(care: &Care) -> bool {
+    *care == Care::default()
 }
 
 /// Who holds the process.

@@ -1,5 +1,6 @@
 //! `units/NAME.toml` → a [`Unit`] filled in for one instance.
 
+use super::care_table::read_care;
 use super::diag::{Problem, Span};
 use super::fields::{Fields, Reader, Value};
 use super::probe_table::{local_probe, remote_question};
@@ -177,6 +178,7 @@ fn read_run(fields: &mut Fields<'_>, said: &mut Defaults<'_>) -> (Option<Run>, O
     }
     let make_folders = fields.take("make_folders").map(|v| v.paths()).unwrap_or_default();
     let executables = fields.take("executables").map(read_executables).unwrap_or_default();
+    let care = read_care(fields);
     let run = kind.zip(command).zip(folder).zip(umask).map(|(((kind, command), folder), umask)| Run {
         kind,
         command,
@@ -188,6 +190,7 @@ fn read_run(fields: &mut Fields<'_>, said: &mut Defaults<'_>) -> (Option<Run>, O
         pidfile: pidfile_path,
         make_folders,
         executables,
+        care,
     });
     (run, pidfile_at)
 }

@@ -34,6 +34,21 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.checked_mul(millis)?)).filter(|d| *d <= MAX_DURATION)
 }
 
+/// Reads a size in bytes: `4096`, `64K`, `512M`, `2G`, `1T` (powers of 1024).
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" => 1,
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        "T" => 1 << 40,
+        _ => return None,
+    };
+    // `parse` alone would take a sign.
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u64>().ok()?.checked_mul(unit))?
+}
+
 /// The shortest form that [`parse_duration`] reads back: `90s`, `2m`, `1h`. Below a millisecond is cut off.
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
@@ -110,6 +125,16 @@ mod tests {
         assert_eq!(show_duration(Duration::from_secs(90)), "90s");
         for bad in ["", "s", "30", "30 s", "-1s", "1.5s", "30sec", "99999999999999999999s", "32d", "1h30m"] {
             assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_read() {
+        for (text, bytes) in [("0", 0), ("4096", 4096), ("64K", 65_536), ("2G", 2 << 30), ("1T", 1 << 40)] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for bad in ["", "G", "+1", "-1", "1.5G", "2g", "2GB", "2 G", "99999999T", "é"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
         }
     }
 

@@ -36,6 +36,11 @@ impl Identity {
     pub fn is_same(&self, other: &Identity) -> bool {
         self.boot == other.boot && self.pid == other.pid && self.start == other.start
     }
+
+    /// A child of ours that has just been started: not reaped yet, so its number is surely its own.
+    pub(super) fn of_child(pid: i32) -> io::Result<Identity> {
+        Ok(Identity { boot: Boot::current()?, pid, start: proc::stat(pid)?.start, exe: proc::exe_id(pid) })
+    }
 }
 
 impl fmt::Display for Identity {
@@ -114,13 +119,9 @@ impl Handle {
         Ok(handle)
     }
 
-    /// A child of ours that has just been started: not reaped yet, so its number is surely its own.
-    pub(super) fn of_child(pid: i32, pidfd: OwnedFd) -> io::Result<Handle> {
-        let start = proc::stat(pid)?.start;
-        Ok(Handle {
-            identity: Identity { boot: Boot::current()?, pid, start, exe: proc::exe_id(pid) },
-            pidfd,
-        })
+    /// A child of ours with the pidfd that it was born with.
+    pub(super) fn new(identity: Identity, pidfd: OwnedFd) -> Handle {
+        Handle { identity, pidfd }
     }
 
     pub fn identity(&self) -> &Identity {

@@ -7,7 +7,7 @@
 use super::spawn::Stage;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::Signal;
 use std::ffi::{CStr, CString};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -16,12 +16,16 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// How long a child may take from the fork to its `execve`. An executable on a dead network disk would otherwise
-/// hold the agent for ever.
+/// How long the word that a program began may take. The child has begun it, or failed, before the parent goes on; but
+/// another process that is just being forked may hold a copy of the pipe until its own exec.
 const EXEC_DEADLINE: Duration = Duration::from_secs(10);
-
-/// The C library's binding has it in a type that is too narrow (include/uapi/linux/sched.h).
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// How long a child that was killed may take to be gone, before it is left to [`super::reap_orphans`].
+const KILL_DEADLINE: Duration = Duration::from_secs(1);
+/// How much stack the child has until its exec, in units of 16 bytes (the alignment of a stack): it needs a few
+/// kilobytes.
+const CHILD_STACK: usize = 4096;
+/// The size of the kernel's signal set, in bytes.
+const SIGNAL_SET: usize = 8;
 
 /// A program to be started, in the words of the kernel.
 pub(super) struct Launch<'a> {
@@ -36,9 +40,18 @@ pub(super) struct Launch<'a> {
     pub output: BorrowedFd<'a>,
     /// The cgroup folder in which the child is born.
     pub leaf: Option<BorrowedFd<'a>>,
+    /// `RLIMIT_…` and its bounds.
+    pub limits: &'a [(libc::c_int, libc::rlimit64)],
+    pub nice: Option<libc::c_int>,
+    /// The text for `oom_score_adj`.
+    pub oom_score: Option<&'a str>,
+    /// The only ones that it can ever have, a bit each.
+    pub capabilities: Option<u64>,
+    pub no_new_privileges: bool,
 }
 
 /// Whom the child becomes.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub uid: u32,
     pub gid: u32,
@@ -51,11 +64,21 @@ pub(super) struct Launched {
     pub pidfd: OwnedFd,
 }
 
-/// Forks and executes. Returns when the program runs, or with the stage that failed; a child that failed is reaped.
-pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, (Stage, io::Error)> {
-    let fork = |e: io::Error| (Stage::Fork, e);
-    // All that the child needs is made before it: it must not allocate, neither in this memory nor in a copy, where
-    // another thread's lock on the allocator would stay locked for ever.
+/// A child that could not become its program.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub stage: Stage,
+    /// Which of several, where the stage has several: an index into [`Launch::limits`].
+    pub which: usize,
+    pub cause: io::Error,
+}
+
+/// Makes a child that executes the program. Returns when the program runs, or with the stage that failed; a child
+/// that failed is reaped.
+pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
+    let fork = |cause: io::Error| Failure { stage: Stage::Fork, which: 0, cause };
+    // All that the child needs is made before it: it must not allocate in this memory, where another thread may
+    // just hold the allocator's lock.
     let argv = pointers(what.argv);
     let envp = pointers(what.envp);
     let (report, tell) = io::pipe().map_err(fork)?; // both ends close on exec
@@ -63,55 +86,62 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, (Stage, io::Error)> 
     let tell = OwnedFd::from(tell);
 
     // No signal handler of the agent may run in the child: it would write into the agent's own wake-up pipe.
-    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(|e| fork(e.into()))?;
-    let forked = clone(&Start { what, argv: &argv, envp: &envp, tell: tell.as_raw_fd() });
-    mask.thread_set_mask().map_err(|e| fork(e.into()))?;
+    let mask = swap_signal_mask(u64::MAX);
+    let forked = clone(Start { what, argv: &argv, envp: &envp, tell: tell.as_raw_fd(), join: None });
+    swap_signal_mask(mask);
     drop(tell);
-    let launched = forked.map_err(fork)?;
-
-    match await_exec(report) {
-        Ok(None) => Ok(launched),
-        Ok(Some((stage, cause))) => {
-            reap_failed(&launched);
-            Err((stage, cause))
-        }
-        Err(cause) => {
-            let _ = pidfd_send_signal(launched.pidfd.as_fd(), Signal::SIGKILL as i32);
-            Err((Stage::Exec, cause))
-        }
-    }
+    await_program(forked.map_err(fork)?, report, EXEC_DEADLINE)
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
 }
 
+/// Sets this thread's signal mask, a bit for each signal, and gives back the one before. By the raw call, since the C
+/// library leaves the two signals that it keeps for itself (32 and 33) out of every mask.
+fn swap_signal_mask(new: u64) -> u64 {
+    let mut old = 0u64;
+    // SAFETY: both sets are of the size that is told, and outlive the call; it cannot fail otherwise.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            ptr::from_ref(&new),
+            ptr::from_mut(&mut old),
+            SIGNAL_SET,
+        )
+    };
+    old
+}
+
 /// What the child needs on its way to its program.
+#[derive(Clone, Copy)]
 struct Start<'a> {
     what: &'a Launch<'a>,
     argv: &'a [*const libc::c_char],
     envp: &'a [*const libc::c_char],
     tell: RawFd,
+    /// A leaf that it was not born in, and enters by itself.
+    join: Option<BorrowedFd<'a>>,
 }
 
-/// Makes the child, with a pidfd, in the leaf if there is one. A kernel or sandbox that cannot do it gets a plain
-/// child: the marks in its environment then have to do.
-fn clone(start: &Start<'_>) -> io::Result<Launched> {
-    if let Some(leaf) = start.what.leaf {
-        match clone3(start, Some(leaf)) {
-            Err(e) if cannot_enter(&e) => {}
-            done => return done,
-        }
-    }
-    match clone3(start, None) {
-        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) || e.raw_os_error() == Some(libc::EPERM) => {
-            legacy_clone(start)
-        }
+/// Makes the child, with a pidfd, as vfork(2) does: it shares this memory until its exec, while this thread sleeps.
+/// Copying the agent's page tables, and both sides' faults on the copies, would cost as much again as the exec:
+/// 0.4 ms of a start. The price: an executable on a dead network disk holds the agent until the disk is back, or the
+/// watchdog kills the agent, which services survive. (The child then goes on by itself, in memory that is its alone;
+/// until its exec it holds the agent's locks, so that no next agent looks for services too early.)
+///
+/// With a leaf the child is born in it. Where that cannot be (an older kernel, a sandbox, another machine), it enters
+/// by itself; where that cannot be either, the marks in its environment have to do.
+fn clone(start: Start<'_>) -> io::Result<Launched> {
+    let Some(leaf) = start.what.leaf else { return clone_plain(&start) };
+    match clone_into(&start, leaf) {
+        Err(e) if cannot_enter(&e) => clone_plain(&Start { join: Some(leaf), ..start }),
         done => done,
     }
 }
 
-/// Errors that speak of the cgroup and not of the fork: see clone(2), CLONE_INTO_CGROUP.
+/// Errors that speak of clone3 or the cgroup and not of the fork: see clone(2), CLONE_INTO_CGROUP.
 fn cannot_enter(e: &io::Error) -> bool {
     matches!(
         e.raw_os_error(),
@@ -129,49 +159,41 @@ fn cannot_enter(e: &io::Error) -> bool {
     )
 }
 
-fn clone3(start: &Start<'_>, leaf: Option<BorrowedFd<'_>>) -> io::Result<Launched> {
-    let mut pidfd: RawFd = -1;
-    // SAFETY: all zeroes is a valid clone_args: "nothing asked for".
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = libc::CLONE_PIDFD as u64;
-    args.pidfd = ptr::from_mut(&mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
-    if let Some(leaf) = leaf {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = leaf.as_raw_fd() as u64;
-    }
-    // SAFETY: `args` and `pidfd` outlive the call; nothing in `args` asks for shared memory or a stack.
-    let pid = unsafe { begin_child(&mut args, start) };
-    launched(pid, pidfd)
+/// The child's stack. It is not touched before the child does, and is freed when the child has left it.
+fn child_stack() -> Vec<u128> {
+    Vec::with_capacity(CHILD_STACK)
 }
 
-/// How much stack the child has until its exec, in units of 16 bytes (the alignment of a stack): it needs a few
-/// kilobytes.
+/// By clone3(2), which the C library does not offer, so that the child is born in the leaf: moving it there later
+/// takes up to a millisecond.
 #[cfg(target_arch = "x86_64")]
-const CHILD_STACK: usize = 4096;
+fn clone_into(start: &Start<'_>, leaf: BorrowedFd<'_>) -> io::Result<Launched> {
+    /// The C library's binding has it in a type that is too narrow (include/uapi/linux/sched.h).
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Makes a child that shares this memory until its exec, while this thread sleeps (as vfork(2) does, and glibc's
-/// posix_spawn). Copying the agent's page tables, and both sides' faults on the copies, would cost as much again as
-/// the exec: 0.4 ms of a start. The price: an executable on a dead network disk holds the agent until the disk is
-/// back, or the watchdog kills the agent, which services survive.
-///
-/// Returns the pid, or the negative error number.
-///
-/// # Safety
-/// `args` must ask for neither shared memory nor a stack, and what it points at must outlive the call.
-#[cfg(target_arch = "x86_64")]
-unsafe fn begin_child(args: &mut libc::clone_args, start: &Start<'_>) -> i64 {
-    let mut stack: Vec<u128> = Vec::with_capacity(CHILD_STACK);
-    args.flags |= (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
+    extern "C" fn on_its_stack(start: &Start<'_>) -> ! {
+        // SAFETY: only the new child comes here, with all signals blocked.
+        unsafe { child(start) }
+    }
+
+    let mut pidfd: RawFd = -1;
+    let mut stack = child_stack();
+    // SAFETY: all zeroes is a valid clone_args: "nothing asked for".
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = (libc::CLONE_PIDFD | libc::CLONE_VM | libc::CLONE_VFORK) as u64 | CLONE_INTO_CGROUP;
+    args.pidfd = ptr::from_mut(&mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.cgroup = leaf.as_raw_fd() as u64;
     args.stack = stack.as_mut_ptr() as u64;
     args.stack_size = (CHILD_STACK * size_of::<u128>()) as u64;
     let result: i64;
     // SAFETY: the parent comes back from the system call as from any other: only rax, rcx and r11 have changed, and
     // it sleeps until the child has executed its program or is gone, so the child's stack and all that `start`
-    // borrows are alive for as long as the child uses them. The child starts on an empty, aligned stack of its own
-    // and calls a function that never returns. Signals are blocked, so no handler of ours runs on that stack, and
-    // dispositions, descriptors, umask and folder are the child's own (no CLONE_SIGHAND, CLONE_FILES, CLONE_FS).
-    // It shares `errno` with this thread, which reads it only after calls of its own.
+    // borrows are alive for as long as the child uses them; should the agent be killed meanwhile, its memory stays
+    // until the child has left it. The child starts on an empty, aligned stack of its own (so the parent's red zone
+    // is safe) and calls a function that never returns. Signals are blocked, so no handler of ours runs on that
+    // stack, and dispositions, descriptors, umask and folder are the child's own (no CLONE_SIGHAND, CLONE_FILES,
+    // CLONE_FS). It shares `errno` with this thread, which reads it only after calls of its own.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -183,68 +205,57 @@ unsafe fn begin_child(args: &mut libc::clone_args, start: &Start<'_>) -> i64 {
             "ud2",
             "2:",
             inlateout("rax") libc::SYS_clone3 => result,
-            in("rdi") ptr::from_mut(args),
+            in("rdi") ptr::from_mut(&mut args),
             in("rsi") size_of::<libc::clone_args>(),
-            in("r8") child_on_its_stack as extern "C" fn(&Start<'_>) -> !,
+            in("r8") on_its_stack as extern "C" fn(&Start<'_>) -> !,
             in("r9") ptr::from_ref(start),
             lateout("rcx") _,
             lateout("r11") _,
         );
     }
     drop(stack);
-    result
-}
-
-#[cfg(target_arch = "x86_64")]
-extern "C" fn child_on_its_stack(start: &Start<'_>) -> ! {
-    // SAFETY: only `begin_child` calls this, in a new child with all signals blocked.
-    unsafe { child(start) }
-}
-
-/// Elsewhere: a fork, whose child has a copy of this memory.
-///
-/// # Safety
-/// As above.
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn begin_child(args: &mut libc::clone_args, start: &Start<'_>) -> i64 {
-    // SAFETY: without CLONE_VM and without a stack this is a fork. The child only makes async-signal-safe calls.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, ptr::from_mut(args), size_of::<libc::clone_args>()) };
-    // SAFETY: this is that child, with all signals blocked and its own copy of this frame.
-    unsafe { in_child_or_parent(pid, start) }
-}
-
-/// For sandboxes that forbid clone3(2) altogether (older container runtimes): a fork.
-fn legacy_clone(start: &Start<'_>) -> io::Result<Launched> {
-    let mut pidfd: RawFd = -1;
-    let flags = (libc::CLONE_PIDFD | libc::SIGCHLD) as libc::c_ulong;
-    let none = ptr::null_mut::<libc::c_void>();
-    // SAFETY: without CLONE_VM and without a stack this is a fork; the third argument is where CLONE_PIDFD stores
-    // the descriptor. The child only makes async-signal-safe calls.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, ptr::from_mut(&mut pidfd), none, none) };
-    // SAFETY: in the child all signals are blocked, and it has its own copy of this frame.
-    let pid = unsafe { in_child_or_parent(pid, start) };
-    launched(pid, pidfd)
-}
-
-/// After a fork: the child goes its way, the parent gets the pid or the negative error number.
-unsafe fn in_child_or_parent(pid: libc::c_long, start: &Start<'_>) -> i64 {
-    match pid {
-        -1 => -i64::from(Errno::last_raw()),
-        // SAFETY: the caller's word that this is a forked child.
-        0 => unsafe { child(start) },
-        pid => pid,
-    }
-}
-
-fn launched(pid: i64, pidfd: RawFd) -> io::Result<Launched> {
-    match pid {
-        ..0 => Err(io::Error::from_raw_os_error(-pid as i32)),
+    match result {
+        ..0 => Err(io::Error::from_raw_os_error(-result as i32)),
         // SAFETY: the kernel has just made this descriptor for us; nobody else owns it. Pids fit an i32.
         pid => Ok(Launched { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
     }
 }
 
-/// The child's way from the fork to its program. Only async-signal-safe calls, no allocation, no panic.
+/// Elsewhere the child always enters by itself.
+#[cfg(not(target_arch = "x86_64"))]
+fn clone_into(_: &Start<'_>, _: BorrowedFd<'_>) -> io::Result<Launched> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
+}
+
+/// By the C library's clone(2): on every machine, and where a sandbox forbids clone3.
+fn clone_plain(start: &Start<'_>) -> io::Result<Launched> {
+    extern "C" fn on_its_stack(start: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: only the new child comes here, with all signals blocked; the pointer is the reference below.
+        unsafe { child(&*start.cast::<Start<'_>>()) }
+    }
+
+    let mut pidfd: RawFd = -1;
+    let mut stack = child_stack();
+    let flags = libc::CLONE_PIDFD | libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: as in `clone_into`: this thread sleeps until the child has left the stack and all that `start` borrows.
+    // The stack grows downwards from its end, which is aligned. CLONE_PIDFD stores the descriptor where the fifth
+    // argument points.
+    let pid = unsafe {
+        let end = stack.as_mut_ptr().add(CHILD_STACK);
+        let start = ptr::from_ref(start).cast_mut();
+        libc::clone(on_its_stack, end.cast(), flags, start.cast(), ptr::from_mut(&mut pidfd))
+    };
+    let failed = io::Error::last_os_error();
+    drop(stack);
+    match pid {
+        -1 => Err(failed),
+        // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+        pid => Ok(Launched { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+    }
+}
+
+/// The child's way from the clone to its program. Only async-signal-safe calls, no allocation, no panic: the memory is
+/// the agent's, whose other threads run on.
 ///
 /// Users are switched by raw system calls: the C library's `setuid` would signal threads that it remembers and
 /// that this child does not have.
@@ -252,24 +263,33 @@ fn launched(pid: i64, pidfd: RawFd) -> io::Result<Launched> {
 /// # Safety
 /// To be called in a new child, with all signals blocked.
 unsafe fn child(start: &Start<'_>) -> ! {
-    let Start { what, argv, envp, tell } = *start;
-    // SAFETY: every pointer handed over here is alive until the exec, every string ends with a NUL, both pointer
-    // arrays end with a null; all calls are async-signal-safe system calls.
+    let Start { what, argv, envp, tell, join } = *start;
+    // SAFETY: every pointer handed over here is alive until the exec, every string ends with a NUL or comes with its
+    // length, both pointer arrays end with a null; all calls are async-signal-safe system calls.
     unsafe {
+        let tell_failure = |stage: Stage, which: usize| -> ! {
+            let message = [stage as i32, Errno::last_raw(), which as i32];
+            libc::write(tell, message.as_ptr().cast(), size_of_val(&message));
+            libc::_exit(127);
+        };
         let check = |stage: Stage, result: libc::c_long| {
             if result < 0 {
-                let message = [stage as i32, Errno::last_raw()];
-                libc::write(tell, message.as_ptr().cast(), size_of_val(&message));
-                libc::_exit(127);
+                tell_failure(stage, 0);
             }
         };
         // Ignored signals would stay ignored over the exec (Rust ignores SIGPIPE): a service starts clean.
         // By the raw call, since the C library refuses to touch the two that it keeps for itself (32 and 33). All
-        // zeroes is "default, no flags, empty mask" in the kernel's struct, which is no larger than this; 8 is the
-        // size of its signal set.
+        // zeroes is "default, no flags, empty mask" in the kernel's struct, which is no larger than this.
         let default = [0u64; 8];
+        let none = ptr::null::<u64>();
         for signal in 1..=64 {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null::<u64>(), 8); // not KILL, STOP
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, SIGNAL_SET); // not KILL, STOP
+        }
+        if let Some(leaf) = join {
+            let procs =
+                libc::openat(leaf.as_raw_fd(), c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            libc::write(procs, c"0".as_ptr().cast(), 1); // itself; without the leaf it starts all the same
+            libc::close(procs);
         }
         check(Stage::Session, libc::setsid().into());
         libc::umask(what.umask as libc::mode_t);
@@ -279,38 +299,107 @@ unsafe fn child(start: &Start<'_>) -> ! {
         check(Stage::Stdio, libc::dup2(what.output.as_raw_fd(), 2).into());
         // Whatever else the agent inherited without close-on-exec is none of the service's business.
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        if let Some(score) = what.oom_score {
+            // The kernel makes an exception for a child that still shares its parent's memory by vfork: the agent's
+            // own score stays (fs/proc/base.c, __set_oom_adj).
+            let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            check(Stage::OomScore, file.into());
+            check(Stage::OomScore, libc::write(file, score.as_ptr().cast(), score.len()) as libc::c_long);
+            libc::close(file);
+        }
+        if let Some(nice) = what.nice {
+            check(Stage::Nice, libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, nice));
+        }
+        for (which, (resource, bounds)) in what.limits.iter().enumerate() {
+            let old = ptr::null_mut::<libc::rlimit64>();
+            if libc::syscall(libc::SYS_prlimit64, 0, *resource, ptr::from_ref(bounds), old) < 0 {
+                tell_failure(Stage::Limits, which);
+            }
+        }
+        if let Some(wanted) = what.capabilities {
+            // First the bounding set, while the right to cut it is there. Numbers that this kernel does not have are
+            // EINVAL.
+            for number in 0..64 {
+                if wanted & (1 << number) == 0 && libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) < 0 {
+                    check(Stage::Capabilities, if Errno::last_raw() == libc::EINVAL { 0 } else { -1 });
+                }
+            }
+            check(Stage::Capabilities, libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0).into());
+        }
         if let Some(c) = what.credentials {
             check(Stage::Groups, libc::syscall(libc::SYS_setgroups, c.groups.len(), c.groups.as_ptr()));
             check(Stage::Groups, libc::syscall(libc::SYS_setresgid, c.gid, c.gid, c.gid));
             check(Stage::User, libc::syscall(libc::SYS_setresuid, c.uid, c.uid, c.uid));
         }
         check(Stage::Folder, libc::chdir(what.folder.as_ptr()).into());
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+        if let Some(wanted) = what.capabilities {
+            // capset(2), version 3: a header of version and thread, then effective, permitted and inheritable, the
+            // lower 32 of each, then the upper. What is inheritable root keeps over the exec; anyone else needs it
+            // ambient.
+            let header = [0x2008_0522u32, 0];
+            let (low, high) = (wanted as u32, (wanted >> 32) as u32);
+            let sets = [low, low, low, high, high, high];
+            check(Stage::Capabilities, libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()));
+            let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
+            for number in 0..64 {
+                if wanted & (1 << number) != 0 {
+                    let raised = libc::prctl(libc::PR_CAP_AMBIENT, raise, number as libc::c_ulong, 0, 0);
+                    check(Stage::Capabilities, raised.into());
+                }
+            }
+        }
+        if what.no_new_privileges {
+            check(Stage::NoNewPrivileges, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into());
+        }
+        let open = 0u64;
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, ptr::from_ref(&open), none, SIGNAL_SET);
         check(Stage::Exec, libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()).into());
         libc::_exit(127)
     }
 }
 
-/// Waits until the report pipe is closed by the exec (`None`) or tells the stage that failed.
-fn await_exec(report: OwnedFd) -> io::Result<Option<(Stage, io::Error)>> {
-    if !wait_readable(report.as_fd(), EXEC_DEADLINE)? {
-        let secs = EXEC_DEADLINE.as_secs();
-        return Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("the program did not begin within {secs} s"),
-        ));
+/// Waits for the word that the program began. A child that failed is reaped; one that says nothing is killed.
+fn await_program(launched: Launched, report: OwnedFd, at_most: Duration) -> Result<Launched, Failure> {
+    match read_report(report, at_most) {
+        Ok(None) => Ok(launched),
+        Ok(Some(failure)) => {
+            reap(&launched);
+            Err(failure)
+        }
+        Err(cause) => {
+            discard(&launched);
+            Err(Failure { stage: Stage::Exec, which: 0, cause })
+        }
     }
-    let mut message = [0u8; 8];
+}
+
+/// Reads the report pipe: closed by the exec (`None`), or the stage that failed.
+fn read_report(report: OwnedFd, at_most: Duration) -> io::Result<Option<Failure>> {
+    if !wait_readable(report.as_fd(), at_most)? {
+        let text = format!("the program did not begin within {} s", at_most.as_secs());
+        return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+    }
+    let mut message = [0u8; 12];
     match std::fs::File::from(report).read(&mut message)? {
         0 => Ok(None),
-        8 => {
+        12 => {
             let word =
                 |i: usize| i32::from_ne_bytes([message[i], message[i + 1], message[i + 2], message[i + 3]]);
-            Ok(Some((Stage::from_code(word(0)), io::Error::from_raw_os_error(word(4)))))
+            Ok(Some(Failure {
+                stage: Stage::from_code(word(0)),
+                which: usize::try_from(word(8)).unwrap_or(0),
+                cause: io::Error::from_raw_os_error(word(4)),
+            }))
         }
-        n => Err(io::Error::other(format!("the child's report is cut short ({n} of 8 bytes)"))),
+        n => Err(io::Error::other(format!("the child's report is cut short ({n} of 12 bytes)"))),
+    }
+}
+
+/// Kills a child that is of no use, and reaps it.
+pub(super) fn discard(child: &Launched) {
+    let _ = pidfd_send_signal(child.pidfd.as_fd(), Signal::SIGKILL as i32);
+    if wait_readable(child.pidfd.as_fd(), KILL_DEADLINE).unwrap_or(false) {
+        reap(child);
     }
 }
 
@@ -328,10 +417,10 @@ pub(super) fn wait_readable(fd: BorrowedFd<'_>, at_most: Duration) -> io::Result
     }
 }
 
-/// A child that could not become its program is exiting by itself: take its status, so that no zombie stays.
-fn reap_failed(launched: &Launched) {
+/// Takes the status of a child that has ended or is about to, so that no zombie stays.
+fn reap(child: &Launched) {
     use nix::sys::wait::{Id, WaitPidFlag, waitid};
-    while waitid(Id::PIDFd(launched.pidfd.as_fd()), WaitPidFlag::WEXITED) == Err(Errno::EINTR) {}
+    while waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED) == Err(Errno::EINTR) {}
 }
 
 /// pidfd_open(2): a process held, so that its number cannot be given to another while we act on it.
@@ -366,43 +455,99 @@ mod tests {
     use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
     use std::fs::File;
 
-    /// Starts a shell that exits with 42 by the given way of making a child, and takes its status.
-    fn status_of(leaf: Option<BorrowedFd<'_>>, make: fn(&Start<'_>) -> io::Result<Launched>) -> WaitStatus {
-        let null = File::options().read(true).write(true).open("/dev/null").unwrap();
-        let (argv, folder) = ([c"/bin/sh", c"-c", c"exit 42"].map(CStr::to_owned), c"/");
-        let (stdin, output) = (null.as_fd(), null.as_fd());
-        let (envp, umask, credentials) = (&[], 0o022, None);
-        let what = Launch { argv: &argv, envp, folder, umask, credentials, stdin, output, leaf };
-        let (_report, tell) = io::pipe().unwrap();
-        let start =
-            Start { what: &what, argv: &pointers(&argv), envp: &pointers(envp), tell: tell.as_raw_fd() };
-        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).unwrap();
-        let launched = make(&start);
-        mask.thread_set_mask().unwrap();
-        waitid(Id::PIDFd(launched.unwrap().pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap()
+    type Clone = fn(Start<'_>) -> io::Result<Launched>;
+
+    fn plain(start: Start<'_>) -> io::Result<Launched> {
+        clone_plain(&start)
     }
 
-    fn is_42(status: WaitStatus) -> bool {
+    /// Starts a shell in the given way of making a child.
+    fn made(leaf: Option<BorrowedFd<'_>>, script: &CStr, make: Clone) -> Launched {
+        let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+        let argv = [c"/bin/sh", c"-c", script].map(CStr::to_owned);
+        let what = Launch {
+            argv: &argv,
+            envp: &[],
+            folder: c"/",
+            umask: 0o022,
+            credentials: None,
+            stdin: null.as_fd(),
+            output: null.as_fd(),
+            leaf,
+            limits: &[],
+            nice: None,
+            oom_score: None,
+            capabilities: None,
+            no_new_privileges: false,
+        };
+        let (_report, tell) = io::pipe().unwrap();
+        let (argv, envp) = (pointers(what.argv), pointers(what.envp));
+        let mask = swap_signal_mask(u64::MAX);
+        let made =
+            make(Start { what: &what, argv: &argv, envp: &envp, tell: tell.as_raw_fd(), join: what.leaf });
+        swap_signal_mask(mask);
+        made.unwrap()
+    }
+
+    fn ends_with_42(leaf: Option<BorrowedFd<'_>>, make: Clone) -> bool {
+        let child = made(leaf, c"exit 42", make);
+        let status = waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap();
         matches!(status, WaitStatus::Exited(_, 42))
     }
 
-    /// Sandboxes that forbid clone3 get the older call; here it is made on purpose, and must start just as well.
+    /// Other machines, older kernels and sandboxes get the C library's clone.
     #[test]
-    fn the_older_clone_starts_too() {
-        assert!(is_42(status_of(None, legacy_clone)));
+    fn the_plain_clone_starts_too() {
+        assert!(ends_with_42(None, plain));
     }
 
     #[test]
     fn a_leaf_that_cannot_be_entered_costs_the_leaf_and_not_the_start() {
         let no_cgroup = File::open("/").unwrap();
-        assert!(is_42(status_of(Some(no_cgroup.as_fd()), clone)));
+        assert!(ends_with_42(Some(no_cgroup.as_fd()), clone));
+        assert!(ends_with_42(Some(no_cgroup.as_fd()), plain));
+    }
+
+    /// Any folder will do to show it: the child writes itself into the file that a cgroup would have there.
+    #[test]
+    fn a_child_that_was_not_born_in_its_leaf_enters_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let procs = folder.path().join("cgroup.procs");
+        std::fs::write(&procs, "").unwrap();
+        let leaf = File::open(folder.path()).unwrap();
+        assert!(ends_with_42(Some(leaf.as_fd()), plain));
+        assert_eq!(std::fs::read_to_string(procs).unwrap(), "0");
     }
 
     #[test]
     fn children_made_by_many_threads_at_once_do_not_meet() {
-        let threads: Vec<_> =
-            (0..8).map(|_| std::thread::spawn(|| (0..20).all(|_| is_42(status_of(None, clone))))).collect();
-        assert!(threads.into_iter().all(|t| t.join().unwrap()));
+        for make in [clone, plain] {
+            let threads: Vec<_> = (0..8)
+                .map(|_| std::thread::spawn(move || (0..20).all(|_| ends_with_42(None, make))))
+                .collect();
+            assert!(threads.into_iter().all(|t| t.join().unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_signal_mask_is_as_it_was_and_can_hold_all_signals() {
+        let before = swap_signal_mask(u64::MAX);
+        let all = swap_signal_mask(before);
+        assert_eq!(swap_signal_mask(before), before);
+        let cannot_be_blocked = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
+        assert_eq!(all, !cannot_be_blocked, "32 and 33 too");
+    }
+
+    /// The pipe is held by somebody else, as by another thread's fork: no word comes that the program began.
+    #[test]
+    fn a_child_without_a_word_is_killed_and_reaped() {
+        let child = made(None, c"sleep 1000", clone);
+        let again = child.pidfd.try_clone().unwrap();
+        let (report, _held) = io::pipe().unwrap();
+        let failure = await_program(child, report.into(), Duration::ZERO).err().unwrap();
+        assert_eq!((failure.stage, failure.cause.kind()), (Stage::Exec, io::ErrorKind::TimedOut));
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        assert_eq!(waitid(Id::PIDFd(again.as_fd()), flags), Err(Errno::ECHILD), "no zombie stays");
     }
 
     #[test]
@@ -412,12 +557,15 @@ mod tests {
             let (read, mut write) = io::pipe().unwrap();
             write.write_all(bytes).unwrap();
             drop(write);
-            await_exec(OwnedFd::from(read))
+            read_report(OwnedFd::from(read), EXEC_DEADLINE)
         };
         assert!(told(&[]).unwrap().is_none());
-        let message = [Stage::User as i32, libc::EPERM].map(i32::to_ne_bytes).concat();
-        let (stage, cause) = told(&message).unwrap().unwrap();
-        assert_eq!((stage, cause.raw_os_error()), (Stage::User, Some(libc::EPERM)));
+        let message = [Stage::Limits as i32, libc::EPERM, 3].map(i32::to_ne_bytes).concat();
+        let failure = told(&message).unwrap().unwrap();
+        assert_eq!(
+            (failure.stage, failure.which, failure.cause.raw_os_error()),
+            (Stage::Limits, 3, Some(libc::EPERM))
+        );
         assert!(told(&[1, 2]).is_err());
     }
 }

@@ -13,18 +13,24 @@
 //!
 //! `unsafe` lives in `kernel.rs` and nowhere else in the crate.
 
+mod account;
 mod boot;
+mod envfile;
 mod identity;
 mod kernel;
+mod kill;
+mod leaf;
 pub mod output;
 pub(crate) mod proc;
+mod shortage;
 mod spawn;
 mod strays;
 mod tree;
 
 pub use boot::Boot;
 pub use identity::{FileId, Handle, Identity, Lost};
+pub use leaf::Leaf;
 pub use spawn::{Spawn, SpawnError, Stage};
 pub use strays::{become_subreaper, has_orphans, reap_orphans};
 pub(crate) use tree::mark_owner;
-pub use tree::{AGENT_MARK, INSTANCE_MARK, Leaf, Marked, NONCE_MARK, NotYet, Tree};
+pub use tree::{AGENT_MARK, INSTANCE_MARK, Marked, NONCE_MARK, NotYet, Tree};

@@ -99,6 +99,16 @@ pub(crate) fn cgroup(pid: i32) -> io::Result<Option<String>> {
     Ok(text.lines().find_map(|l| l.strip_prefix("0::")).map(str::to_owned))
 }
 
+/// The paths within all hierarchies, each with its controllers (`cpu,cpuacct`; none for v2): cgroups(7).
+pub(crate) fn cgroups(pid: i32) -> io::Result<Vec<(String, String)>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(gone_is_not_found)?;
+    let pair = |line: &str| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        Some((controllers.to_owned(), path.to_owned()))
+    };
+    Ok(text.lines().filter_map(pair).collect())
+}
+
 /// The environment a process was started with, as raw `NAME=value` strings.
 ///
 /// A process may overwrite it: Redis and nginx do, to show a title in `ps`.

@@ -1,11 +1,11 @@
 //! Starting a unit's program.
 
-use super::identity::Handle;
-use super::kernel::{self, Credentials, Launch};
-use super::output;
-use super::tree::{AGENT_MARK, INSTANCE_MARK, Leaf, NONCE_MARK};
-use crate::model::Unit;
-use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
+use super::account::Account;
+use super::identity::{Handle, Identity};
+use super::kernel::{self, Launch};
+use super::tree::{AGENT_MARK, INSTANCE_MARK, NONCE_MARK};
+use super::{Leaf, envfile, output, shortage};
+use crate::model::{Bounds, Capability, Resource, Unit};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fmt;
@@ -35,41 +35,54 @@ pub struct Spawn<'a> {
     pub output: &'a Path,
 }
 
-/// How far a start came. Each is a place where it can fail.
+/// How far a start came. Each is a place where it can fail; in the order in which they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// The unit's text cannot be handed to the kernel (a NUL byte).
     Arguments,
-    /// Making `run.make-folders`.
+    /// Looking up the user or a group by name.
+    Lookup,
+    /// Making `run.make_folders`.
     Folders,
+    /// Reading an environment file.
+    Environment,
     /// Opening the output file.
     Output,
-    /// Looking up the user or group by name.
-    Lookup,
     Fork,
     Session,
     Stdio,
+    OomScore,
+    Nice,
+    Limits,
+    Capabilities,
     Groups,
     User,
     /// Entering the working folder, as the user.
     Folder,
+    NoNewPrivileges,
     Exec,
     /// Identifying the child after it began.
     Identify,
 }
 
 impl Stage {
-    const ALL: [Stage; 12] = [
+    const ALL: [Stage; 18] = [
         Stage::Arguments,
-        Stage::Folders,
-        Stage::Output,
         Stage::Lookup,
+        Stage::Folders,
+        Stage::Environment,
+        Stage::Output,
         Stage::Fork,
         Stage::Session,
         Stage::Stdio,
+        Stage::OomScore,
+        Stage::Nice,
+        Stage::Limits,
+        Stage::Capabilities,
         Stage::Groups,
         Stage::User,
         Stage::Folder,
+        Stage::NoNewPrivileges,
         Stage::Exec,
         Stage::Identify,
     ];
@@ -84,15 +97,21 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Stage::Arguments => "cannot prepare its arguments",
-            Stage::Folders => "cannot make its folders",
-            Stage::Output => "cannot open its output file",
             Stage::Lookup => "cannot look up its user",
+            Stage::Folders => "cannot make its folders",
+            Stage::Environment => "cannot read its environment file",
+            Stage::Output => "cannot open its output file",
             Stage::Fork => "cannot fork",
             Stage::Session => "cannot make its session",
             Stage::Stdio => "cannot set up its standard streams",
+            Stage::OomScore => "cannot set its OOM score",
+            Stage::Nice => "cannot set its priority",
+            Stage::Limits => "cannot set its limit",
+            Stage::Capabilities => "cannot take on its capabilities",
             Stage::Groups => "cannot take on its groups",
             Stage::User => "cannot become its user",
             Stage::Folder => "cannot enter its working folder",
+            Stage::NoNewPrivileges => "cannot give up new privileges",
             Stage::Exec => "cannot execute it",
             Stage::Identify => "cannot identify it",
         })
@@ -114,7 +133,7 @@ impl Spawn<'_> {
     /// Makes the unit's folders, opens its output, and starts its program in its own session, as its user, with a
     /// fresh signal state. Returns once the program has begun.
     ///
-    /// Takes about a millisecond; at most ten seconds, where the executable lies on a dead network disk.
+    /// Takes about a millisecond; as long as the disk does, where the executable lies on a dead network disk.
     pub fn spawn(&self) -> Result<Handle, SpawnError> {
         let run = &self.unit.run;
         let program = run.command.first().map_or("", String::as_str);
@@ -122,16 +141,24 @@ impl Spawn<'_> {
             program: program.to_owned(),
             stage,
             about,
-            cause,
+            cause: shortage::explain(stage, cause, self.leaf),
         };
         let shown = |p: &Path| Some(p.display().to_string());
 
         if program.is_empty() {
             return Err(fail(Stage::Arguments, None, io::ErrorKind::InvalidInput.into()));
         }
-        let user = Account::of(self.unit).map_err(|(name, e)| fail(Stage::Lookup, Some(name), e))?;
+        let user = Account::of(run).map_err(|(name, e)| fail(Stage::Lookup, Some(name), e))?;
         for folder in &run.make_folders {
             make_folder(folder, &user).map_err(|e| fail(Stage::Folders, shown(folder), e))?;
+        }
+        let mut read = Vec::new();
+        for file in &run.care.environment_files {
+            match envfile::read(&file.path) {
+                Err(e) if file.optional && e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(fail(Stage::Environment, shown(&file.path), e)),
+                Ok(variables) => read.extend(variables),
+            }
         }
         let output = output::open(self.output).map_err(|e| fail(Stage::Output, shown(self.output), e))?;
         let stdin =
@@ -144,8 +171,12 @@ impl Spawn<'_> {
             .map(|a| CString::new(a.as_str()))
             .collect::<Result<_, _>>()
             .map_err(cannot_pass)?;
-        let envp = self.environment(&user).map_err(cannot_pass)?;
+        let envp = self.environment(&user, &read).map_err(cannot_pass)?;
         let folder = CString::new(run.folder.as_os_str().as_bytes()).map_err(cannot_pass)?;
+        let limits: Vec<_> =
+            run.care.limits.iter().map(|(r, b)| (number(*r), in_words_of_kernel(*b))).collect();
+        let oom_score = run.care.oom_score_adjust.map(|score| score.to_string());
+        let bit = |mask, capability: &Capability| mask | 1u64 << capability.number();
 
         let launched = kernel::launch(&Launch {
             argv: &argv,
@@ -156,26 +187,49 @@ impl Spawn<'_> {
             stdin: stdin.as_fd(),
             output: output.as_fd(),
             leaf: self.leaf.map(Leaf::as_fd),
+            limits: &limits,
+            nice: run.care.nice,
+            oom_score: oom_score.as_deref(),
+            capabilities: run.care.capabilities.as_ref().map(|list| list.iter().fold(0, bit)),
+            no_new_privileges: run.care.no_new_privileges,
         })
-        .map_err(|(stage, cause)| {
-            let about = match stage {
+        .map_err(|failure| {
+            let about = match failure.stage {
                 Stage::Folder => shown(&run.folder),
                 Stage::User | Stage::Groups => run.user.clone().or_else(|| run.group.clone()),
+                Stage::Limits => run.care.limits.keys().nth(failure.which).map(|r| r.as_str().to_owned()),
                 _ => None,
             };
-            fail(stage, about, cause)
+            fail(failure.stage, about, failure.cause)
         })?;
-        Handle::of_child(launched.pid, launched.pidfd).map_err(|e| fail(Stage::Identify, None, e))
+        // These are the child's now; where descriptors have run out, they make room for reading who it is.
+        drop((stdin, output));
+        match Identity::of_child(launched.pid) {
+            Ok(identity) => Ok(Handle::new(identity, launched.pidfd)),
+            Err(cause) => {
+                // What cannot be identified cannot be supervised: nothing of it may stay.
+                kernel::discard(&launched);
+                if let Some(leaf) = self.leaf {
+                    let _ = leaf.kill();
+                }
+                Err(fail(Stage::Identify, None, cause))
+            }
+        }
     }
 
     /// The marks come first: a reader of `/proc/PID/environ` that is cut short still sees them.
-    fn environment(&self, user: &Account) -> Result<Vec<CString>, std::ffi::NulError> {
+    fn environment(
+        &self,
+        user: &Account,
+        read: &[(String, String)],
+    ) -> Result<Vec<CString>, std::ffi::NulError> {
         let marks = [(AGENT_MARK, self.agent), (INSTANCE_MARK, self.instance), (NONCE_MARK, self.nonce)];
         let mut rest: BTreeMap<&str, &str> = BTreeMap::from([("PATH", PATH), ("LANG", "C.UTF-8")]);
         if let Some((name, home)) = &user.name_and_home {
             rest.extend([("USER", name.as_str()), ("LOGNAME", name.as_str()), ("HOME", home.as_str())]);
         }
         rest.extend(self.unit.run.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+        rest.extend(read.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         for (mark, _) in marks {
             rest.remove(mark); // nobody else may set them
         }
@@ -183,58 +237,30 @@ impl Spawn<'_> {
     }
 }
 
-/// Whom a unit runs as.
-struct Account {
-    /// `None` when it is whom the agent is already, which needs no privilege.
-    credentials: Option<Credentials>,
-    name_and_home: Option<(String, String)>,
+/// The kernel's number of a resource: see setrlimit(2).
+fn number(resource: Resource) -> libc::c_int {
+    let number = match resource {
+        Resource::As => libc::RLIMIT_AS,
+        Resource::Core => libc::RLIMIT_CORE,
+        Resource::Cpu => libc::RLIMIT_CPU,
+        Resource::Data => libc::RLIMIT_DATA,
+        Resource::Fsize => libc::RLIMIT_FSIZE,
+        Resource::Memlock => libc::RLIMIT_MEMLOCK,
+        Resource::Msgqueue => libc::RLIMIT_MSGQUEUE,
+        Resource::Nice => libc::RLIMIT_NICE,
+        Resource::Nofile => libc::RLIMIT_NOFILE,
+        Resource::Nproc => libc::RLIMIT_NPROC,
+        Resource::Rtprio => libc::RLIMIT_RTPRIO,
+        Resource::Rttime => libc::RLIMIT_RTTIME,
+        Resource::Sigpending => libc::RLIMIT_SIGPENDING,
+        Resource::Stack => libc::RLIMIT_STACK,
+    };
+    number as libc::c_int
 }
 
-impl Account {
-    fn of(unit: &Unit) -> Result<Account, (String, io::Error)> {
-        let missing =
-            |what: &str| io::Error::new(io::ErrorKind::NotFound, format!("there is no such {what}"));
-        let run = &unit.run;
-        let user = match &run.user {
-            None => None,
-            Some(name) => Some(match User::from_name(name) {
-                Ok(Some(user)) => user,
-                Ok(None) => return Err((name.clone(), missing("user"))),
-                Err(e) => return Err((name.clone(), e.into())),
-            }),
-        };
-        let group = match &run.group {
-            None => None,
-            Some(name) => Some(match Group::from_name(name) {
-                Ok(Some(group)) => group.gid,
-                Ok(None) => return Err((name.clone(), missing("group"))),
-                Err(e) => return Err((name.clone(), e.into())),
-            }),
-        };
-        let uid = user.as_ref().map_or_else(geteuid, |u| u.uid);
-        let gid = group.or(user.as_ref().map(|u| u.gid)).unwrap_or_else(getegid);
-        let name_and_home = user.as_ref().map(|u| (u.name.clone(), u.dir.to_string_lossy().into_owned()));
-        if !geteuid().is_root() && uid == geteuid() && gid == getegid() || user.is_none() && group.is_none() {
-            return Ok(Account { credentials: None, name_and_home });
-        }
-        let groups = match &user {
-            Some(u) => groups_of(&u.name, gid).map_err(|e| (u.name.clone(), e))?,
-            None => vec![gid.as_raw()],
-        };
-        Ok(Account {
-            credentials: Some(Credentials { uid: uid.as_raw(), gid: gid.as_raw(), groups }),
-            name_and_home,
-        })
-    }
-
-    fn owner(&self) -> Option<(Uid, Gid)> {
-        self.credentials.as_ref().map(|c| (Uid::from_raw(c.uid), Gid::from_raw(c.gid)))
-    }
-}
-
-fn groups_of(user: &str, gid: Gid) -> io::Result<Vec<u32>> {
-    let groups = getgrouplist(&CString::new(user)?, gid)?;
-    Ok(groups.into_iter().map(Gid::as_raw).collect())
+/// [`Bounds::UNLIMITED`] is the kernel's own word for it.
+fn in_words_of_kernel(bounds: Bounds) -> libc::rlimit64 {
+    libc::rlimit64 { rlim_cur: bounds.soft, rlim_max: bounds.hard }
 }
 
 /// Makes a folder with its parents. The folder itself belongs to the unit's user; parents that had to be made, and

@@ -6,14 +6,14 @@
 //! whole work where there is no cgroup v2. Neither is complete alone: Redis and nginx overwrite their
 //! environment, and so lose their marks.
 
-use super::identity::{Handle, Lost};
-use super::proc;
-use crate::model::Unit;
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
-use std::collections::BTreeSet;
+use super::identity::{Handle, Identity, Lost};
+use super::leaf::{self, Cgroups, Leaf, Owner, is_instance_name};
+use super::proc::{self, Stat};
+use crate::model::{CgroupLimits, Unit};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 /// Variable that names the agent (its tag).
@@ -23,46 +23,18 @@ pub const INSTANCE_MARK: &str = "CLUSTERD_INSTANCE";
 /// Variable that names the incarnation.
 pub const NONCE_MARK: &str = "CLUSTERD_NONCE";
 
-/// Where cgroup v2 is mounted: alone, or beside v1.
-const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-/// Folders of leaves are named by this and the agent's tag.
-const PREFIX: &str = "clusterd-";
 /// The most of a pid file that is read, in bytes.
 const MAX_PIDFILE: u64 = 4096;
-/// A tree that keeps forking while it is killed is tried so often.
-const KILL_ROUNDS: usize = 20;
+/// The most processes of an instance that are remembered from one look to the next.
+const MAX_REMEMBERED: usize = 4096;
 
 /// All the trees of one agent.
 #[derive(Debug)]
 pub struct Tree {
     agent: String,
     cgroups: Result<Cgroups, String>,
-}
-
-/// The folder of leaves.
-#[derive(Debug)]
-struct Cgroups {
-    /// In the file system: `/sys/fs/cgroup/system.slice/clusterd.service/clusterd-shop-redis1`.
-    folder: PathBuf,
-    /// The same as `/proc/PID/cgroup` shows it.
-    shown: String,
-}
-
-/// One instance's cgroup.
-#[derive(Debug)]
-pub struct Leaf {
-    path: PathBuf,
-    folder: File,
-}
-
-impl Leaf {
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.folder.as_fd()
-    }
+    /// What was seen to be of an instance, by number and start: it stays so, whatever it does to its environment.
+    seen: RefCell<HashMap<String, BTreeSet<(i32, u64)>>>,
 }
 
 /// A process that carries this agent's marks, or sits in one of its leaves.
@@ -72,13 +44,6 @@ pub struct Marked {
     pub pid: i32,
     /// `None` when it overwrote its environment (it is in the instance's leaf).
     pub nonce: Option<String>,
-}
-
-/// Whose process it is, by its leaf or its marks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Owner {
-    pub agent: String,
-    pub instance: String,
 }
 
 /// The main process of a daemonising unit is not known yet; the reason is for a person.
@@ -96,13 +61,13 @@ impl Tree {
     /// Finds cgroup v2 and makes the agent's folder below its own cgroup. Never fails: without cgroups the marks
     /// do, and [`Tree::without_cgroups`] tells why. `agent` tells agents on one machine apart (cluster and node).
     pub fn locate(agent: &str) -> Tree {
-        let cgroups = Cgroups::locate(agent);
-        Tree { agent: agent.to_owned(), cgroups }
+        Tree { agent: agent.to_owned(), cgroups: Cgroups::locate(agent), seen: RefCell::default() }
     }
 
     /// Works with marks only.
     pub fn marks_only(agent: &str) -> Tree {
-        Tree { agent: agent.to_owned(), cgroups: Err("not asked for".into()) }
+        let cgroups = Err("not asked for".into());
+        Tree { agent: agent.to_owned(), cgroups, seen: RefCell::default() }
     }
 
     pub fn agent(&self) -> &str {
@@ -114,28 +79,30 @@ impl Tree {
         self.cgroups.as_ref().err().map(String::as_str)
     }
 
-    /// Makes the instance's leaf, or opens it; `Ok(None)` where there are no cgroups.
+    /// Makes the instance's leaf, or opens the one in which something lives; `Ok(None)` where there are no cgroups.
     pub fn leaf(&self, instance: &str) -> io::Result<Option<Leaf>> {
-        let Some(path) = self.leaf_path(instance)? else { return Ok(None) };
-        let folder = match File::open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir(&path)?;
-                File::open(&path)?
-            }
-            opened => opened?,
-        };
-        Ok(Some(Leaf { path, folder }))
+        self.leaf_path(instance)?.map(Leaf::make).transpose()
+    }
+
+    /// Sets the limits of a leaf that [`Tree::leaf`] made. Each sentence that comes back tells of one that is not in
+    /// force.
+    pub fn limit(&self, leaf: Option<&Leaf>, limits: &CgroupLimits) -> Vec<String> {
+        match leaf {
+            Some(leaf) => leaf.limit(limits),
+            None => leaf::no_limits(limits, self.without_cgroups().unwrap_or("it has no cgroup of its own")),
+        }
+    }
+
+    /// Whether the kernel killed a process of the instance because its cgroup was out of memory; `false` where the
+    /// cgroup does not tell.
+    pub fn ran_out_of_memory(&self, instance: &str) -> bool {
+        let path = self.leaf_path(instance).ok().flatten();
+        path.and_then(|path| leaf::oom_kills(&path)).is_some_and(|kills| kills > 0)
     }
 
     /// Removes the instance's leaf if nothing is left in it; `false` when it is still populated (or dying).
     pub fn remove_leaf(&self, instance: &str) -> io::Result<bool> {
-        let Some(path) = self.leaf_path(instance)? else { return Ok(true) };
-        match fs::remove_dir(&path) {
-            Ok(()) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => Ok(false),
-            Err(e) => Err(e),
-        }
+        self.leaf_path(instance)?.map_or(Ok(true), |path| leaf::remove(&path))
     }
 
     /// Removes all leaves in which nothing lives, and the agent's folder if none is left; for those who tidy up
@@ -143,7 +110,9 @@ impl Tree {
     pub fn dismantle(&self) {
         let Ok(cgroups) = &self.cgroups else { return };
         for leaf in fs::read_dir(&cgroups.folder).into_iter().flatten().flatten() {
-            let _ = fs::remove_dir(leaf.path());
+            if leaf.file_type().is_ok_and(|t| t.is_dir()) {
+                let _ = leaf::remove(&leaf.path());
+            }
         }
         let _ = fs::remove_dir(&cgroups.folder);
     }
@@ -152,54 +121,67 @@ impl Tree {
     /// their parent are not among them.
     pub fn leaf_members(&self, instance: &str) -> io::Result<Vec<i32>> {
         match self.leaf_path(instance)? {
-            Some(path) => read_members(&path),
+            Some(path) => leaf::members(&path),
             None => Ok(Vec::new()),
         }
     }
 
-    /// All living processes of the instance: those in its leaf and those that carry its marks. Reads all of
-    /// `/proc`: about 10 µs a process on the machine.
+    /// All living processes of the instance: those in its leaf, those that carry its marks, and those that descend
+    /// from any of these or share a session with them. Reads all of `/proc`: about 20 µs a process on the machine.
     pub fn members(&self, instance: &str) -> io::Result<Vec<i32>> {
         let mut found: BTreeSet<i32> = self.leaf_members(instance)?.into_iter().collect();
-        let me = std::process::id() as i32;
-        for pid in proc::pids()? {
-            if pid != me && !found.contains(&pid) && self.carries_mark(pid, instance) {
-                found.insert(pid);
-            }
-        }
-        found.retain(|pid| proc::stat(*pid).is_ok_and(|s| !s.is_dead()));
+        found.extend(self.identified(instance)?.into_iter().map(|(pid, _)| pid));
         Ok(found.into_iter().collect())
     }
 
-    /// Kills the whole tree of the instance: its leaf at one stroke, and whatever else carries its marks, by pidfd.
-    /// Returns handles of all that were told to die; they take a moment.
-    pub fn kill_all(&self, instance: &str) -> io::Result<Vec<Handle>> {
-        let mut told: Vec<Handle> = Vec::new();
-        for _ in 0..KILL_ROUNDS {
-            let mut fresh = false;
-            for pid in self.members(instance)? {
-                // Held first, then asked again whether it is ours: the number may have changed hands since.
-                let Ok(handle) = Handle::open(pid) else { continue };
-                if !told.iter().any(|h| h.identity().is_same(handle.identity()))
-                    && self.is_member(pid, instance)
-                {
-                    handle.signal(libc::SIGKILL)?;
-                    told.push(handle);
-                    fresh = true;
-                }
-            }
-            if let Some(path) = self.leaf_path(instance)? {
-                // Kernels before 5.14 have no cgroup.kill; the rounds do it there.
-                match fs::write(path.join("cgroup.kill"), "1") {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                    _ => {}
-                }
-            }
-            if !fresh {
-                break;
+    /// The same, but for those that `/proc` hides; each with its start, so that it can be told from a later process
+    /// with its number.
+    pub(super) fn identified(&self, instance: &str) -> io::Result<BTreeSet<(i32, u64)>> {
+        let me = std::process::id() as i32;
+        let leaf: BTreeSet<i32> = self.leaf_members(instance)?.into_iter().collect();
+        let mut living: BTreeMap<i32, Stat> = BTreeMap::new();
+        for pid in proc::pids()?.into_iter().filter(|pid| *pid != me) {
+            if let Ok(stat) = proc::stat(pid)
+                && !stat.is_dead()
+                && !stat.kernel_thread
+            {
+                living.insert(pid, stat);
             }
         }
-        Ok(told)
+        let own_session = proc::stat(me)?.session;
+        let mut seen = self.seen.borrow_mut();
+        let before = seen.get(instance);
+        let is_seed = |pid: i32, stat: &Stat| {
+            leaf.contains(&pid)
+                || before.is_some_and(|known| known.contains(&(pid, stat.start)))
+                || self.carries_mark(pid, instance)
+        };
+        let seeds = living.iter().filter(|(pid, stat)| is_seed(**pid, stat)).map(|(pid, _)| *pid).collect();
+        let found: BTreeSet<(i32, u64)> = kin(&living, seeds, own_session)
+            .into_iter()
+            .filter_map(|pid| Some((pid, living.get(&pid)?.start)))
+            .collect();
+        if let Some(known) = seen.get_mut(instance) {
+            *known = found.iter().copied().take(MAX_REMEMBERED).collect();
+        }
+        Ok(found)
+    }
+
+    /// From now on whatever descends from this process is known to be of the instance, even where there is no cgroup
+    /// and it wipes out its marks: as far as it is seen by a look ([`Tree::members`]) while its parents live. The
+    /// process must have been started for the instance by an agent: one that was adopted from somebody's login would
+    /// bring that person's session along.
+    pub fn remember(&self, instance: &str, process: &Identity) {
+        let mut seen = self.seen.borrow_mut();
+        let known = seen.entry(instance.to_owned()).or_default();
+        if known.len() < MAX_REMEMBERED {
+            known.insert((process.pid, process.start));
+        }
+    }
+
+    /// Ends what [`Tree::remember`] began.
+    pub fn forget(&self, instance: &str) {
+        self.seen.borrow_mut().remove(instance);
     }
 
     /// Whether the process is of this instance, by leaf or by marks.
@@ -312,10 +294,10 @@ impl Tree {
     /// Whose leaf the process sits in: ours, or that of another agent beside us.
     pub(crate) fn leaf_owner(&self, pid: i32) -> Option<Owner> {
         let cgroups = self.cgroups.as_ref().ok()?;
-        owner_of_cgroup(&cgroups.shown, &proc::cgroup(pid).ok()??)
+        leaf::owner_of_cgroup(&cgroups.shown, &proc::cgroup(pid).ok()??)
     }
 
-    fn leaf_path(&self, instance: &str) -> io::Result<Option<PathBuf>> {
+    pub(super) fn leaf_path(&self, instance: &str) -> io::Result<Option<PathBuf>> {
         let Ok(cgroups) = &self.cgroups else { return Ok(None) };
         if !is_instance_name(instance) {
             let problem = format!("{instance:?} is no instance name");
@@ -325,51 +307,34 @@ impl Tree {
     }
 }
 
-impl Cgroups {
-    fn locate(agent: &str) -> Result<Cgroups, String> {
-        if !is_word(agent) {
-            return Err(format!("the agent's tag {agent:?} cannot be part of a path"));
-        }
-        let is_v2 = |m: &str| statfs(Path::new(m)).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC);
-        let mount = MOUNTS.into_iter().find(|m| is_v2(m)).ok_or("cgroup v2 is not mounted")?;
-        let own = proc::cgroup(std::process::id() as i32)
-            .map_err(|e| format!("cannot read /proc/self/cgroup: {e}"))?
-            .ok_or("this process is in no cgroup v2")?;
-        if own.split('/').any(|part| part == "..") {
-            return Err(format!("the own cgroup {own} lies outside the mounted hierarchy"));
-        }
-        let own = own.trim_end_matches('/');
-        let shown = format!("{own}/{PREFIX}{agent}");
-        let folder = Path::new(mount).join(shown.trim_start_matches('/'));
-        match fs::create_dir(&folder) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(format!("cannot make the cgroup {}: {e}", folder.display()));
+/// The seeds and all that is proven to come from them: children, and session mates. A session is handed down by
+/// forks only, and a start makes its own, so whoever shares one with a process of the tree comes from the same start.
+/// Somebody may have moved a process from a login into the leaf: so never `not`, the agent's own session, and none
+/// whose leader lives and is not of the tree.
+fn kin(living: &BTreeMap<i32, Stat>, seeds: BTreeSet<i32>, not: i32) -> BTreeSet<i32> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    let mut sessions: HashMap<i32, Vec<i32>> = HashMap::new();
+    for (pid, stat) in living {
+        children.entry(stat.parent).or_default().push(*pid);
+        sessions.entry(stat.session).or_default().push(*pid);
+    }
+    let mut found = seeds.clone();
+    let mut next: Vec<i32> = seeds.into_iter().collect();
+    while let Some(pid) = next.pop() {
+        let Some(stat) = living.get(&pid) else { continue };
+        // A parent is older than its child: else the number has changed hands while we looked.
+        let older = |child: &&i32| living.get(child).is_some_and(|c| stat.start <= c.start);
+        let own = children.get(&pid).into_iter().flatten().filter(older);
+        let leader = stat.session;
+        let is_ours = leader != not && (found.contains(&leader) || !living.contains_key(&leader));
+        let mates = sessions.get(&leader).filter(|_| is_ours).into_iter().flatten();
+        for more in own.chain(mates) {
+            if found.insert(*more) {
+                next.push(*more);
             }
-            _ => {}
         }
-        Ok(Cgroups { folder, shown })
     }
-}
-
-/// Reads `cgroup.procs`. A leaf that is not there is empty; processes of other pid namespaces are shown as 0.
-fn read_members(leaf: &Path) -> io::Result<Vec<i32>> {
-    match fs::read_to_string(leaf.join("cgroup.procs")) {
-        Ok(list) => Ok(list.lines().filter_map(|l| l.parse().ok()).filter(|p| *p > 0).collect()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV) => {
-            Ok(Vec::new())
-        }
-        Err(e) => Err(e),
-    }
-}
-
-/// Agents beside each other share the parent folder, whose name for our folder is `ours`; whatever a service makes
-/// below its leaf still belongs to it.
-fn owner_of_cgroup(ours: &str, path: &str) -> Option<Owner> {
-    let (parent, _) = ours.rsplit_once('/')?;
-    let mut parts = path.strip_prefix(parent)?.strip_prefix('/')?.split('/');
-    let agent = parts.next()?.strip_prefix(PREFIX)?;
-    let instance = parts.next()?;
-    Some(Owner { agent: agent.to_owned(), instance: instance.to_owned() })
+    found
 }
 
 /// Whose marks the process carries, if any and if we may look.
@@ -383,13 +348,48 @@ fn mark_in(environ: &[u8]) -> Option<Owner> {
     Some(Owner { agent, instance })
 }
 
-/// Whether the text can be a part of a path, and only a part.
-fn is_word(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    !text.is_empty() && text.len() <= 200 && !text.starts_with('.') && text.bytes().all(plain)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// `service@node`, fit for a path.
-pub(crate) fn is_instance_name(text: &str) -> bool {
-    text.split_once('@').is_some_and(|(service, node)| is_word(service) && is_word(node))
+    fn living(rows: &[(i32, i32, i32, u64)]) -> BTreeMap<i32, Stat> {
+        let stat = |&(pid, parent, session, start)| {
+            (pid, Stat { state: 'S', parent, session, kernel_thread: false, start })
+        };
+        rows.iter().map(stat).collect()
+    }
+
+    #[test]
+    fn kin_are_descendants_and_session_mates() {
+        // (pid, parent, session, start): 10 was started; 11 is its child, 12 a grandchild in a session of its own,
+        // 13 an orphan in 10's session, 14 an orphan in 12's; 20 and 21 are somebody else's.
+        let all = living(&[
+            (10, 1, 10, 100),
+            (11, 10, 10, 101),
+            (12, 11, 12, 102),
+            (13, 1, 10, 103),
+            (14, 1, 12, 104),
+            (20, 1, 20, 50),
+            (21, 20, 20, 105),
+        ]);
+        let kin_of =
+            |seeds: &[i32]| kin(&all, seeds.iter().copied().collect(), 99).into_iter().collect::<Vec<_>>();
+        assert_eq!(kin_of(&[10]), [10, 11, 12, 13, 14]);
+        assert_eq!(kin_of(&[12]), [12, 14], "never upwards");
+        assert_eq!(kin_of(&[20]), [20, 21]);
+        assert_eq!(kin_of(&[21]), [21], "the leader lives and is not of the tree: a login");
+    }
+
+    #[test]
+    fn a_session_whose_leader_has_gone_is_followed_but_never_the_agents_own() {
+        let all = living(&[(11, 1, 10, 101), (13, 1, 10, 103)]);
+        assert_eq!(kin(&all, BTreeSet::from([11]), 99), BTreeSet::from([11, 13]));
+        assert_eq!(kin(&all, BTreeSet::from([11]), 10), BTreeSet::from([11]));
+    }
+
+    #[test]
+    fn a_parents_number_that_changed_hands_makes_no_child() {
+        let all = living(&[(10, 1, 10, 200), (11, 10, 11, 150)]);
+        assert_eq!(kin(&all, BTreeSet::from([10]), 99), BTreeSet::from([10]));
+    }
 }

@@ -195,7 +195,8 @@ kinds! {
     "main missing, something is left": Input::MainMissing { empty: false, .. },
     "main missing, nothing is left": Input::MainMissing { empty: true, .. },
     "exited: code": Input::Exited { exit: Exit::Code(_), .. },
-    "exited: signal": Input::Exited { exit: Exit::Signal(_), .. },
+    // No kernel without a memory controller tells the one from the other.
+    "exited: signal": Input::Exited { exit: Exit::Signal(_) | Exit::OutOfMemory, .. },
     "exited: unknown": Input::Exited { exit: Exit::Unknown, .. },
     "swept": Input::Swept { .. },
     "answered: ready": Input::Answered { answer: Answer { verdict: Verdict::Ready(_), .. }, .. },

@@ -26,6 +26,7 @@ pub fn unit(command: &[&str]) -> Unit {
             pidfile: None,
             make_folders: vec![],
             executables: vec![],
+            care: Care::default(),
         },
         ready: Readiness {
             local: Probe::Running { for_: Duration::ZERO },
