@@ -14,6 +14,7 @@ fn transcripts() {
     trycmd::TestCases::new()
         .env("CLUSTERCTL_SOCKET", "/nonexistent/clusterd.sock")
         .env("COLUMNS", "100")
+        .env("LC_ALL", "C.UTF-8")
         .case("tests/cmd/*.md");
 }
 

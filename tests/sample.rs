@@ -70,7 +70,7 @@ fn the_readmes_commands_work() {
         assert!(!output.stdout.is_empty(), "{line} says nothing");
         ran += 1;
     }
-    assert_eq!(ran, 3, "check, plan and graph are in the README");
+    assert_eq!(ran, 4, "check, plan, graph and simulate are in the README");
     for script in ["tests/all", "tests/install"] {
         assert!(root.join(script).exists());
     }

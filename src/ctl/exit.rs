@@ -6,7 +6,7 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done; for `status` and `why`: all that was asked about is up.
+    /// Done; for `status` and `why`: all that was asked about is up; for `simulate`: all came up.
     Done = 0,
     /// The question could not be asked, or was refused.
     Error = 1,
@@ -29,7 +29,7 @@ impl From<Exit> for ExitCode {
 /// The list as `clusterctl --help` prints it.
 pub const HELP: &str = "\
 Exit codes:
-  0    done; status, why: everything asked about is up
+  0    done; status, why: everything asked about is up; simulate: all came up
   1    the question could not be asked, or was refused
   2    wrong use: an unknown verb, option or name
   3    asked, and the answer is no: not all up, not complete in time, or in doubt

@@ -17,6 +17,7 @@ mod leftovers;
 mod order;
 mod plan;
 mod reload;
+mod simulate;
 mod stand_in;
 mod status;
 mod why;
@@ -105,6 +106,8 @@ enum Verb {
     Check(check::CheckArgs),
     /// Draw what needs what from the cluster file, offline
     Graph(graph::GraphArgs),
+    /// Predict a boot from the cluster file, offline: when what comes up, and what if
+    Simulate(simulate::SimulateArgs),
     /// Run the sample cluster of fourteen nodes on this machine, to see and to try things
     Demo(demo::DemoArgs),
     /// Print shell completions
@@ -141,6 +144,7 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Plan(args) => plan::run(args, global),
         Verb::Check(args) => check::run(args, global),
         Verb::Graph(args) => graph::run(args, global),
+        Verb::Simulate(args) => simulate::run(&args, global),
         Verb::Completions(args) => completions::run(args),
         Verb::StandIn(args) => stand_in::run(&args),
 
@@ -182,10 +186,23 @@ fn told(error: &anyhow::Error) -> Exit {
         hint(&unknown.hint());
         return Exit::Usage;
     }
+    if let Some(misuse) = error.downcast_ref::<Misuse>() {
+        hint(&misuse.hint);
+        return Exit::Usage;
+    }
     if let Some(text) = error.downcast_ref::<ClientError>().and_then(ClientError::hint) {
         hint(&text);
     }
     Exit::Error
+}
+
+/// Wrong use that shows only once the cluster file is known.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Misuse {
+    text: String,
+    /// What to type instead.
+    hint: String,
 }
 
 const ERROR: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();

@@ -133,9 +133,7 @@ impl UnknownName {
                 names.extend([known.name(), service_of(known.name())]);
             }
         }
-        let nearest = names.into_iter().map(|n| (distance(n, name), n.len().abs_diff(name.len()), n)).min();
-        let meant = nearest.filter(|(d, _, n)| *d <= 1 + n.len() / 3).map(|(.., n)| n.to_owned());
-        UnknownName { name: name.into(), meant }
+        UnknownName { name: name.into(), meant: nearest(name, names) }
     }
 
     /// What to type instead.
@@ -145,6 +143,12 @@ impl UnknownName {
             None => "clusterctl status names them all".into(),
         }
     }
+}
+
+/// Of these names the one that was probably meant.
+pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let nearest = names.into_iter().map(|n| (distance(n, name), n.len().abs_diff(name.len()), n)).min();
+    nearest.filter(|(d, _, n)| *d <= 1 + n.len() / 3).map(|(.., n)| n.to_owned())
 }
 
 /// How many letters must be added, removed or changed (Levenshtein), over bytes.

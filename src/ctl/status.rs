@@ -139,7 +139,8 @@ pub fn render(status: &ClusterStatus, chosen: &[Known], causes: &[Cause], look: 
     out
 }
 
-fn cause_line(cause: &Cause) -> String {
+/// `mysql1: the machine is down or cut off; holds up 3: activemq@mq1, …`
+pub fn cause_line(cause: &Cause) -> String {
     let root = &cause.root;
     let held = match cause.holds_up.len() {
         0 => String::new(),

@@ -76,6 +76,9 @@ pub struct Readiness {
     pub remote: Option<Question>,
     /// How long from the spawn until `ready`; progress stretches it.
     pub within: Duration,
+    /// How long that usually takes: a hint for `clusterctl simulate`, nothing is decided by it.
+    #[serde(default)]
+    pub usually: Option<Duration>,
     /// How often to ask when all is well.
     pub every: Duration,
     /// How many bad answers in a row make a ready thing lost.

@@ -307,6 +307,7 @@ fn read_ready(
         }),
     };
     let within = said.time(&mut fields, "ready.within", default::WITHIN, |v| v.span_of_time());
+    let usually = fields.as_mut().and_then(|f| f.take("usually")).and_then(|v| read_usually(v, within));
     let every = said.time(&mut fields, "ready.every", default::EVERY, |v| v.span_of_time());
     let lost_after = said.number(&mut fields, "ready.lost_after", default::LOST_AFTER, 1..=1000);
     if let Some(fields) = fields {
@@ -317,11 +318,26 @@ fn read_ready(
             local,
             remote,
             within,
+            usually,
             every,
             lost_after,
         },
     );
     (ready, probe_at)
+}
+
+/// A hint that no start could keep would make every prediction one of a failure.
+fn read_usually(value: Value<'_>, within: Option<Duration>) -> Option<Duration> {
+    let usually = value.duration()?;
+    if let Some(within) = within.filter(|within| usually > *within) {
+        let (usually, within) = (show_duration(usually), show_duration(within));
+        value.error(
+            format!("`usually` is {usually}, above the deadline `within` of {within}"),
+            "it is how long a start takes on most days: write a shorter `usually` or a longer `within`",
+        );
+        return None;
+    }
+    Some(usually)
 }
 
 fn read_stop(mut fields: Option<Fields<'_>>, said: &mut Defaults<'_>) -> Option<Stop> {

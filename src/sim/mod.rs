@@ -18,8 +18,10 @@ pub mod sample;
 pub mod scenario;
 pub mod shrink;
 pub mod text;
+pub mod timeline;
 mod world;
 
+pub use timeline::{Leg, Timeline, What};
 pub use world::{Ended, Ending, Trace, Violation, run, run_sabotaged};
 
 use crate::engine::{Action, Engine, Input};

@@ -32,6 +32,7 @@ pub fn unit(command: &[&str]) -> Unit {
             local: Probe::Running { for_: Duration::ZERO },
             remote: None,
             within: SOON,
+            usually: None,
             every: SOON,
             lost_after: 1,
         },

@@ -28,7 +28,7 @@ impl World<'_, '_> {
         let scenario = self.scenario;
         let Some(timed) = scenario.faults.get(number) else { return Ok(()) };
         match timed.fault {
-            Fault::PowerOn { node } => self.power_on(node),
+            Fault::PowerOn { node } => return self.power_on(node),
             Fault::PowerCut { node } => return self.fell(node, true),
             Fault::Shutdown { node } => return self.shut_down(node),
             Fault::AgentKilled { node } => return self.fell(node, false),
@@ -110,16 +110,21 @@ impl World<'_, '_> {
         self.touch_node(to, Some(from));
     }
 
-    fn power_on(&mut self, node: NodeIx) {
+    fn power_on(&mut self, node: NodeIx) -> Result<(), Violation> {
+        if self.machines[node.0 as usize].power_fails {
+            // Its power went before, and was only waiting for the middle of something.
+            self.strike(node)?;
+        }
         let first_pid = self.chance.draw();
         let name = self.cluster.node(node).name.clone();
         let machine = &mut self.machines[node.0 as usize];
         if machine.on {
-            return;
+            return Ok(());
         }
         machine.power_on(self.now, &name, first_pid);
         let boot = machine.boots;
         self.queue.push(self.now + self.scenario.timing.boot, Event::Boot { node, boot });
+        Ok(())
     }
 
     /// The power, or the agent alone, is gone: at once, or in the middle of what the agent does next.
