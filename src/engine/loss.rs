@@ -1,9 +1,14 @@
 //! Needs that are lost and found again, while an instance waits and while it runs.
 
 use super::Engine;
-use super::local::{Edge, Proof, State};
+use super::local::{Edge, Proof, State, StopOrder};
 use crate::model::OnLoss;
 use serde_json::json;
+use std::time::Duration;
+
+/// How long a restart after a loss waits for dependents to let go; then the process runs on. As long as an operator's
+/// stop waits by default.
+const RESTART_WAITS: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// Brings what is known of the needs up to date, and tells what was lost and found again.
@@ -64,6 +69,13 @@ impl Engine {
                 {
                     let name = &self.need(l, n).name;
                     self.locals[l].restart = Some(format!("its need {name} is back after a loss"));
+                    // Bounded as an operator's is: a dependent on a dead machine never lets go.
+                    let deadline = self.now + RESTART_WAITS;
+                    self.locals[l].stop_order.get_or_insert_with(|| StopOrder {
+                        deadline,
+                        timeout: RESTART_WAITS,
+                        without: Vec::new(),
+                    });
                 }
             }
             (false, Some(_)) => self.locals[l].needs[n].lost = None,

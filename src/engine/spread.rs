@@ -431,11 +431,13 @@ impl Engine {
                         format!("by {}{}", order.by, because(&order)),
                         json!(order),
                     );
-                    if self.locals[l].process.is_some() {
+                    if self.locals[l].is_held() {
+                        // What is to stop and stay so is not hurried, nor its hold given up sooner, by a restart.
+                    } else if self.locals[l].process.is_some() {
                         self.locals[l].restart =
                             Some(format!("restarted by {}{}", order.by, because(&order)));
                         self.locals[l].stop_order = Some(self.stop_order(&order));
-                    } else if !self.locals[l].is_held() {
+                    } else {
                         self.try_anew(l);
                         if self.locals[l].state == State::Completed {
                             self.enter(l, State::Waiting, "");

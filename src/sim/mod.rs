@@ -12,6 +12,7 @@ pub mod chance;
 pub mod checks;
 pub mod contract;
 pub mod generate;
+pub mod random;
 pub mod replay;
 pub mod sabotage;
 pub mod sample;

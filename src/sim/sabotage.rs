@@ -5,7 +5,7 @@
 //! pair for one broken engine.
 
 use crate::engine::{Action, Engine, Found, Input, Jitter, QuestionIx, Veto};
-use crate::facts::{Answer, Cleaned, Judgement, Moment};
+use crate::facts::{Answer, Cleaned, Moment};
 use crate::model::InstanceIx;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,11 +25,10 @@ pub enum Sabotage {
     StartsUnproven,
     /// One: each start goes out twice.
     StartsTwice,
-    /// One: a new agent does not find what runs.
+    /// One: a new agent does not find what runs, nor what that has left. (Either look alone would find it.)
     ForgetsProcesses,
-    /// One: whatever the leftovers are, the way is free.
-    SaysClear,
-    /// No harm: what is in doubt, or alive, is judged stale. The shell asks [`Saboteur::judgement`].
+    /// No harm: a new agent does not find what runs, and whoever lives is taken for dead when leftovers are judged.
+    /// (The latter is the world's to do.)
     JudgesRashly,
     /// Reverse: each dependent elsewhere is heard to have let go.
     HearsReleases,
@@ -42,7 +41,7 @@ pub enum Sabotage {
 }
 
 /// Every way, for tests that go through them all.
-pub const ALL: [Sabotage; 13] = [
+pub const ALL: [Sabotage; 12] = [
     Sabotage::DeafToVetoes,
     Sabotage::KeepsOldAnswers,
     Sabotage::PostdatesAnswers,
@@ -50,7 +49,6 @@ pub const ALL: [Sabotage; 13] = [
     Sabotage::StartsUnproven,
     Sabotage::StartsTwice,
     Sabotage::ForgetsProcesses,
-    Sabotage::SaysClear,
     Sabotage::JudgesRashly,
     Sabotage::HearsReleases,
     Sabotage::StartsAnotherUnit,
@@ -79,14 +77,6 @@ impl Saboteur {
         self.pass_on(engine, actions)
     }
 
-    /// What a leftover is taken for that the judge has judged.
-    pub fn judgement(&self, judged: Judgement) -> Judgement {
-        match judged {
-            Judgement::Doubt | Judgement::Alive if self.what == Sabotage::JudgesRashly => Judgement::Stale,
-            judged => judged,
-        }
-    }
-
     /// What the engine is told instead; `None` is nothing at all.
     fn tell(&mut self, engine: &Engine, now: Moment, mut input: Input) -> Option<Input> {
         match (self.what, &mut input) {
@@ -108,8 +98,10 @@ impl Saboteur {
                 (answer.begun, answer.ended) = (now, now);
             }
             (Sabotage::TrustsLostPeers, Input::PeerLost { .. }) => return None,
-            (Sabotage::ForgetsProcesses, Input::Searched { found, .. }) => *found = Found::Nothing,
-            (Sabotage::SaysClear, Input::Cleaned { cleaned, .. }) => {
+            (Sabotage::ForgetsProcesses | Sabotage::JudgesRashly, Input::Searched { found, .. }) => {
+                *found = Found::Nothing
+            }
+            (Sabotage::ForgetsProcesses, Input::Cleaned { cleaned, .. }) => {
                 *cleaned = Cleaned::Clear { findings: Vec::new() };
             }
             (Sabotage::LosesResults, Input::Cleaned { .. }) => {

@@ -61,6 +61,12 @@ impl Held {
 
 impl Watcher for Held {
     fn step(&mut self, step: &Step<'_>) -> Result<(), String> {
+        self.check(step).map_err(|why| format!("held: {why}"))
+    }
+}
+
+impl Held {
+    fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         if let Input::Ordered(order) = step.input {
             self.ordered(step, order);
         }

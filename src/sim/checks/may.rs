@@ -14,6 +14,12 @@ pub struct May {
 
 impl Watcher for May {
     fn step(&mut self, step: &Step<'_>) -> Result<(), String> {
+        self.check(step).map_err(|why| format!("may: {why}"))
+    }
+}
+
+impl May {
+    fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         let told = Told::follow(self.told.of(step.node), step)?;
         for action in step.actions {
             if let Action::Spawn { instance, .. } = action

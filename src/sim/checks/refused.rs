@@ -19,6 +19,12 @@ impl Refused {
 
 impl Watcher for Refused {
     fn step(&mut self, step: &Step<'_>) -> Result<(), String> {
+        self.check(step).map_err(|why| format!("refused: {why}"))
+    }
+}
+
+impl Refused {
+    fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         for action in step.actions {
             let Action::Spawn { instance, unit, .. } = action else { continue };
             let Some(known) = self.accepted.instances.get(instance.0 as usize) else {

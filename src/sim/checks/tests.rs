@@ -49,7 +49,7 @@ at-most 1h
 struct Bench {
     scenario: Scenario,
     engine: Engine,
-    watchers: Vec<Box<dyn Watcher>>,
+    watchers: Vec<(&'static str, Box<dyn Watcher>)>,
     saboteur: Option<Saboteur>,
     now: Moment,
     run: u32,
@@ -97,7 +97,7 @@ impl Bench {
             actions: &actions,
             engine: &self.engine,
         };
-        self.watchers.iter_mut().try_for_each(|watcher| watcher.step(&step))?;
+        self.watchers.iter_mut().try_for_each(|(_, watcher)| watcher.step(&step))?;
         Ok(actions)
     }
 
@@ -269,7 +269,7 @@ fn a_forgotten_hold_is_caught() {
     let mut bench = Bench::new("", None);
     bench.order(OrderVerb::Stop, false).unwrap();
     bench.forgetful().unwrap();
-    assert_eq!(bench.start().unwrap_err(), "activemq@mq1 is started although an operator holds it");
+    assert_eq!(bench.start().unwrap_err(), "held: activemq@mq1 is started although an operator holds it");
 }
 
 #[test]
@@ -314,6 +314,6 @@ fn a_start_that_nobody_forced_is_caught() {
         actions: &actions,
         engine: &bench.engine,
     };
-    let why = bench.watchers.iter_mut().find_map(|w| w.step(&step).err()).unwrap();
+    let why = bench.watchers.iter_mut().find_map(|(_, w)| w.step(&step).err()).unwrap();
     assert!(why.contains("only 0 of 2 are proven"), "{why}");
 }

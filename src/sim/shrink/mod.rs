@@ -76,25 +76,48 @@ impl Shrinking<'_> {
         gained
     }
 
-    /// Leaves out services, needs and nodes, one after the other.
+    /// Leaves out services and nodes, first many at once; then needs.
     fn smaller_cluster(&mut self) -> bool {
-        let cluster = self.best.scenario.cluster.clone();
         let mut gained = self.take_sources(cluster::without_vips);
-        for service in &cluster.services {
-            gained |= self.take_sources(|sources| cluster::without_service(sources, &service.name));
-        }
+        let cluster = self.best.scenario.cluster.clone();
+        let services: Vec<&str> = cluster.services.iter().map(|s| s.name.as_str()).collect();
+        gained |= self.without_many(&services, cluster::without_service);
+        let nodes: Vec<&str> = cluster.nodes.iter().map(|n| n.name.as_str()).collect();
+        gained |= self.without_many(&nodes, cluster::without_node);
         let cluster = self.best.scenario.cluster.clone();
         for (service, need) in cluster.services.iter().flat_map(|s| s.needs.iter().map(move |n| (s, n))) {
             gained |= self.take_sources(|sources| cluster::without_need(sources, &service.name, &need.name));
         }
-        for node in &cluster.nodes {
-            gained |= self.take_sources(|sources| cluster::without_node(sources, &node.name));
+        gained
+    }
+
+    /// Leaves out as many of the names as can be, half of them at first. Those that went with others are passed over.
+    fn without_many(&mut self, names: &[&str], without: fn(&Sources, &str) -> Option<Sources>) -> bool {
+        let mut gained = false;
+        let mut left = names.to_vec();
+        let mut chunk = left.len().div_ceil(2);
+        while chunk > 0 {
+            let mut from = 0;
+            while from < left.len() {
+                let to = (from + chunk).min(left.len());
+                let smaller = |sources: &Sources| {
+                    let all = left[from..to].iter();
+                    all.fold(None, |gone, name| without(gone.as_ref().unwrap_or(sources), name).or(gone))
+                };
+                if self.take_sources(smaller) {
+                    gained = true;
+                    left.drain(from..to);
+                } else {
+                    from = to;
+                }
+            }
+            chunk /= 2;
         }
         gained
     }
 
     /// Takes other texts, if they are a cluster at all.
-    fn take_sources(&mut self, change: impl FnOnce(&Sources) -> Option<Sources>) -> bool {
+    fn take_sources(&mut self, change: impl Fn(&Sources) -> Option<Sources>) -> bool {
         let Some(sources) = change(&self.best.sources) else { return false };
         let Ok(cluster) = model::parse(&sources) else { return false };
         let scenario = on_cluster(&self.best.scenario, Arc::new(cluster));
@@ -177,7 +200,7 @@ mod tests {
             runs += 1;
             true
         });
-        assert_eq!(runs, 10);
+        assert!((1..=10).contains(&runs), "{runs}");
     }
 
     /// The sample's services stand on groups, its needs are of every form, and it has a virtual address.

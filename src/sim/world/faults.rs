@@ -20,6 +20,8 @@ const TERMINATES: Duration = Duration::from_secs(10);
 const STRANGER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Sometimes whoever is killed or loses power is in the middle of something: so many file operations at most.
 const MIDDLE: u64 = 12;
+/// How long whoever kills an agent in the middle of something waits for it to do something.
+const RESTLESS: Duration = Duration::from_secs(20);
 /// The wall clock of a machine's first boot: seconds since 1970.
 const WALL_CLOCK: i64 = 1_700_000_000;
 
@@ -133,8 +135,9 @@ impl World<'_, '_> {
         if machine.agent.is_some() && machine.files.doom.is_none() && self.chance.percent(50) {
             machine.files.doom = Some(self.chance.within(1, MIDDLE) as u32);
             machine.power_fails = power;
-            // Soon, whatever it does.
-            let (boot, at) = (machine.boots, self.now + Duration::from_millis(200));
+            // Soon, whatever it does; an agent at the next thing that it does.
+            let wait = if power { Duration::from_millis(200) } else { RESTLESS };
+            let (boot, at) = (machine.boots, self.now + wait);
             self.queue.push(at, Event::Struck { node, boot });
             return Ok(());
         }

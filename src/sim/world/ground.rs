@@ -38,7 +38,7 @@ pub struct Soil<'a> {
     pub instance: InstanceIx,
     /// What is to be ended after the cleaning.
     pub killed: Vec<Process>,
-    /// Whoever lives is taken for dead: the sabotage of the judging.
+    /// Whoever lives is taken for dead, by the search and by the judge: the sabotage of the judging.
     pub rash: bool,
     /// The harm that was done: a file of a living process was removed.
     pub harm: Option<String>,
@@ -98,10 +98,13 @@ impl Ground for &mut Soil<'_> {
     }
 
     fn adopt(&self, known: &Identity) -> Result<Held, Lost> {
+        if self.rash {
+            return Err(Lost::Gone(known.pid));
+        }
         if known.boot != self.machine.boot {
             return Err(Lost::OtherBoot(known.pid));
         }
-        self.machine.identified(known).map(Held::from).ok_or(Lost::Gone(known.pid))
+        self.machine.identified(known).filter(|_| !self.rash).map(Held::from).ok_or(Lost::Gone(known.pid))
     }
 
     fn look_at(&self, pid: i32) -> (ProcessState, Option<Held>) {
@@ -128,7 +131,7 @@ impl Ground for &mut Soil<'_> {
     }
 
     fn is_leaf_empty(&self) -> io::Result<bool> {
-        Ok(self.machine.members(self.instance).next().is_none())
+        Ok(self.rash || self.machine.members(self.instance).next().is_none())
     }
 
     fn is_member(&self, pid: i32) -> bool {
@@ -136,7 +139,7 @@ impl Ground for &mut Soil<'_> {
     }
 
     fn members(&self) -> io::Result<Vec<i32>> {
-        Ok(self.machine.members(self.instance).map(|p| p.pid).collect())
+        Ok(self.machine.members(self.instance).filter(|_| !self.rash).map(|p| p.pid).collect())
     }
 
     fn main_by_descent(&self) -> Result<Held, NotYet> {
@@ -198,11 +201,11 @@ impl Processes for &mut Soil<'_> {
     type Held = Held;
 
     fn hold(&mut self, known: &Identity) -> Option<Held> {
-        self.machine.identified(known).map(Held::from)
+        self.machine.identified(known).filter(|_| !self.rash).map(Held::from)
     }
 
     fn find_main(&mut self, unit: &Unit, _instance: &str) -> Option<Held> {
-        self.machine.find_main(unit, self.instance).map(Held::from).ok()
+        self.machine.find_main(unit, self.instance).ok().filter(|_| !self.rash).map(Held::from)
     }
 
     fn identity(&self, held: &Held) -> Identity {

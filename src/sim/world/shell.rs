@@ -101,7 +101,8 @@ impl World<'_, '_> {
         };
         let boot = machine.boot.clone();
         let unit = &cluster.instance(instance).unit;
-        let mut soil = soil(machine, &cluster, instance, false);
+        let rash = self.sabotage == Some(Sabotage::JudgesRashly);
+        let mut soil = soil(machine, &cluster, instance, rash);
         let known = (record, &boot);
         let Searched { found, held, journal } = journal::search(&mut &mut soil, name, known, marked, unit);
         if let Some(record) = journal {
