@@ -9,6 +9,7 @@
 //! - [`engine`]: the pure state machine: inputs and time in, actions out.
 //! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
 //! - [`journal`]: what an agent writes down, and the search for what runs that the next one begins with.
+//! - [`logs`]: what services print: positions, rotation, reading.
 //! - [`sim`]: the simulator, another shell around the same engine.
 //! - [`standin`]: small servers that speak one daemon's readiness, for the demo.
 //! - [`api`]: wire types, server and client.
@@ -26,6 +27,7 @@ pub mod facts;
 pub mod graph;
 pub mod journal;
 pub mod leftover;
+pub mod logs;
 pub mod model;
 pub mod probe;
 pub mod process;

@@ -41,6 +41,7 @@ fn generated_clusters_keep_every_promise() {
 fn kept_scenarios_keep_every_promise() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sim");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|e| e == "scenario"));
     files.sort();
     assert!(!files.is_empty());
     for file in files {

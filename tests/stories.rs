@@ -9,18 +9,23 @@
 //! |---|---|
 //! | `on NODE` | whose engine this is (first line after the units) |
 //! | `after 1s` | time passes; timers that fall due on the way are let through |
-//! | `searched X nothing`, `searched X running PID [ready]`, `searched X ended`, `completed`, `gave-up` | (`searched all nothing` for all) |
-//! | `answer X ready [ROLE…]`, `answer X refused`, `answer X loading 40` | the question to instance X is answered now |
+//! | `searched X nothing`, `searched X running PID [ready] [stopping] [launcher] [failures N]`, `searched X ended [seen | completed | gave-up]` | (`searched all nothing` for all) |
+//! | `answer X ready [ROLE…]`, `answer X refused`, `answer X loading 40`, `answer X loading [for 60s]` | the question to instance X is answered now |
 //! | `late answer X ready …` | answered by a probe that had begun 2 s ago |
 //! | `own X ready`, … | the same for X's own question |
 //! | `cleaned X clear`, `cleaned X doubt WORDS`, `cleaned X alive PID` | |
-//! | `spawned X PID`, `spawn-failed X WORDS`, `main X PID`, `no-main X`, `daemonless X` | |
-//! | `exited X code N`, `exited X signal N`, `swept X` | |
-//! | `peer X STATE [veto EPOCH] [released Y EPOCH]…` | X's agent says so |
+//! | `spawned X PID`, `spawn-failed X WORDS`, `adopted X PID`, `main X PID`, `no-main X`, `daemonless X` | |
+//! | `exited X code N`, `exited X signal N`, with `saying WORDS`; `exited X unknown`; `swept X [killed N]` | |
+//! | `peer X STATE [veto EPOCH [nowait]] [released Y]… [released-before Y]…` | X's agent says so; `released` speaks of Y's present withdrawal, `released-before` of an earlier one |
+//! | `NODE claims X STATE` | an agent that is not X's says so |
 //! | `lost NODE` | its stream ends |
-//! | `start X…`, `stop X…`, `restart X…` with `force`, `without NODE`, `within 60s` | an operator orders it |
+//! | `start X…`, `stop X…`, `restart X…` with `force`, `without NODE`, `within 60s`, `because WORDS` | an operator orders it |
 //! | `shutdown` | the machine goes down |
-//! | `show X` | nothing happens; the view of X is printed |
+//! | `reload` | the cluster and units as written above this line, in place of those in force, come into force |
+//! | `show X`, `view X` | nothing happens; the view of X is printed, in short or whole |
+//! | `memory X` | nothing happens; what the next agent would know of X is printed |
+//! | `wake` | nothing happens; when the engine wants to be woken next is printed |
+//! | `data` | nothing happens; what the latest event says to programs is printed |
 
 use clusterd::engine::view::{StateName, Wish};
 use clusterd::engine::{
@@ -34,6 +39,9 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How often an engine may want to be woken while a story lets time pass.
+const MOST_WAKES: usize = 10_000;
 
 #[test]
 fn stories() {
@@ -120,7 +128,7 @@ fn tell(text: &str) -> Result<String, String> {
                     }
                 }
             }
-            ["on", node] => {
+            [word @ ("on" | "reload"), ..] => {
                 let sources = Sources {
                     cluster: Source { path: "cluster.toml".to_owned(), text: cluster_text.clone() },
                     folder: "units".to_owned(),
@@ -128,7 +136,11 @@ fn tell(text: &str) -> Result<String, String> {
                     unread: BTreeMap::new(),
                 };
                 let cluster = model::parse(&sources).map_err(|e| e.to_string())?;
-                stage = Some(Stage::new(cluster, node)?);
+                match (*word, &mut stage) {
+                    ("on", _) => stage = Some(Stage::new(cluster, words.get(1).ok_or("on which node?")?)?),
+                    (_, Some(stage)) => stage.reload(cluster)?,
+                    (_, None) => return Err("the story has no line `on NODE`".to_owned()),
+                }
             }
             ["----"] => {
                 let stage = stage.as_mut().ok_or("the story has no line `on NODE`")?;
@@ -156,6 +168,8 @@ struct Stage {
     trace: String,
     /// By question: what it is called in a story.
     names: HashMap<QuestionIx, String>,
+    /// What the latest event says to programs.
+    data: serde_json::Value,
 }
 
 impl Stage {
@@ -174,9 +188,32 @@ impl Stage {
             incarnations: HashMap::new(),
             trace: String::new(),
             names: HashMap::new(),
+            data: serde_json::Value::Null,
         };
         stage.name_questions();
         Ok(stage)
+    }
+
+    fn reload(&mut self, cluster: Cluster) -> Result<(), String> {
+        self.now = self.now + Duration::from_millis(1);
+        let node = self.cluster.node(self.engine.node()).name.clone();
+        self.cluster = Arc::new(cluster);
+        let me = self.cluster.node_named(&node).ok_or("the node is gone")?;
+        let graph = Graph::new(&self.cluster).map_err(|_| "a cycle")?;
+        let ranks: Vec<u32> = self.cluster.instance_ixs().map(|i| graph.rank(i)).collect();
+        let by_name: HashMap<_, _> = self
+            .incarnations
+            .iter()
+            .map(|(ix, n)| (self.engine.cluster().instance(*ix).name.clone(), *n))
+            .collect();
+        let (new, orphans) = self.engine.reconfigure(self.now, self.cluster.clone(), me, &ranks);
+        let known = by_name.iter().filter_map(|(name, n)| Some((self.cluster.instance_named(name)?, *n)));
+        self.incarnations = known.collect();
+        self.names.clear();
+        self.name_questions();
+        let new: Vec<_> = new.iter().map(|ix| self.cluster.instance(*ix).name.to_string()).collect();
+        writeln!(self.trace, "reloaded: new {new:?}, orphans {orphans:?}").unwrap();
+        Ok(())
     }
 
     fn name_questions(&mut self) {
@@ -227,7 +264,7 @@ impl Stage {
         // Two things never happen at one instant.
         self.now = self.now + Duration::from_millis(1);
         match words {
-            ["after", how_long] => self.pass(duration(how_long)?),
+            ["after", how_long] => self.pass(duration(how_long)?)?,
             ["searched", "all", "nothing"] => {
                 for instance in self.engine.own_instances().collect::<Vec<_>>() {
                     self.feed(Input::Searched { instance, found: Found::Nothing });
@@ -241,16 +278,22 @@ impl Stage {
                     ["ended"] => Found::Ended {
                         memory: Memory { spawned: self.now - Duration::from_secs(60), ..memory },
                     },
-                    ["gave-up"] => {
+                    ["ended", "gave-up"] => {
                         let gave_up = "gave up after 5 failures: exit code 1".to_owned();
                         Found::Ended { memory: Memory { gave_up, ..memory } }
                     }
-                    ["completed"] => Found::Ended { memory: Memory { completed: true, ..memory } },
+                    ["ended", "seen"] => Found::Ended { memory: Memory { failures: 2, ..memory } },
+                    ["ended", "completed"] => Found::Ended { memory: Memory { completed: true, ..memory } },
                     ["running", pid, rest @ ..] => Found::Running {
                         pid: number(pid)?,
                         memory: Memory {
                             was_ready: rest.contains(&"ready"),
                             stopping: rest.contains(&"stopping"),
+                            main: !rest.contains(&"launcher"),
+                            failures: match rest.iter().position(|word| *word == "failures") {
+                                Some(at) => number(rest.get(at + 1).ok_or("how many?")?)?,
+                                None => 0,
+                            },
                             spawned: self.now - Duration::from_secs(60),
                             ..memory
                         },
@@ -308,7 +351,17 @@ impl Stage {
                 let reason = "no daemon".to_owned();
                 self.feed(Input::MainMissing { instance, incarnation, reason, empty });
             }
-            ["exited", name, how, n] => {
+            ["adopted", name, pid] => {
+                let instance = self.instance(name)?;
+                let incarnation = self.incarnation(instance);
+                self.feed(Input::Adopted { instance, incarnation, pid: number(pid)? });
+            }
+            ["exited", name, "unknown"] => {
+                let instance = self.instance(name)?;
+                let (incarnation, exit) = (self.incarnation(instance), Exit::Unknown);
+                self.feed(Input::Exited { instance, incarnation, exit, last_words: String::new() });
+            }
+            ["exited", name, how, n, rest @ ..] => {
                 let instance = self.instance(name)?;
                 let exit = match *how {
                     "code" => Exit::Code(number(n)?),
@@ -316,12 +369,14 @@ impl Stage {
                     _ => return Err("exited how?".to_owned()),
                 };
                 let incarnation = self.incarnation(instance);
-                self.feed(Input::Exited { instance, incarnation, exit, last_words: String::new() });
+                let last_words = rest.iter().skip(1).copied().collect::<Vec<_>>().join(" ");
+                self.feed(Input::Exited { instance, incarnation, exit, last_words });
             }
-            ["swept", name] => {
+            ["swept", name, rest @ ..] => {
                 let instance = self.instance(name)?;
                 let incarnation = self.incarnation(instance);
-                self.feed(Input::Swept { instance, incarnation, killed: 0 });
+                let killed = rest.get(1).map_or(Ok(0), |n| number(n))?;
+                self.feed(Input::Swept { instance, incarnation, killed });
             }
             ["peer", name, state, rest @ ..] => self.peer(name, state, rest)?,
             ["lost", node] => {
@@ -329,26 +384,50 @@ impl Stage {
                 self.feed(Input::PeerLost { node });
             }
             [verb @ ("start" | "stop" | "restart"), rest @ ..] => self.order(verb, rest)?,
+            [liar, "claims", name, state] => {
+                let (node, instance) = (self.cluster.node_named(liar), self.instance(name)?);
+                let state = state_named(state)?;
+                let word = Word { state, reason: String::new(), veto: None, released: Vec::new() };
+                let node = node.ok_or("no such node")?;
+                self.feed(Input::PeerSaid { node, words: vec![(instance, word)] });
+            }
             ["shutdown"] => self.feed(Input::ShutdownBegan),
             ["show", name] => self.show(name)?,
+            ["view", name] => self.view(name)?,
+            ["memory", name] => {
+                let memory =
+                    self.engine.memory(self.instance(name)?).ok_or("not an instance of this node")?;
+                writeln!(self.trace, "{}", serde_json::to_string(&memory).unwrap()).unwrap();
+            }
+            ["wake"] => match self.engine.next_wake() {
+                Some(at) => writeln!(self.trace, "wakes in {:?}", at.since(self.now)).unwrap(),
+                None => writeln!(self.trace, "wakes no more").unwrap(),
+            },
+            ["data"] => writeln!(self.trace, "data: {}", self.data).unwrap(),
             _ => return Err("what is that?".to_owned()),
         }
         Ok(())
     }
 
     /// Time passes; what falls due on the way is let through at its own moment.
-    fn pass(&mut self, how_long: Duration) {
+    fn pass(&mut self, how_long: Duration) -> Result<(), String> {
         let end = self.now + how_long;
+        let mut wakes = 0;
         while let Some(due) = self.engine.next_wake().filter(|due| *due <= end) {
             self.now = self.now.max(due);
             let before = self.trace.len();
             self.feed(Input::TimeCame);
+            wakes += 1;
+            if wakes > MOST_WAKES {
+                return Err("the engine wants to be woken without end".to_owned());
+            }
             if self.trace.len() > before {
                 let passed = how_long.saturating_sub(end.since(self.now));
                 self.trace.insert_str(before, &format!("[{passed:?} later]\n"));
             }
         }
         self.now = end;
+        Ok(())
     }
 
     fn answer(&mut self, name: &str, own: bool, words: &[&str], age: Duration) -> Result<(), String> {
@@ -367,6 +446,11 @@ impl Stage {
             }
             ["refused"] => Verdict::not_ready(Trouble::Refused, "connection refused"),
             ["silent"] => Verdict::not_ready(Trouble::Silent, "no answer within 2 s"),
+            ["declined"] => Verdict::not_ready(Trouble::Declined, "it says no"),
+            ["loading"] => Verdict::Progress { reason: "loading".to_owned(), percent: None, left: None },
+            ["loading", "for", left] => {
+                Verdict::Progress { reason: "loading".to_owned(), percent: None, left: Some(duration(left)?) }
+            }
             ["loading", percent] => Verdict::Progress {
                 reason: format!("loading, {percent} %"),
                 percent: Some(number(percent)?),
@@ -382,8 +466,7 @@ impl Stage {
 
     fn peer(&mut self, name: &str, state: &str, mut rest: &[&str]) -> Result<(), String> {
         let instance = self.instance(name)?;
-        let state: StateName =
-            serde_json::from_value(serde_json::Value::String(state.to_owned())).map_err(|e| e.to_string())?;
+        let state = state_named(state)?;
         let mut word = Word { state, reason: String::new(), veto: None, released: Vec::new() };
         loop {
             rest = match rest {
@@ -394,10 +477,10 @@ impl Stage {
                     word.veto = Some(Veto { epoch: number(epoch)?, why, waits });
                     if waits { rest } else { &rest[1..] }
                 }
-                // `latest`: the epoch that this engine gave to its latest withdrawal.
-                ["released", whose, rest @ ..] => {
+                [how @ ("released" | "released-before"), whose, rest @ ..] => {
                     let veto = self.engine.word(self.instance(whose)?).and_then(|w| w.veto);
                     let epoch = veto.ok_or_else(|| format!("{whose} is not withdrawn"))?.epoch;
+                    let epoch = epoch - u64::from(*how == "released-before");
                     word.released.push(((*whose).into(), epoch));
                     rest
                 }
@@ -429,6 +512,7 @@ impl Stage {
         while let Some(word) = words.next() {
             match *word {
                 "force" => order.force = true,
+                "because" => order.reason = words.by_ref().copied().collect::<Vec<_>>().join(" "),
                 "within" => order.timeout = duration(words.next().ok_or("how long?")?)?,
                 "without" => {
                     let name = words.next().ok_or("without whom?")?;
@@ -454,6 +538,22 @@ impl Stage {
                 need.name, need.count, need.met, need.wanted
             )
             .unwrap();
+        }
+        Ok(())
+    }
+
+    /// Everything that a view says, a line for each need and each edge.
+    fn view(&mut self, name: &str) -> Result<(), String> {
+        let view = self.engine.view(self.instance(name)?, self.now).ok_or("not an instance of this node")?;
+        let mut whole = serde_json::to_value(view).map_err(|e| e.to_string())?;
+        let needs = remove(&mut whole, "needs");
+        writeln!(self.trace, "{whole}").unwrap();
+        for mut need in needs.as_array().into_iter().flatten().cloned() {
+            let edges = remove(&mut need, "edges");
+            writeln!(self.trace, "  {need}").unwrap();
+            for edge in edges.as_array().into_iter().flatten() {
+                writeln!(self.trace, "    {edge}").unwrap();
+            }
         }
         Ok(())
     }
@@ -491,12 +591,17 @@ impl Stage {
             }
             Action::Publish { instance } => {
                 let word = self.engine.word(*instance).expect("an own instance");
-                let veto = if word.veto.is_some() { ", vetoed" } else { "" };
+                let veto = match &word.veto {
+                    Some(veto) if veto.waits => ", vetoed",
+                    Some(_) => ", vetoed and waits for nobody",
+                    None => "",
+                };
                 let released: String =
                     word.released.iter().map(|(n, _)| format!(", has released {n}")).collect();
                 format!("tell: {} is {}{veto}{released}", name(instance), word.state)
             }
             Action::Record(event) => {
+                self.data = event.data.clone();
                 let colon = if event.text.is_empty() { "" } else { ": " };
                 format!("event: {} {}{colon}{}", name(&event.instance), event.what, event.text)
             }
@@ -508,6 +613,14 @@ impl Stage {
         };
         writeln!(self.trace, "{line}").unwrap();
     }
+}
+
+fn remove(object: &mut serde_json::Value, key: &str) -> serde_json::Value {
+    object.as_object_mut().and_then(|map| map.remove(key)).unwrap_or_default()
+}
+
+fn state_named(text: &str) -> Result<StateName, String> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|e| e.to_string())
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {

@@ -61,12 +61,12 @@ ask app@n1 every 5s
 shutdown
 ----
 event: db@n1 leaving: the machine goes down
-tell: db@n1 is stopping, vetoed
+tell: db@n1 is stopping, vetoed and waits for nobody
 event: app@n1 leaving: the machine goes down
 event: app@n1 stopping: the machine goes down
 signal 15 to app@n1
-tell: app@n1 is stopping, vetoed
-tell: db@n1 is stopping, vetoed
+tell: app@n1 is stopping, vetoed and waits for nobody
+tell: db@n1 is stopping, vetoed and waits for nobody
 verify db@n1
 ask app@n1 no more
 
@@ -75,12 +75,12 @@ swept app@n1
 ----
 event: app@n1 exited: exit code 0
 sweep app@n1
-tell: app@n1 is stopping, vetoed
+tell: app@n1 is stopping, vetoed and waits for nobody
 event: app@n1 stopped: nothing of it runs
 tell: app@n1 is stopped, has released db@n1
 event: db@n1 stopping: the machine goes down
 signal 15 to db@n1
-tell: db@n1 is stopping, vetoed
+tell: db@n1 is stopping, vetoed and waits for nobody
 ask db@n1 no more
 
 exited db@n1 code 0
@@ -88,7 +88,7 @@ swept db@n1
 ----
 event: db@n1 exited: exit code 0
 sweep db@n1
-tell: db@n1 is stopping, vetoed
+tell: db@n1 is stopping, vetoed and waits for nobody
 event: db@n1 stopped: nothing of it runs
 tell: db@n1 is stopped
 tell: app@n1 is stopped

@@ -39,29 +39,29 @@ verify db@n1
 event: db@n1 start-timed-out: not ready within 10 s: connection refused
 event: db@n1 stopping: not ready within 10 s: connection refused
 signal 15 to db@n1
-tell: db@n1 is stopping, vetoed
+tell: db@n1 is stopping, vetoed and waits for nobody
 ask db@n1 no more
 [10.997s later]
-tell: db@n1 is stopping, vetoed
+tell: db@n1 is stopping, vetoed and waits for nobody
 
 # It ignores the signal: the whole tree is killed.
 after 6s
 ----
 [996ms later]
-tell: db@n1 is stopping, vetoed
+tell: db@n1 is stopping, vetoed and waits for nobody
 [1.996s later]
-tell: db@n1 is stopping, vetoed
+tell: db@n1 is stopping, vetoed and waits for nobody
 [2.996s later]
-tell: db@n1 is stopping, vetoed
+tell: db@n1 is stopping, vetoed and waits for nobody
 [3.996s later]
-tell: db@n1 is stopping, vetoed
+tell: db@n1 is stopping, vetoed and waits for nobody
 event: db@n1 killed: did not stop within 5 s: its whole process tree is killed
 sweep db@n1
-tell: db@n1 is stopping, vetoed
+tell: db@n1 is stopping, vetoed and waits for nobody
 [4.996s later]
-tell: db@n1 is stopping, vetoed
+tell: db@n1 is stopping, vetoed and waits for nobody
 [5.996s later]
-tell: db@n1 is stopping, vetoed
+tell: db@n1 is stopping, vetoed and waits for nobody
 
 swept db@n1
 show db@n1

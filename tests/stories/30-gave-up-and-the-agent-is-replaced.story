@@ -26,7 +26,7 @@ probe = { kind = "tcp", port = 80 }
 end
 on n1
 
-searched app@n1 gave-up
+searched app@n1 ended gave-up
 answer db@n2 ready
 show app@n1
 ----
