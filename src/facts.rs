@@ -165,6 +165,26 @@ pub struct Answer {
     pub ended: Moment,
 }
 
+/// What a service said of itself in one message: sd_notify(3). What it did not say is false or `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Notice {
+    /// `READY=1`: its start, or its reload, is over.
+    pub ready: bool,
+    /// `RELOADING=1`
+    pub reloading: bool,
+    /// `STOPPING=1`
+    pub stopping: bool,
+    /// `WATCHDOG=1`: a sign of life.
+    pub alive: bool,
+    /// `WATCHDOG=trigger`: it knows itself that it has failed.
+    pub failed: bool,
+    /// `STATUS=`: a line for a person.
+    pub status: Option<String>,
+    /// `EXTEND_TIMEOUT_USEC=`: how long it needs still, from now on.
+    pub extend: Option<Duration>,
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

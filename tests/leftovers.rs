@@ -559,6 +559,7 @@ fn a_mark_outside_the_leaf_is_a_tie_too() {
         agent: scene.yard.tree.agent(),
         leaf: None,
         output: &scene.yard.path("output.log"),
+        ready: None,
     };
     let main = moved.spawn().unwrap();
     scene.write_pid(main.pid());

@@ -15,6 +15,7 @@
 //! | `own X ready`, … | the same for X's own question |
 //! | `cleaned X clear`, `cleaned X doubt WORDS`, `cleaned X alive PID` | |
 //! | `spawned X PID`, `spawn-failed X WORDS`, `adopted X PID`, `main X PID`, `no-main X`, `daemonless X` | |
+//! | `says X READY=1 STATUS=a~line …` | X notified its agent; `~` is a space |
 //! | `exited X code N`, `exited X signal N`, with `saying WORDS`; `exited X unknown`; `swept X [killed N]` | |
 //! | `peer X STATE [veto EPOCH [nowait]] [released Y]… [released-before Y]…` | X's agent says so; `released` speaks of Y's present withdrawal, `released-before` of an earlier one |
 //! | `NODE claims X STATE` | an agent that is not X's says so |
@@ -31,7 +32,9 @@ use clusterd::engine::view::{StateName, Wish};
 use clusterd::engine::{
     Action, Engine, Found, Input, Memory, Order, OrderVerb, QuestionIx, Veto, WAITING_PACE, Word,
 };
-use clusterd::facts::{Answer, Cleaned, Exit, Finding, Judgement, Moment, Ready, Role, Trouble, Verdict};
+use clusterd::facts::{
+    Answer, Cleaned, Exit, Finding, Judgement, Moment, Notice, Ready, Role, Trouble, Verdict,
+};
 use clusterd::graph::Graph;
 use clusterd::model::{self, Cluster, InstanceIx, Probe, Source, Sources};
 use std::collections::{BTreeMap, HashMap};
@@ -372,6 +375,12 @@ impl Stage {
                 let last_words = rest.iter().skip(1).copied().collect::<Vec<_>>().join(" ");
                 self.feed(Input::Exited { instance, incarnation, exit, last_words });
             }
+            ["says", name, assignments @ ..] => {
+                let instance = self.instance(name)?;
+                let incarnation = self.incarnation(instance);
+                let notice = notice(assignments)?;
+                self.feed(Input::Notified { instance, incarnation, notice });
+            }
             ["swept", name, rest @ ..] => {
                 let instance = self.instance(name)?;
                 let incarnation = self.incarnation(instance);
@@ -636,4 +645,22 @@ fn duration(text: &str) -> Result<Duration, String> {
         "m" => Ok(Duration::from_secs(60 * n)),
         unit => Err(format!("{unit} is no unit of time")),
     }
+}
+
+/// What a service says of itself, in the words of sd_notify(3).
+fn notice(assignments: &[&str]) -> Result<Notice, String> {
+    let mut notice = Notice::default();
+    for assignment in assignments {
+        match assignment.split_once('=').ok_or("what does it say?")? {
+            ("READY", _) => notice.ready = true,
+            ("RELOADING", _) => notice.reloading = true,
+            ("STOPPING", _) => notice.stopping = true,
+            ("WATCHDOG", "1") => notice.alive = true,
+            ("WATCHDOG", _) => notice.failed = true,
+            ("STATUS", text) => notice.status = Some(text.replace('~', " ")),
+            ("EXTEND_TIMEOUT_USEC", n) => notice.extend = Some(Duration::from_micros(number(n)?)),
+            _ => return Err(format!("nobody says {assignment}")),
+        }
+    }
+    Ok(notice)
 }

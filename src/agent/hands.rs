@@ -10,6 +10,7 @@ use crate::leftover;
 use crate::model::{InstanceIx, Unit};
 use crate::process::{Handle, Identity, Marked, NotYet, Spawn, Tree, output};
 use nix::libc;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +55,9 @@ impl Shell {
         if let Some(record) = journal {
             self.write_journal(&name, &record);
         }
-        if let (Found::Running { memory, .. }, Some((handle, nonce))) = (&found, held) {
+        if let (Found::Running { memory, unit: started, .. }, Some((handle, nonce))) = (&found, held) {
             self.hold(&name, memory.incarnation, nonce, handle);
+            self.listen_again(&name, memory.incarnation, started.as_ref().unwrap_or(&unit));
         }
         Input::Searched { instance, found }
     }
@@ -115,13 +117,18 @@ impl Shell {
             tracing::warn!("{name}: {text}");
             self.events.borrow_mut().record(&name, "limit-off", &text, serde_json::Value::Null);
         }
+        let (told, ready) = match self.listen(&name, incarnation, &record.unit) {
+            Ok(told) => told,
+            Err(e) => return failed(e.to_string()),
+        };
         let spawned = Spawn {
-            unit: &record.unit,
+            unit: &told,
             instance: &name,
             nonce: &record.nonce,
             agent: self.tree.agent(),
             leaf: leaf.as_ref(),
             output: &self.places.output(&name),
+            ready: ready.as_ref().map(AsFd::as_fd),
         }
         .spawn();
         match spawned {

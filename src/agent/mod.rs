@@ -10,6 +10,7 @@ mod events;
 mod hands;
 mod journal;
 mod links;
+mod notices;
 mod notify;
 mod record;
 mod serve;
@@ -67,6 +68,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     for folder in [&places.state, &places.run] {
         make_private(folder)?;
     }
+    make_passable(&places)?;
     let _state_lock = store::lock(&places.state)?;
     let last_good = Slot::durable(places.state.join("config.json"));
     let (sources, cluster, problems) = config::load_or_last_good(&places, &last_good)?;
@@ -215,6 +217,18 @@ fn make_private(folder: &Path) -> anyhow::Result<()> {
     let made = std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)));
     made.with_context(|| format!("cannot make the folder {}", folder.display()))
+}
+
+/// Services of every user find their notify sockets below the run folder, and nothing else there.
+fn make_passable(places: &Places) -> anyhow::Result<()> {
+    make_private(&places.run.join("instances"))?;
+    let notify = places.notify();
+    for (folder, mode) in [(&notify, 0o711), (&places.run, 0o711)] {
+        let made = std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)));
+        made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    Ok(())
 }
 
 fn read_wishes(slot: &Slot<Wishes>) -> Wishes {

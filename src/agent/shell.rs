@@ -11,7 +11,7 @@ use super::record::Recorder;
 use crate::api::wire::{self, PeerLine};
 use crate::clock;
 use crate::engine::{Action, Engine, Input, Memory, Order, OrderVerb, QuestionIx, WAITING_PACE, Word};
-use crate::facts::Exit;
+use crate::facts::{Exit, Notice};
 use crate::journal::{self, Wishes};
 use crate::model::{Cluster, InstanceIx, Sources};
 use crate::probe::prober::{self, Pace, Prober};
@@ -25,6 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 /// What tasks tell the main loop.
 #[derive(Debug)]
@@ -33,6 +34,11 @@ pub enum Message {
         instance: Arc<str>,
         incarnation: u64,
         exit: Exit,
+    },
+    Notified {
+        instance: Arc<str>,
+        incarnation: u64,
+        notice: Notice,
     },
     Swept {
         instance: Arc<str>,
@@ -78,6 +84,11 @@ impl Places {
     pub fn output(&self, instance: &str) -> PathBuf {
         self.state.join("log").join(format!("{instance}.log"))
     }
+
+    /// The folder of the sockets by which services say how they fare.
+    pub fn notify(&self) -> PathBuf {
+        self.run.join("notify")
+    }
 }
 
 /// A reader of the peer stream.
@@ -94,6 +105,8 @@ pub struct Shell {
     pub held: RefCell<HashMap<Arc<str>, Held>>,
     /// Living processes that were judged to be an instance's already, until the engine says `Adopt`.
     pub to_adopt: RefCell<HashMap<Arc<str>, Handle>>,
+    /// Who listens to what a service says of itself.
+    pub(super) listeners: RefCell<HashMap<Arc<str>, Vec<AbortHandle>>>,
     pub events: RefCell<Events>,
     pub tree: Tree,
     pub journal: Journal,
@@ -142,6 +155,7 @@ impl Shell {
             recorder: RefCell::new(parts.recorder),
             held: RefCell::default(),
             to_adopt: RefCell::default(),
+            listeners: RefCell::default(),
             events: RefCell::new(parts.events),
             tree: parts.tree,
             journal: parts.journal,
@@ -294,6 +308,10 @@ impl Shell {
                 let Some(ix) = cluster.instance_named(&instance) else { return };
                 let last_words = self.last_words(&instance, incarnation);
                 Input::Exited { instance: ix, incarnation, exit, last_words }
+            }
+            Message::Notified { instance, incarnation, notice } => {
+                let Some(ix) = cluster.instance_named(&instance) else { return };
+                Input::Notified { instance: ix, incarnation, notice }
             }
             Message::Swept { instance, incarnation, killed } => {
                 let Some(ix) = cluster.instance_named(&instance) else { return };

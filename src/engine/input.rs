@@ -1,7 +1,7 @@
 //! What can happen: the engine's inputs, in the past tense.
 
 use super::view::{StateName, Wish};
-use crate::facts::{Answer, Cleaned, Exit, Moment};
+use crate::facts::{Answer, Cleaned, Exit, Moment, Notice};
 use crate::model::{InstanceIx, NodeIx, Unit};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub enum Input {
     MainMissing { instance: InstanceIx, incarnation: u64, reason: String, empty: bool },
     /// The held process ended.
     Exited { instance: InstanceIx, incarnation: u64, exit: Exit, last_words: String },
+    /// A process that was proven to be of the instance's tree said something of it.
+    Notified { instance: InstanceIx, incarnation: u64, notice: Notice },
     /// After a stop: nothing of the instance's process tree is left.
     Swept { instance: InstanceIx, incarnation: u64, killed: u32 },
     /// A probe's answer changed, or a `Verify` was answered.

@@ -3,6 +3,7 @@
 use super::action::Evidence;
 use super::backoff::Failures;
 use super::input::{Memory, QuestionIx, Veto};
+use super::notices::Said;
 use super::tally::Tally;
 use super::view::{StateName, Wish};
 use crate::facts::{Finding, Moment};
@@ -97,6 +98,7 @@ pub(super) struct Process {
     pub unit: Arc<Unit>,
     /// What justified the start, until the event is written.
     pub evidence: Vec<Evidence>,
+    pub said: Said,
 }
 
 /// How the instance's own readiness is known.
@@ -105,6 +107,7 @@ pub(super) enum Own {
     Ask(QuestionIx),
     Running(Duration),
     Completed,
+    Notified,
 }
 
 /// How an edge is proven.
@@ -242,7 +245,7 @@ impl Local {
     pub fn questions(&self) -> impl Iterator<Item = QuestionIx> {
         let own = match self.own {
             Own::Ask(q) => Some(q),
-            Own::Running(_) | Own::Completed => None,
+            Own::Running(_) | Own::Completed | Own::Notified => None,
         };
         let edges = self.needs.iter().flat_map(|n| &n.edges).chain(&self.siblings);
         own.into_iter().chain(edges.filter_map(Edge::question))

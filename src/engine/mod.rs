@@ -43,6 +43,7 @@ mod local;
 mod look;
 mod loss;
 mod needs;
+mod notices;
 mod questions;
 mod reconfigure;
 mod spread;
@@ -466,6 +467,7 @@ fn local(
         }
         Probe::Running { for_ } => Own::Running(*for_),
         Probe::Completed => Own::Completed,
+        Probe::Notified => Own::Notified,
     };
     Local {
         ix,

@@ -3,6 +3,7 @@
 use super::action::Action;
 use super::input::{Found, Input, Memory, Order, OrderVerb, QuestionIx, Word};
 use super::local::{After, Edge, Process, State, StopOrder};
+use super::notices::Said;
 use super::view::{StateName, Wish};
 use super::{Engine, FIND_MAIN, Heard, RECHECK, Timer, VETO_LIVES, VETO_RENEWAL};
 use crate::facts::{Answer, Cleaned, Exit, Finding, Judgement, Moment};
@@ -36,6 +37,9 @@ impl Engine {
             }
             Input::Exited { instance, incarnation, exit, last_words } => {
                 self.with_process(instance, incarnation, |e, l| e.exited(l, exit, &last_words));
+            }
+            Input::Notified { instance, incarnation, notice } => {
+                self.with_process(instance, incarnation, |e, l| e.notified(l, notice));
             }
             Input::Swept { instance, incarnation, killed } => {
                 self.with_process(instance, incarnation, |e, l| e.swept(l, killed));
@@ -111,6 +115,7 @@ impl Engine {
                     ready_since: memory.was_ready.then_some(self.now),
                     unit: unit.unwrap_or_else(|| self.locals[l].unit.clone()),
                     evidence: Vec::new(),
+                    said: Said::before_now(self.now, memory.was_ready),
                 };
                 self.hold(l, process);
                 self.record(l, "found-running", format!("pid {pid} still runs: kept"), json!({ "pid": pid }));

@@ -4,6 +4,7 @@ use super::action::Action;
 use super::input::{Memory, Word};
 use super::local::{After, Own, Process, Proof, State};
 use super::needs::{RENEW_PROOF, Verification};
+use super::notices::Said;
 use super::stop::StopCause;
 use super::{Engine, Heard, Timer};
 use crate::facts::{Moment, Trouble, Verdict};
@@ -66,7 +67,7 @@ impl Engine {
     }
 
     /// Says anew why it is in its state: in the room of the old sentence, since it is mostly the same.
-    fn say(&mut self, l: usize, sentence: impl FnOnce(&Engine, &mut String)) {
+    pub(super) fn say(&mut self, l: usize, sentence: impl FnOnce(&Engine, &mut String)) {
         let mut reason = std::mem::take(&mut self.locals[l].reason);
         reason.clear();
         sentence(self, &mut reason);
@@ -84,6 +85,9 @@ impl Engine {
 
     /// Takes one step, if one is due.
     fn step(&mut self, l: usize) -> bool {
+        if self.step_watchdog(l) {
+            return true;
+        }
         match self.locals[l].state {
             State::Searching => false,
             State::Waiting => self.step_waiting(l),
@@ -236,12 +240,17 @@ impl Engine {
             ready_since: None,
             unit: local.unit.clone(),
             evidence,
+            said: Said::nothing(now),
         };
         for need in &mut local.needs {
             need.had = need.ok;
         }
         local.process = Some(process);
-        self.begin_starting(l, "its own probe has not passed yet");
+        let awaited = match self.locals[l].own {
+            Own::Notified => "has not said yet that it is ready",
+            _ => "its own probe has not passed yet",
+        };
+        self.begin_starting(l, awaited);
         let local = &self.locals[l];
         self.out.push(Action::Spawn { instance: local.ix, memory: local.memory(), unit: local.unit.clone() });
     }
@@ -263,6 +272,7 @@ impl Engine {
             ready_since: None,
             unit: local.unit.clone(),
             evidence: Vec::new(),
+            said: Said::before_now(now, false),
         };
         self.hold(l, process);
         self.begin_starting(l, "found running; its own probe is asked");
@@ -338,6 +348,7 @@ impl Engine {
             return self.step_deadline(l, deadline);
         }
         self.say_answer(l);
+        self.say_status(l);
         self.step_deadline(l, deadline)
     }
 
@@ -348,12 +359,17 @@ impl Engine {
             Own::Ask(_) => self.own_answer(l).is_some_and(Verdict::is_ready),
             Own::Running(for_) => local.process.as_ref().is_some_and(|p| self.now >= p.spawned + for_),
             Own::Completed => false,
+            Own::Notified => local.process.as_ref().is_some_and(|p| p.said.ready),
         }
     }
 
     fn step_deadline(&mut self, l: usize, deadline: Moment) -> bool {
         if self.now < deadline {
             return false;
+        }
+        if self.may_be_unheard(l) {
+            self.count_as_ready(l);
+            return true;
         }
         let local = &self.locals[l];
         let text = format!("not ready within {} s: {}", local.unit.ready.within.as_secs(), local.reason);
@@ -363,16 +379,19 @@ impl Engine {
         true
     }
 
-    fn become_ready(&mut self, l: usize) {
+    pub(super) fn become_ready(&mut self, l: usize) {
         let detail = match self.own_answer(l) {
             Some(answer) => answer.to_string(),
-            None => String::new(),
+            None => self.said(l),
         };
         let now = self.now;
         let process = self.locals[l].process.as_mut().expect("a starting instance has a process");
         let took = now.since(process.spawned);
         let first = process.ready_since.is_none();
         process.ready_since.get_or_insert(now);
+        if first {
+            process.said.alive = now; // a sign of life is due from now on
+        }
         self.enter(l, State::Ready, detail.clone());
         if first {
             self.locals[l].forgivable = None;
@@ -417,6 +436,7 @@ impl Engine {
         match self.locals[l].own {
             Own::Ask(q) => self.questions.get(q).is_lost(),
             Own::Running(_) | Own::Completed => false,
+            Own::Notified => self.locals[l].process.as_ref().is_some_and(|p| p.said.stopping),
         }
     }
 
@@ -435,13 +455,14 @@ impl Engine {
                 true
             }
             (false, true) => {
-                let reason = self.own_answer(l).map_or_else(String::new, Verdict::to_string);
+                let reason = self.own_answer(l).map_or_else(|| self.said(l), Verdict::to_string);
                 self.enter(l, State::Unready, reason.clone());
                 self.record(l, "unready", reason, serde_json::Value::Null);
                 true
             }
             _ => {
                 self.say_answer(l);
+                self.say_status(l);
                 false
             }
         }
@@ -497,6 +518,7 @@ impl Engine {
         }
         if local.state.is_running() {
             local.process.as_ref().and_then(|p| p.find_main).map(&mut wake);
+            self.watchdog_due(l).map(&mut wake);
             for (n, need) in local.needs.iter().enumerate() {
                 if let (Some(lost), OnLoss::Stop { grace }) = (need.lost, self.need(l, n).on_loss) {
                     wake(lost + grace);

@@ -199,21 +199,28 @@ impl Engine {
 
     /// Sends the stop signal. Nothing waits for dependents any more.
     pub(super) fn begin_stopping(&mut self, l: usize, why: String) {
+        let signal = self.locals[l].unit_in_force().stop.signal;
+        self.begin_stopping_by(l, why, signal);
+    }
+
+    /// As [`Engine::begin_stopping`], by another signal than the unit's.
+    pub(super) fn begin_stopping_by(&mut self, l: usize, why: String, signal: i32) {
         let local = &self.locals[l];
         let Some(process) = &local.process else { return self.at_rest(l) };
-        let (instance, incarnation, stop) = (local.ix, process.incarnation, process.unit.stop.clone());
+        let (instance, incarnation) = (local.ix, process.incarnation);
+        let timeout = process.unit.stop.timeout;
         if self.locals[l].withdrawn.is_none() {
             let root = format!("{}: {why}", self.locals[l].name);
             self.withdraw(l, root, false);
         }
         let nobody = !process_can_hear(&self.locals[l]);
-        self.enter(l, State::Stopping { deadline: self.now + stop.timeout }, why.clone());
+        self.enter(l, State::Stopping { deadline: self.now + timeout }, why.clone());
         self.record(l, "stopping", why, serde_json::Value::Null);
         self.remember(l);
         if nobody {
             return self.sweep(l);
         }
-        self.out.push(Action::Signal { instance, incarnation, signal: stop.signal });
+        self.out.push(Action::Signal { instance, incarnation, signal });
     }
 
     /// An operator's stop has waited long enough: nothing more is stopped, and the wish is as it was.

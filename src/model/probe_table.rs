@@ -23,9 +23,10 @@ enum Kind {
     Activemq,
     Fastdfs,
     Running,
+    Notified,
 }
 
-const KINDS: [(&str, Kind); 9] = [
+const KINDS: [(&str, Kind); 10] = [
     ("tcp", Kind::Tcp),
     ("http", Kind::Http),
     ("exec", Kind::Exec),
@@ -35,6 +36,7 @@ const KINDS: [(&str, Kind); 9] = [
     ("activemq", Kind::Activemq),
     ("fastdfs", Kind::Fastdfs),
     ("running", Kind::Running),
+    ("notified", Kind::Notified),
 ];
 
 /// The question that the agent asks on its own node.
@@ -49,6 +51,8 @@ pub(super) fn local_probe(value: Value<'_>, node: IpAddr) -> Option<Probe> {
             None => Some(RUNNING),
         };
         time.map(|for_| Probe::Running { for_ })
+    } else if kind == Kind::Notified {
+        Some(Probe::Notified)
     } else {
         question(&mut fields, kind, node).map(Probe::Ask)
     };
@@ -123,7 +127,7 @@ fn question(fields: &mut Fields<'_>, kind: Kind, node: IpAddr) -> Option<Questio
         }
         Kind::Activemq => address(fields, node, Some(61616)).map(|address| Ask::Activemq { address }),
         Kind::Fastdfs => address(fields, node, None).map(|address| Ask::Fastdfs { address }),
-        Kind::Running => None,
+        Kind::Running | Kind::Notified => None,
     };
     Some(Question { ask: ask?, timeout: timeout? })
 }

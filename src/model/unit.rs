@@ -49,6 +49,13 @@ pub struct Run {
     /// Left out of the journal where the unit says nothing of it, and not in that of an older agent.
     #[serde(default, skip_serializing_if = "is_default")]
     pub care: Care,
+    /// `notify`: silence for longer than this, once it is ready, ends it. `None` asks for no sign of life.
+    #[serde(default)]
+    pub watchdog: Option<Duration>,
+    /// `notify`: the program is ready when it has written a newline to this descriptor (as s6 and dinit have it). 3 to
+    /// 255.
+    #[serde(default)]
+    pub ready_fd: Option<i32>,
 }
 
 fn is_default(care: &Care) -> bool {
@@ -65,6 +72,8 @@ pub enum RunKind {
     Forking,
     /// It runs to its end; exit code 0 is `completed`.
     Oneshot,
+    /// In the foreground, and it says itself how it fares: sd_notify(3).
+    Notify,
 }
 
 /// `[ready]`
@@ -95,6 +104,8 @@ pub enum Probe {
     },
     /// A oneshot: ready means completed.
     Completed,
+    /// It says so itself (`READY=1`).
+    Notified,
 }
 
 /// One question over a component's own protocol. Two equal questions from one node are one question: there is one

@@ -137,6 +137,7 @@ fn read_run(fields: &mut Fields<'_>, said: &mut Defaults<'_>) -> (Option<Run>, O
             ("exec", RunKind::Exec),
             ("forking", RunKind::Forking),
             ("oneshot", RunKind::Oneshot),
+            ("notify", RunKind::Notify),
         ]),
         None => {
             said.note("run.kind", || "exec".to_string());
@@ -179,6 +180,17 @@ fn read_run(fields: &mut Fields<'_>, said: &mut Defaults<'_>) -> (Option<Run>, O
     let make_folders = fields.take("make_folders").map(|v| v.paths()).unwrap_or_default();
     let executables = fields.take("executables").map(read_executables).unwrap_or_default();
     let care = read_care(fields);
+    let (watchdog, ready_fd) = (fields.take("watchdog"), fields.take("ready_fd"));
+    for value in [watchdog, ready_fd].into_iter().flatten() {
+        if kind.is_some_and(|kind| kind != RunKind::Notify) {
+            value.error(
+                format!("`{}` is for a unit that says itself how it fares", value.key),
+                "write `kind = \"notify\"`, if the program does; or take this out",
+            );
+        }
+    }
+    let watchdog = watchdog.and_then(|v| v.span_of_time());
+    let ready_fd = ready_fd.and_then(|v| v.number(3..=255)).and_then(|n| i32::try_from(n).ok());
     let run = kind.zip(command).zip(folder).zip(umask).map(|(((kind, command), folder), umask)| Run {
         kind,
         command,
@@ -191,6 +203,8 @@ fn read_run(fields: &mut Fields<'_>, said: &mut Defaults<'_>) -> (Option<Run>, O
         make_folders,
         executables,
         care,
+        watchdog,
+        ready_fd,
     });
     (run, pidfile_at)
 }
@@ -284,7 +298,20 @@ fn read_ready(
     let probe = fields.as_mut().and_then(|f| f.take("probe"));
     let probe_at = probe.map(|v| v.span());
     let local = match probe {
-        Some(value) => local_probe(value, node),
+        Some(value) => local_probe(value, node).filter(|probe| {
+            let heard = *probe != Probe::Notified || kind == RunKind::Notify;
+            if !heard {
+                value.error(
+                    "nothing is heard from a unit of this kind",
+                    "write `kind = \"notify\"` under `[run]`, if the program speaks sd_notify; or ask it by its protocol",
+                );
+            }
+            heard
+        }),
+        None if kind == RunKind::Notify => {
+            said.note("ready.probe", || "its own READY=1".to_string());
+            Some(Probe::Notified)
+        }
         None if kind == RunKind::Oneshot => Some(Probe::Completed),
         None => {
             let span = fields.as_ref().map_or(top, |f| f.span);

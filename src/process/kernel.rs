@@ -6,6 +6,7 @@
 
 use super::spawn::Stage;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use std::ffi::{CStr, CString};
@@ -48,6 +49,18 @@ pub(super) struct Launch<'a> {
     /// The only ones that it can ever have, a bit each.
     pub capabilities: Option<u64>,
     pub no_new_privileges: bool,
+    /// One more descriptor, and the number that the child has it under; below [`MOST_DESCRIPTOR`].
+    pub ready: Option<(BorrowedFd<'a>, RawFd)>,
+}
+
+/// Above every number that a child may be given a descriptor under.
+pub const MOST_DESCRIPTOR: RawFd = 256;
+
+/// The same descriptor under a number that is no child's.
+fn out_of_the_way(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(MOST_DESCRIPTOR))?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// Whom the child becomes.
@@ -83,11 +96,17 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
     let envp = pointers(what.envp);
     let (report, tell) = io::pipe().map_err(fork)?; // both ends close on exec
     let report = OwnedFd::from(report);
-    let tell = OwnedFd::from(tell);
+    let mut tell = OwnedFd::from(tell);
+    let mut ready = None;
+    if let Some((fd, number)) = what.ready {
+        tell = out_of_the_way(tell.as_fd()).map_err(fork)?;
+        ready = Some((out_of_the_way(fd).map_err(fork)?, number));
+    }
+    let ready = ready.as_ref().map(|(fd, number)| (fd.as_raw_fd(), *number));
 
     // No signal handler of the agent may run in the child: it would write into the agent's own wake-up pipe.
     let mask = swap_signal_mask(u64::MAX);
-    let forked = clone(Start { what, argv: &argv, envp: &envp, tell: tell.as_raw_fd(), join: None });
+    let forked = clone(Start { what, argv: &argv, envp: &envp, ready, tell: tell.as_raw_fd(), join: None });
     swap_signal_mask(mask);
     drop(tell);
     await_program(forked.map_err(fork)?, report, EXEC_DEADLINE)
@@ -120,6 +139,8 @@ struct Start<'a> {
     what: &'a Launch<'a>,
     argv: &'a [*const libc::c_char],
     envp: &'a [*const libc::c_char],
+    /// From which number to which.
+    ready: Option<(RawFd, RawFd)>,
     tell: RawFd,
     /// A leaf that it was not born in, and enters by itself.
     join: Option<BorrowedFd<'a>>,
@@ -263,7 +284,7 @@ fn clone_plain(start: &Start<'_>) -> io::Result<Launched> {
 /// # Safety
 /// To be called in a new child, with all signals blocked.
 unsafe fn child(start: &Start<'_>) -> ! {
-    let Start { what, argv, envp, tell, join } = *start;
+    let Start { what, argv, envp, ready, tell, join } = *start;
     // SAFETY: every pointer handed over here is alive until the exec, every string ends with a NUL or comes with its
     // length, both pointer arrays end with a null; all calls are async-signal-safe system calls.
     unsafe {
@@ -299,6 +320,9 @@ unsafe fn child(start: &Start<'_>) -> ! {
         check(Stage::Stdio, libc::dup2(what.output.as_raw_fd(), 2).into());
         // Whatever else the agent inherited without close-on-exec is none of the service's business.
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        if let Some((fd, number)) = ready {
+            check(Stage::Stdio, libc::dup2(fd, number).into()); // stays open over the exec
+        }
         if let Some(score) = what.oom_score {
             // The kernel makes an exception for a child that still shares its parent's memory by vfork: the agent's
             // own score stays (fs/proc/base.c, __set_oom_adj).
@@ -479,12 +503,19 @@ mod tests {
             oom_score: None,
             capabilities: None,
             no_new_privileges: false,
+            ready: None,
         };
         let (_report, tell) = io::pipe().unwrap();
         let (argv, envp) = (pointers(what.argv), pointers(what.envp));
         let mask = swap_signal_mask(u64::MAX);
-        let made =
-            make(Start { what: &what, argv: &argv, envp: &envp, tell: tell.as_raw_fd(), join: what.leaf });
+        let made = make(Start {
+            what: &what,
+            argv: &argv,
+            envp: &envp,
+            ready: None,
+            tell: tell.as_raw_fd(),
+            join: what.leaf,
+        });
         swap_signal_mask(mask);
         made.unwrap()
     }

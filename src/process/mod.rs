@@ -20,6 +20,7 @@ mod identity;
 mod kernel;
 mod kill;
 mod leaf;
+pub mod notice;
 pub mod output;
 pub(crate) mod proc;
 mod shortage;

@@ -11,7 +11,7 @@ use std::ffi::CString;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -33,6 +33,8 @@ pub struct Spawn<'a> {
     pub leaf: Option<&'a Leaf>,
     /// Standard output and error are appended to this file; its folder is made.
     pub output: &'a Path,
+    /// What the program has as its descriptor `run.ready_fd`.
+    pub ready: Option<BorrowedFd<'a>>,
 }
 
 /// How far a start came. Each is a place where it can fail; in the order in which they come.
@@ -192,6 +194,7 @@ impl Spawn<'_> {
             oom_score: oom_score.as_deref(),
             capabilities: run.care.capabilities.as_ref().map(|list| list.iter().fold(0, bit)),
             no_new_privileges: run.care.no_new_privileges,
+            ready: self.ready.zip(run.ready_fd),
         })
         .map_err(|failure| {
             let about = match failure.stage {

@@ -127,7 +127,7 @@ impl Tree {
     }
 
     /// All living processes of the instance: those in its leaf, those that carry its marks, and those that descend
-    /// from any of these or share a session with them. Reads all of `/proc`: about 20 µs a process on the machine.
+    /// from any of these or share a session with them. Reads all of `/proc`.
     pub fn members(&self, instance: &str) -> io::Result<Vec<i32>> {
         let mut found: BTreeSet<i32> = self.leaf_members(instance)?.into_iter().collect();
         found.extend(self.identified(instance)?.into_iter().map(|(pid, _)| pid));

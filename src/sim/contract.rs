@@ -8,7 +8,7 @@
 //! - What an action brings about at once is the next input, in the order of the actions: `Cleaned` after `Clean`,
 //!   `Spawned` or `SpawnFailed` after `Spawn`, `Adopted` (or the `Exited` of one that has just ended) after `Adopt`,
 //!   `MainFound` or `MainMissing` after `FindMain`. `Swept` may come there, or at any time later.
-//! - A process that is held is `Exited` once at most.
+//! - A process that is held is `Exited` once at most. `Notified` speaks of an incarnation that was held at some time.
 //! - `Answered` comes of a question that is asked, when the answer is news or a `Verify` wanted it; see `Prober` below.
 //! - `TimeCame` only when that is due. Moments never go back.
 //! - `PeerSaid` only of a neighbour and of its own instances; `PeerLost` only of one that has been heard since.
@@ -99,6 +99,8 @@ struct Run {
     look: bool,
     /// How many ends may be told of each: a launcher and its daemon are two.
     held: BTreeMap<Process, u32>,
+    /// The latest incarnation of each that was ever held.
+    latest: BTreeMap<Arc<str>, u64>,
     sweeps: BTreeSet<Process>,
     questions: HashMap<QuestionIx, Asked>,
     /// Answers to questions that were begun before are an earlier configuration's, whatever their number.
@@ -121,6 +123,7 @@ impl Run {
             searches: VecDeque::new(),
             look: false,
             held: BTreeMap::new(),
+            latest: BTreeMap::new(),
             sweeps: BTreeSet::new(),
             questions: HashMap::new(),
             renumbered: None,
@@ -236,6 +239,13 @@ impl Run {
                 }
                 Ok(())
             }
+            Input::Notified { instance, incarnation, .. } => {
+                let name = self.name(*instance);
+                match self.latest.get(&name) {
+                    Some(latest) if incarnation <= latest => Ok(()),
+                    _ => Err(format!("no process of {name}/{incarnation} was ever held")),
+                }
+            }
             Input::Swept { instance, incarnation, .. } => {
                 let process = (self.name(*instance), *incarnation);
                 match self.sweeps.remove(&process) {
@@ -317,7 +327,9 @@ impl Run {
     }
 
     fn held_one_more(&mut self, instance: InstanceIx, incarnation: u64) {
-        *self.held.entry((self.name(instance), incarnation)).or_default() += 1;
+        let name = self.name(instance);
+        self.latest.insert(name.clone(), incarnation);
+        *self.held.entry((name, incarnation)).or_default() += 1;
     }
 
     /// Whether this can come later; then it is noted.

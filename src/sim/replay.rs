@@ -198,6 +198,7 @@ kinds! {
     // No kernel without a memory controller tells the one from the other.
     "exited: signal": Input::Exited { exit: Exit::Signal(_) | Exit::OutOfMemory, .. },
     "exited: unknown": Input::Exited { exit: Exit::Unknown, .. },
+    "notified": Input::Notified { .. },
     "swept": Input::Swept { .. },
     "answered: ready": Input::Answered { answer: Answer { verdict: Verdict::Ready(_), .. }, .. },
     "answered: not ready": Input::Answered { answer: Answer { verdict: Verdict::NotReady { .. }, .. }, .. },

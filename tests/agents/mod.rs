@@ -3,6 +3,7 @@
 //! What each engine is given and says is recorded, and replayed when the test ends: it must say the same again, and
 //! never be given what the simulator's contract does not know.
 
+mod notify;
 mod traces;
 
 use clusterd::sim::contract::Contract;

@@ -129,7 +129,7 @@ fn orders() -> Cluster {
 /// One node: how daemons start, live and end.
 fn daemons() -> Cluster {
     let mut cluster = Cluster::new("daemons");
-    let services = ["task", "forked", "gone", "missing", "doubted", "known", "loading"];
+    let services = ["task", "forked", "gone", "notified", "missing", "doubted", "known", "loading"];
     let services: String = services.iter().map(|s| format!("{s} = {{ on = \"n1\" }}\n")).collect();
     let file =
         format!("[cluster]\nname = \"NAME\"\n\n[nodes]\nall = {{ n1 = \"A1\" }}\n\n[services]\n{services}");
@@ -150,6 +150,11 @@ fn daemons() -> Cluster {
                 )),
             ),
             ("gone", &unit("kind = \"forking\"\ncommand = [\"/bin/true\"]\npidfile = \"DIR/gone.pid\"")),
+            (
+                "notified",
+                "[run]\nkind = \"notify\"\n\
+                 command = [\"/bin/sh\", \"-c\", \"systemd-notify --ready; exec /bin/sleep 1000\"]\n",
+            ),
             ("missing", &unit("command = [\"/nowhere/missing\"]")),
             ("doubted", &unit("command = [\"/bin/sleep\", \"1000\"]\npidfile = \"DIR/doubted.pid\"")),
             (
@@ -188,6 +193,7 @@ fn daemons() -> Cluster {
     for (instance, state) in [
         ("task@n1", "completed"),
         ("forked@n1", "ready"),
+        ("notified@n1", "ready"),
         ("gone@n1", "failed"),
         ("missing@n1", "failed"),
         ("doubted@n1", "blocked"),

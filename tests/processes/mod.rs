@@ -17,6 +17,8 @@ pub fn unit(command: &[&str]) -> Unit {
         exclusive: false,
         run: Run {
             kind: RunKind::Exec,
+            watchdog: None,
+            ready_fd: None,
             command: command.iter().map(|s| s.to_string()).collect(),
             user: None,
             group: None,
@@ -82,6 +84,7 @@ impl Yard {
             agent: self.tree.agent(),
             leaf: leaf.as_ref(),
             output: &self.dir.path().join("output.log"),
+            ready: None,
         }
         .spawn()
     }

@@ -49,7 +49,7 @@ tell: app@n1 is ready
 ask app@n1 every 5s
 
 exited app@n1 code 1
-after 2999ms
+after 2998ms
 answer db@n2 refused
 show app@n1
 ----
@@ -58,7 +58,10 @@ event: app@n1 backoff: exit code 1; next start in 10.0 s
 verify db@n2
 tell: app@n1 is backoff
 ask app@n1 no more
-app@n1 is backoff: exit code 1
+event: app@n1 excused: a need had been lost when it exited; the failure is not counted
+tell: app@n1 is waiting
+ask db@n2 fast
+app@n1 is waiting: waits for db (any, 0 of 1)
   needs db any: unmet, 0 of 1
 
 answer db@n2 ready
@@ -66,10 +69,25 @@ cleaned app@n1 clear
 answer db@n2 ready
 spawned app@n1 6
 exited app@n1 code 1
-after 3s
+after 2999ms
 answer db@n2 refused
 view app@n1
 ----
-{"desired":"up","failures":1,"instance":"app@n1","next_ms":3990,"reason":"exit code 1","since_ms":6010,"starts":1,"state":"backoff"}
+clean app@n1
+tell: app@n1 is cleaning
+ask db@n2 every 5s
+verify db@n2
+tell: app@n1 is cleaning
+spawn app@n1 (start 2)
+tell: app@n1 is starting
+ask app@n1 fast
+event: app@n1 started: pid 6, after db@n2 (fine)
+verify app@n1
+event: app@n1 exited: exit code 1
+event: app@n1 backoff: exit code 1; next start in 10.0 s
+verify db@n2
+tell: app@n1 is backoff
+ask app@n1 no more
+{"desired":"up","failures":1,"instance":"app@n1","next_ms":6998,"reason":"exit code 1","since_ms":3002,"starts":2,"state":"backoff"}
   {"count":"any","met":0,"name":"db","ok":false,"since_ms":1,"waived":false,"wanted":1}
     {"address":"10.0.0.2:9000","met":false,"to":"db@n2","verdict":{"answer":"not-ready","kind":"refused","reason":"connection refused"},"verdict_since_ms":1}

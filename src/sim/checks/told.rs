@@ -264,7 +264,8 @@ impl Told {
             | Input::MainFound { instance, .. }
             | Input::MainMissing { instance, .. }
             | Input::Exited { instance, .. }
-            | Input::Swept { instance, .. } => self.with(*instance, |_, _| {}),
+            | Input::Swept { instance, .. }
+            | Input::Notified { instance, .. } => self.with(*instance, |_, _| {}),
         }
     }
 

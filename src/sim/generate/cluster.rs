@@ -266,6 +266,7 @@ mod tests {
                     RunKind::Exec => "exec",
                     RunKind::Forking => "forking",
                     RunKind::Oneshot => "oneshot",
+                    RunKind::Notify => "notify",
                 });
                 if service.exclusive {
                     seen.insert("exclusive");

@@ -45,7 +45,7 @@ impl Addresses {
             let instance = cluster.instance(ix);
             let local = match &instance.unit.ready.local {
                 Probe::Ask(question) => Some(question),
-                Probe::Running { .. } | Probe::Completed => None,
+                Probe::Running { .. } | Probe::Notified | Probe::Completed => None,
             };
             for question in local.into_iter().chain(&instance.unit.ready.remote) {
                 match question.address() {

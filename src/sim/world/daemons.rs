@@ -3,7 +3,7 @@
 use super::machine::{Phase, Process, Role};
 use super::{Event, World};
 use crate::engine::Input;
-use crate::facts::Exit;
+use crate::facts::{Exit, Notice};
 use crate::model::{Ask, InstanceIx, NodeIx, Probe, RunKind, Unit};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -188,7 +188,24 @@ impl World<'_, '_> {
         if let Some(process) = self.machines[node.0 as usize].same(pid, serial) {
             process.phase = phase;
         }
+        if phase == Phase::Open {
+            self.notify(node, instance, pid, serial);
+        }
         self.touch(instance);
+    }
+
+    /// It says that it is ready, where its unit has it so. Nobody hears it while no agent lives.
+    fn notify(&mut self, node: NodeIx, instance: InstanceIx, pid: i32, serial: u64) {
+        if self.cluster.instance(instance).unit.run.kind != RunKind::Notify {
+            return;
+        }
+        let machine = &mut self.machines[node.0 as usize];
+        let Some(run) = machine.agent.as_ref().map(|agent| agent.run) else { return };
+        let Some(process) = machine.same(pid, serial) else { return };
+        let Some(watch) = process.watches.iter().find(|w| w.run == run) else { return };
+        let notice = Notice { ready: true, ..Notice::default() };
+        let input = Input::Notified { instance, incarnation: watch.incarnation, notice };
+        self.queue.push(self.now + REAPS, Event::Tell { node, run, input: Box::new(input) });
     }
 
     /// A signal to a process.

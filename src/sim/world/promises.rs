@@ -144,7 +144,7 @@ impl World<'_, '_> {
                 others.iter().any(|o| *o != instance && self.is_serving(*o))
             }
             Probe::Ask(_) => self.is_serving(instance),
-            Probe::Running { .. } | Probe::Completed => !daemon.broken,
+            Probe::Running { .. } | Probe::Notified | Probe::Completed => !daemon.broken,
         }
     }
 

@@ -1,0 +1,122 @@
+//! Services that say themselves how they fare: with real agents, `systemd-notify`, and daemons that speak sd_notify.
+
+use super::{Cluster, wait};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::Command;
+
+/// One node with one service, `it`.
+fn one(name: &str, run: &str, ready: &str) -> Cluster {
+    let cluster = Cluster::new(name);
+    cluster.write(
+        "[cluster]\nname = \"NAME\"\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nit = { on = \"n1\" }\n",
+        &[("it", &format!("[run]\nkind = \"notify\"\n{run}\n[ready]\nwithin = \"30s\"\n{ready}\n"))],
+    );
+    // Services of other users have to come through to the run folder.
+    fs::set_permissions(cluster.file().parent().unwrap(), Permissions::from_mode(0o711)).unwrap();
+    cluster
+}
+
+fn shell(script: &str) -> String {
+    format!("command = [\"/bin/sh\", \"-c\", \"{script}\"]")
+}
+
+#[test]
+fn a_service_of_another_user_says_ready_and_is_heard_by_the_next_agent() {
+    let script = "systemd-notify --ready --status=serves; until [ -e DIR/go ]; do sleep 0.05; done; \
+                  systemd-notify --status=served; exec sleep 1000";
+    let mut cluster = one("other-user", &format!("user = \"nobody\"\n{}", shell(script)), "");
+    cluster.start("n1");
+    let pid = wait("it to be ready", || cluster.pid_if("n1", "it@n1", "ready"));
+    assert_eq!(cluster.view("n1", "it@n1").unwrap()["reason"], "serves");
+    cluster.kill("n1");
+    cluster.start("n1");
+    assert_eq!(wait("the new agent to find it", || cluster.pid_if("n1", "it@n1", "ready")), pid);
+    fs::write(cluster.file().with_file_name("go"), "").unwrap();
+    wait("the new agent to hear it", || (cluster.view("n1", "it@n1")?["reason"] == "served").then_some(()));
+    assert_eq!(cluster.pid_if("n1", "it@n1", "ready"), Some(pid));
+}
+
+#[test]
+fn a_newline_on_its_descriptor_makes_it_ready_even_one_that_was_written_while_no_agent_was_there() {
+    let script = "until [ -e DIR/go ]; do sleep 0.05; done; echo >&3; touch DIR/gone; exec sleep 1000";
+    let mut cluster = one("newline", &format!("ready_fd = 3\nuser = \"nobody\"\n{}", shell(script)), "");
+    let file = |name: &str| cluster.file().with_file_name(name);
+    let (go, gone) = (file("go"), file("gone"));
+    fs::write(&gone, "").unwrap();
+    fs::set_permissions(&gone, Permissions::from_mode(0o666)).unwrap();
+    let written = fs::metadata(&gone).unwrap().modified().unwrap();
+    cluster.start("n1");
+    let pid = wait("it to be starting", || cluster.pid_if("n1", "it@n1", "starting"));
+    cluster.kill("n1");
+    fs::write(go, "").unwrap();
+    wait("it to have said so to nobody", || {
+        (fs::metadata(&gone).unwrap().modified().unwrap() != written).then_some(())
+    });
+    cluster.start("n1");
+    assert_eq!(wait("the new agent to read it", || cluster.pid_if("n1", "it@n1", "ready")), pid);
+    assert!(cluster.event("n1", "it@n1", "not-heard").is_none());
+}
+
+#[test]
+fn a_stranger_is_not_believed() {
+    let script = "until [ -e DIR/go ]; do sleep 0.05; done; systemd-notify --ready; exec sleep 1000";
+    let mut cluster = one("stranger", &shell(script), "");
+    cluster.start("n1");
+    wait("it to be starting", || cluster.pid_if("n1", "it@n1", "starting"));
+    let socket = UnixDatagram::unbound().unwrap();
+    socket.send_to(b"READY=1\nSTATUS=mine", cluster.run("n1").join("notify/it")).unwrap();
+    wait("the stranger to be told of", || cluster.event("n1", "it@n1", "notice-ignored"));
+    let view = cluster.view("n1", "it@n1").unwrap();
+    assert_eq!(
+        (&view["state"], &view["reason"]),
+        (&"starting".into(), &"has not said yet that it is ready".into())
+    );
+    fs::write(cluster.file().with_file_name("go"), "").unwrap();
+    wait("it to be ready", || cluster.pid_if("n1", "it@n1", "ready"));
+}
+
+#[test]
+fn without_a_sign_of_life_it_is_aborted_and_started_again() {
+    let script = "test \\\"$WATCHDOG_USEC\\\" = 300000 && systemd-notify --ready && exec sleep 1000";
+    let mut cluster = one("watchdog", &format!("watchdog = \"300ms\"\n{}", shell(script)), "");
+    cluster.start("n1");
+    let pid = wait("it to be ready", || cluster.pid_if("n1", "it@n1", "ready"));
+    wait("the watchdog", || cluster.event("n1", "it@n1", "watchdog"));
+    wait("another process", || cluster.pid_if("n1", "it@n1", "ready").filter(|now| *now != pid));
+    assert!(cluster.ctl("n1", &["events"]).text().contains("killed by SIGABRT"));
+}
+
+#[test]
+fn redis_says_ready() {
+    let command = "command = [\"/usr/bin/redis-server\", \"--port\", \"0\", \"--unixsocket\", \"DIR/redis.sock\", \
+                   \"--supervised\", \"systemd\", \"--save\", \"\", \"--dir\", \"DIR\"]";
+    let mut cluster = one("redis-notify", command, "");
+    cluster.start("n1");
+    wait("redis to be ready", || cluster.pid_if("n1", "it@n1", "ready"));
+    let reason = cluster.view("n1", "it@n1").unwrap()["reason"].clone();
+    assert_eq!(reason, "Ready to accept connections");
+    UnixStream::connect(cluster.file().with_file_name("redis.sock")).unwrap();
+}
+
+#[test]
+fn mariadb_says_ready() {
+    let run = "command = [\"/usr/sbin/mariadbd\", \"--no-defaults\", \"--user=root\", \"--datadir=DIR/data\", \
+               \"--socket=DIR/mariadb.sock\", \"--skip-networking\", \"--innodb-buffer-pool-size=8M\"]";
+    let mut cluster = one("mariadb-notify", run, "");
+    let data = cluster.file().with_file_name("data");
+    let installed = Command::new("/usr/bin/mariadb-install-db")
+        .args(["--no-defaults", "--user=root", "--skip-test-db"])
+        .arg(format!("--datadir={}", data.display()))
+        .output()
+        .unwrap();
+    assert!(installed.status.success(), "{installed:?}");
+    cluster.start("n1");
+    wait("mariadb to be ready", || cluster.pid_if("n1", "it@n1", "ready"));
+    UnixStream::connect(cluster.file().with_file_name("mariadb.sock")).unwrap();
+    // It says that it stops, and how long that takes; then it has ended by itself.
+    assert_eq!(cluster.ctl("n1", &["stop", "it"]).code, 0);
+    wait("it to be stopped", || cluster.in_state("n1", "it@n1", "stopped"));
+    assert!(cluster.event("n1", "it@n1", "killed").is_none());
+}
