@@ -364,8 +364,8 @@ impl Shell {
         let this = cluster.instance(instance);
         let known =
             |ix: InstanceIx| leftover::Known::of(&cluster.instance(ix).name, &cluster.instance(ix).unit);
-        let here = |ix: &InstanceIx| *ix != instance && cluster.instance(*ix).node == this.node;
-        let others: Vec<_> = cluster.instance_ixs().filter(here).map(known).collect();
+        let here = cluster.node(this.node).instances.iter().copied();
+        let others: Vec<_> = here.filter(|ix| *ix != instance).map(known).collect();
         let journal = self.journal.identity(&this.name);
         let context = leftover::Context {
             tree: &self.tree,

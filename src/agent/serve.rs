@@ -46,12 +46,12 @@ impl Api {
     fn last_heard(&self, node: NodeIx) -> Vec<LastHeard> {
         let (engine, now) = (self.0.engine.borrow(), clock::now());
         let cluster = engine.cluster();
-        let there = cluster.instance_ixs().filter(|i| cluster.instance(*i).node == node);
+        let there = cluster.node(node).instances.iter();
         there
             .map(|i| {
-                let last = engine.last_heard(i, now);
+                let last = engine.last_heard(*i, now);
                 LastHeard {
-                    instance: cluster.instance(i).name.to_string(),
+                    instance: cluster.instance(*i).name.to_string(),
                     state: last.map(|(state, _)| state),
                     ago_ms: last.map(|(_, ago)| ago),
                 }

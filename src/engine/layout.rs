@@ -2,19 +2,17 @@
 //!
 //! An engine asks here only for its own node, and the answers cost what they hold, not what the cluster holds.
 
-use crate::model::{Cluster, Count, InstanceIx, Need, NodeIx, ServiceIx};
+use crate::model::{Cluster, Count, InstanceIx, NodeIx, ServiceIx};
 use petgraph::algo::kosaraju_scc;
 use petgraph::graph::DiGraph;
 use std::sync::Arc;
 
-/// Who is where, and who could lean on whom.
+/// Who could lean on whom.
 #[derive(Debug)]
 pub struct Layout {
     cluster: Arc<Cluster>,
     /// Each instance's rank in the order of starting.
     ranks: Vec<u32>,
-    /// The instances of each node, in file order.
-    on_node: Vec<Vec<InstanceIx>>,
     /// The needs that each service is a target of: the dependent, and the need's place among its needs.
     needed_by: Vec<Vec<(ServiceIx, usize)>>,
     /// The circle of each service (a legal one, that `any` and the like can open). Circles among services are coarser
@@ -25,10 +23,6 @@ pub struct Layout {
 impl Layout {
     /// `ranks` gives each instance's rank in the order of starting.
     pub fn new(cluster: Arc<Cluster>, ranks: &[u32]) -> Layout {
-        let mut on_node = vec![Vec::new(); cluster.nodes.len()];
-        for ix in cluster.instance_ixs() {
-            on_node[cluster.instance(ix).node.0 as usize].push(ix);
-        }
         let mut needed_by = vec![Vec::new(); cluster.services.len()];
         for (s, service) in cluster.services.iter().enumerate() {
             for (n, need) in service.needs.iter().enumerate() {
@@ -38,27 +32,11 @@ impl Layout {
             }
         }
         let circle = circles(&cluster);
-        Layout { ranks: ranks.to_vec(), on_node, needed_by, circle, cluster }
+        Layout { ranks: ranks.to_vec(), needed_by, circle, cluster }
     }
 
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
-    }
-
-    /// The instances of a node, in file order.
-    pub(super) fn on_node(&self, node: NodeIx) -> &[InstanceIx] {
-        &self.on_node[node.0 as usize]
-    }
-
-    /// As [`Cluster::candidates`], without a look at the other nodes where only the own one counts.
-    pub(super) fn candidates(&self, need: &Need, node: NodeIx) -> Vec<InstanceIx> {
-        match need.count {
-            Count::SameNode => {
-                let targets = need.targets.iter().filter(|target| **target != need.dependent);
-                targets.flat_map(|target| self.of_service_on(*target, node)).collect()
-            }
-            _ => self.cluster.candidates(need, node),
-        }
     }
 
     /// The instances that could lean on `x`, in file order. Where two lean on each other, the one that could start
@@ -83,7 +61,8 @@ impl Layout {
     }
 
     fn of_service_on(&self, service: ServiceIx, node: NodeIx) -> impl Iterator<Item = InstanceIx> {
-        self.on_node(node).iter().copied().filter(move |i| self.cluster.instance(*i).service == service)
+        let there = self.cluster.node(node).instances.iter().copied();
+        there.filter(move |i| self.cluster.instance(*i).service == service)
     }
 
     fn are_on_one_circle(&self, a: InstanceIx, b: InstanceIx) -> bool {

@@ -115,7 +115,6 @@ enum Timer {
 /// One node's engine.
 #[derive(Debug)]
 pub struct Engine {
-    layout: Arc<Layout>,
     cluster: Arc<Cluster>,
     me: NodeIx,
     locals: Vec<Local>,
@@ -169,7 +168,8 @@ impl Engine {
         wishes: &HashMap<InstanceIx, Wish>,
         now: Moment,
     ) -> Engine {
-        let own = layout.on_node(me);
+        let cluster = layout.cluster().clone();
+        let own = &cluster.node(me).instances;
         let mut questions = Questions::default();
         let mut edges_to: HashMap<InstanceIx, Vec<Asker>> = HashMap::new();
         let locals: Vec<Local> = own
@@ -177,7 +177,7 @@ impl Engine {
             .enumerate()
             .map(|(l, ix)| {
                 let wish = wishes.get(ix).cloned().unwrap_or(Wish::Up);
-                local(&layout, l, *ix, wish, now, &mut questions, &mut edges_to)
+                local(&cluster, l, *ix, wish, now, &mut questions, &mut edges_to)
             })
             .collect();
         let leaners: Vec<_> = own.iter().map(|ix| layout.leaners(*ix)).collect();
@@ -190,8 +190,7 @@ impl Engine {
         let local_of = own.iter().enumerate().map(|(l, ix)| (*ix, l)).collect();
         let (every_local, every_question) = (0..locals.len(), 0..questions.all.len() as u32);
         Engine {
-            cluster: layout.cluster().clone(),
-            layout,
+            cluster,
             me,
             locals,
             local_of,
@@ -399,7 +398,7 @@ impl Engine {
 /// The first state of one own instance, with its questions entered into the tables.
 #[allow(clippy::too_many_arguments)] // one call, and the tables it fills are the engine's own
 fn local(
-    layout: &Layout,
+    cluster: &Cluster,
     l: usize,
     ix: InstanceIx,
     wish: Wish,
@@ -407,7 +406,6 @@ fn local(
     questions: &mut Questions,
     edges_to: &mut HashMap<InstanceIx, Vec<Asker>>,
 ) -> Local {
-    let cluster = layout.cluster();
     let instance = cluster.instance(ix);
     let (me, service) = (instance.node, cluster.service(instance.service));
     let mut edge = |to: InstanceIx, by_agent: bool, asker: Asker| -> Edge {
@@ -433,7 +431,7 @@ fn local(
         .filter(|(_, need)| need.nodes.as_ref().is_none_or(|on| on.contains(&me)))
         .enumerate()
         .map(|(n, (rule, need))| {
-            let candidates = layout.candidates(need, me);
+            let candidates = cluster.candidates(need, me);
             NeedState {
                 rule,
                 wanted: need.count.wanted(candidates.len()),

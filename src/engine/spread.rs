@@ -381,8 +381,8 @@ impl Engine {
     }
 
     fn peer_lost(&mut self, node: NodeIx) {
-        let layout = self.layout.clone();
-        for &ix in layout.on_node(node) {
+        let cluster = self.cluster.clone();
+        for &ix in &cluster.node(node).instances {
             let Some(heard) = self.heard.get_mut(&ix).filter(|h| h.connected) else { continue };
             heard.connected = false;
             self.vetoed.remove(&ix);

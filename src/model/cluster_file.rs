@@ -227,7 +227,12 @@ fn read_nodes<'a>(fields: &Fields<'a>, file: &mut ClusterFile<'a>) {
             // A node without a sound address keeps its place, so that `on` still finds it; the stand-in is one that
             // documentation has for itself.
             let address = address.unwrap_or(IpAddr::from([192, 0, 2, 1]));
-            file.nodes.push(Node { name: member.key.to_string(), group: group.key.to_string(), address });
+            file.nodes.push(Node {
+                name: member.key.to_string(),
+                group: group.key.to_string(),
+                address,
+                instances: Vec::new(), // until services are placed
+            });
         }
         file.places.groups.insert(group.key, (ixs, group.key_span));
     }

@@ -12,7 +12,7 @@ use super::fields::{Fields, Reader};
 use super::shelf::{Shelf, parse_toml};
 use super::source::Sources;
 use super::vips::read_vips;
-use super::{Cluster, DefaultUsed};
+use super::{Cluster, DefaultUsed, InstanceIx};
 use std::path::Path;
 
 /// Reads `cluster.toml` and its units (by default the folder `units` beside it).
@@ -65,14 +65,19 @@ fn build(sources: &Sources, log: &Log) -> Option<Cluster> {
         let port = DEFAULT_PORT.to_string();
         defaults.insert(0, DefaultUsed { place: "cluster".into(), key: "port".into(), value: port });
     }
+    let instances: Vec<_> = instances.into_iter().map(|d| d.finish()).collect::<Option<_>>()?;
+    let mut nodes = file.nodes;
+    for (ix, instance) in (0..).map(InstanceIx).zip(&instances) {
+        nodes[instance.node.0 as usize].instances.push(ix);
+    }
     let cluster = Cluster {
         name: file.name,
         port: file.port.unwrap_or(DEFAULT_PORT),
         insecure: file.insecure,
         hash: sources.hash(),
-        nodes: file.nodes,
+        nodes,
         services,
-        instances: instances.into_iter().map(|d| d.finish()).collect::<Option<_>>()?,
+        instances,
         vips,
         defaults,
         warnings: Vec::new(),

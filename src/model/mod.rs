@@ -76,6 +76,8 @@ pub struct Node {
     /// The group in `[nodes]` that it was listed under.
     pub group: String,
     pub address: IpAddr,
+    /// What is placed on it, in file order.
+    pub instances: Vec<InstanceIx>,
 }
 
 /// A unit placed on nodes, with what it needs.
@@ -240,14 +242,18 @@ impl Cluster {
     }
     /// The instances that can count for `need` of an instance on `node`, in file order. Nobody counts for itself.
     pub fn candidates(&self, need: &Need, node: NodeIx) -> Vec<InstanceIx> {
-        need.targets
-            .iter()
-            .flat_map(|t| self.service(*t).instances.iter().copied())
-            .filter(|i| {
-                let candidate = self.instance(*i);
-                let here = candidate.node == node;
-                (need.count != Count::SameNode || here) && !(here && candidate.service == need.dependent)
-            })
-            .collect()
+        let here = |service: ServiceIx| {
+            let there = self.node(node).instances.iter().copied();
+            there.filter(move |i| self.instance(*i).service == service)
+        };
+        let mut all = Vec::new();
+        for target in &need.targets {
+            match need.count {
+                Count::SameNode => all.extend(here(*target)),
+                _ => all.extend(&self.service(*target).instances),
+            }
+        }
+        all.retain(|i| self.instance(*i).service != need.dependent || self.instance(*i).node != node);
+        all
     }
 }

@@ -32,7 +32,7 @@ impl Causes {
             let mut because = cause.holds_up.clone();
             because.push(cause.root.instance.clone());
             let node = cluster.node_named(&cause.root.at);
-            let there = node.map(|node| timeline.instances_of(node)).unwrap_or_default();
+            let there = node.map(|node| &cluster.node(node).instances[..]).unwrap_or_default();
             because.extend(there.iter().map(|ix| name(cluster, *ix).to_owned()));
             because.sort_unstable();
             because.dedup();
@@ -87,7 +87,7 @@ fn status(ran: &Ran) -> ClusterStatus {
     let timeline = &ran.timeline;
     let cluster = timeline.cluster();
     let nodes = (0..cluster.nodes.len() as u32).map(NodeIx).map(|ix| {
-        let placed = timeline.instances_of(ix);
+        let placed = &cluster.node(ix).instances;
         let alive = timeline.is_alive(ix);
         let status = alive.then(|| NodeStatus {
             node: node_name(cluster, ix).to_owned(),

@@ -191,10 +191,9 @@ impl World {
         if node == self.me {
             return Ok(());
         }
-        let of_node: Vec<_> =
-            self.cluster.instance_ixs().filter(|ix| self.cluster.instance(*ix).node == node).collect();
+        let cluster = self.cluster.clone();
         let mut words = Vec::new();
-        for ix in of_node {
+        for &ix in &cluster.node(node).instances {
             let likely = [StateName::Ready, StateName::Completed];
             let state = if self.chance.percent(60) { self.one_of(&likely) } else { self.one_of(&STATES) };
             let waits = self.chance.percent(50);

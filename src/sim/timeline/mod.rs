@@ -74,7 +74,6 @@ pub enum Cause {
 /// One node.
 #[derive(Clone, Debug, Default)]
 struct Machine {
-    instances: Vec<InstanceIx>,
     /// When its power came and went, as the scenario says.
     power: Vec<(Duration, bool)>,
     /// When the agent that runs, or ran last, began; and whether it runs.
@@ -118,9 +117,7 @@ impl Timeline {
         let mut machines = vec![Machine::default(); cluster.nodes.len()];
         let mut named = HashMap::with_capacity(lanes.len());
         for ix in cluster.instance_ixs() {
-            let instance = cluster.instance(ix);
-            machines[instance.node.0 as usize].instances.push(ix);
-            named.insert(instance.name.clone(), ix);
+            named.insert(cluster.instance(ix).name.clone(), ix);
         }
         for timed in &scenario.faults {
             match timed.fault {
@@ -153,11 +150,6 @@ impl Timeline {
     /// The instances that are not up in the end, in the order of the file.
     pub fn stayed_down(&self) -> Vec<InstanceIx> {
         self.cluster.instance_ixs().filter(|ix| !self.lane(*ix).state().is_up()).collect()
-    }
-
-    /// The node's own instances, in the order of the file.
-    pub fn instances_of(&self, node: NodeIx) -> &[InstanceIx] {
-        &self.machines[node.0 as usize].instances
     }
 
     /// Whether the node's agent runs in the end.
@@ -312,7 +304,7 @@ impl Watcher for Timeline {
             machine.agent = Some(at);
         }
         let state = if machine.runs { StateName::Waiting } else { StateName::Unknown };
-        for ix in &machine.instances {
+        for ix in &self.cluster.node(node).instances {
             let lane = &mut self.lanes[ix.0 as usize];
             lane.waived = None;
             lane.enter(at, state, "");

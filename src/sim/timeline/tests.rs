@@ -74,7 +74,7 @@ impl Told {
         let engine = Engine::new(self.cluster.clone(), node, &ranks, &HashMap::new(), now);
         self.timeline.agent(ms(at), node, Some(&engine)).unwrap();
         self.engines.insert(node.0, engine);
-        for ix in self.timeline.instances_of(node).to_vec() {
+        for ix in self.timeline.cluster().node(node).instances.clone() {
             self.give(at, node, Input::Searched { instance: ix, found: Found::Nothing });
         }
     }

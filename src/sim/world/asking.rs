@@ -245,8 +245,8 @@ impl World<'_, '_> {
 
     /// All that is asked about one node from another has changed; from anywhere, if `from` is `None`.
     pub(super) fn touch_node(&mut self, node: NodeIx, from: Option<NodeIx>) {
-        for i in 0..self.instances_on[node.0 as usize].len() {
-            let instance = self.instances_on[node.0 as usize][i];
+        let cluster = self.cluster.clone();
+        for &instance in &cluster.node(node).instances {
             self.steady[instance.0 as usize] = self.now;
             for l in 0..self.lookers[instance.0 as usize].len() {
                 let (looker, question) = self.lookers[instance.0 as usize][l];

@@ -169,11 +169,10 @@ struct World<'a, 'w> {
     serials: u64,
 
     machines: Vec<Machine>,
-    /// What does not change: the order of starting, names, and who is where.
+    /// What does not change: the order of starting, and names.
     layout: Arc<Layout>,
     ranks: Vec<u32>,
     names: HashMap<Arc<str>, InstanceIx>,
-    instances_on: Vec<Vec<InstanceIx>>,
     addresses: Addresses,
     /// What each node's questions are put to, and which questions are put to each instance; filled in when a node's
     /// agent first begins.
@@ -202,10 +201,6 @@ impl<'a, 'w> World<'a, 'w> {
     ) -> World<'a, 'w> {
         let cluster = scenario.cluster.clone();
         let (nodes, instances) = (cluster.nodes.len(), cluster.instances.len());
-        let mut instances_on = vec![Vec::new(); nodes];
-        for ix in cluster.instance_ixs() {
-            instances_on[cluster.instance(ix).node.0 as usize].push(ix);
-        }
         let nothing = Rc::new(Vec::new());
         let ranks = Graph::ranks(&cluster);
         World {
@@ -220,7 +215,6 @@ impl<'a, 'w> World<'a, 'w> {
             layout: Arc::new(Layout::new(cluster.clone(), &ranks)),
             ranks,
             names: cluster.instance_ixs().map(|ix| (cluster.instance(ix).name.clone(), ix)).collect(),
-            instances_on,
             addresses: Addresses::of(&cluster),
             targets: vec![nothing; nodes],
             lookers: vec![Vec::new(); instances],

@@ -78,14 +78,14 @@ impl World<'_, '_> {
     fn search_all(&mut self, node: NodeIx) -> Result<(), Violation> {
         let cluster = self.cluster.clone();
         let marked = self.machines[node.0 as usize].marked(|ix| cluster.instance(ix).name.to_string());
-        for instance in self.instances_on[node.0 as usize].clone() {
+        for &instance in &cluster.node(node).instances {
             if self.machines[node.0 as usize].agent.is_none() {
                 break;
             }
             let input = self.search(node, instance, &marked);
             self.feed(node, input)?;
         }
-        for instance in self.instances_on[node.0 as usize].clone() {
+        for &instance in &cluster.node(node).instances {
             self.is_known(node, instance)?;
         }
         Ok(())
