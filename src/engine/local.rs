@@ -146,6 +146,8 @@ pub(super) struct NeedState {
     pub fresh: Tally,
     /// The servers that a running instance has, by the thresholds for losing.
     pub held: Tally,
+    /// The edges of which it is known whether they are met.
+    pub known: Tally,
     /// Met as of the last step, by what a start would count.
     pub ok: bool,
     /// Since when `ok` is what it is.

@@ -1,7 +1,7 @@
 //! Needs that are lost and found again, while an instance waits and while it runs.
 
 use super::Engine;
-use super::local::{Edge, Proof, State, StopOrder};
+use super::local::{Edge, State, StopOrder};
 use crate::model::OnLoss;
 use serde_json::json;
 use std::time::Duration;
@@ -87,10 +87,6 @@ impl Engine {
     /// agent, or a new configuration, has heard nothing yet, and then one bad answer is no loss.)
     fn is_sure_of(&self, l: usize, n: usize) -> bool {
         let need = &self.locals[l].needs[n];
-        need.last_loss.is_some()
-            || need.edges.iter().all(|edge| match edge.proof {
-                Proof::Ask(q) => self.questions.get(q).is_known(),
-                Proof::Agent => self.heard.contains_key(&edge.to),
-            })
+        need.last_loss.is_some() || need.known.count() == need.edges.len()
     }
 }

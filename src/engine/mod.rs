@@ -437,6 +437,7 @@ fn local(
                 wanted: need.count.wanted(candidates.len()),
                 fresh: Tally::new(candidates.len()),
                 held: Tally::new(candidates.len()),
+                known: Tally::new(candidates.len()),
                 edges: candidates
                     .into_iter()
                     .enumerate()

@@ -86,16 +86,26 @@ impl Engine {
         heard.is_some_and(|h| matches!(h.word.state, StateName::Ready | StateName::Completed))
     }
 
+    /// Whether it is known if an edge is met: enough answers have come, or its agent has spoken.
+    fn is_known(&self, edge: &Edge) -> bool {
+        match edge.proof {
+            Proof::Ask(q) => self.questions.get(q).is_known(),
+            Proof::Agent => self.heard.contains_key(&edge.to),
+        }
+    }
+
     /// Counts an edge anew: something that it rests on has changed.
     pub(super) fn recount(&mut self, asker: Asker) {
         let Asker::Edge(l, n, e) = asker else { return };
         let (edge, role) = (&self.locals[l].needs[n].edges[e], self.need(l, n).role);
         let (is_fresh, is_held) = (self.is_fresh(edge, role), self.is_held_met(edge, role));
+        let is_known = self.is_known(edge);
         // The tables lie side by side: what is counted is read from the questions only.
         let identity = identity(&self.questions, edge);
         let need = &mut self.locals[l].needs[n];
         need.fresh.set(e, is_fresh.then_some(identity));
         need.held.set(e, is_held.then_some(identity));
+        need.known.set(e, is_known.then_some(None));
     }
 
     /// Whether the tallies of a need say what its edges say. (For debug builds: it looks at each edge.)
@@ -103,7 +113,9 @@ impl Engine {
         let (need, role) = (&self.locals[l].needs[n], self.need(l, n).role);
         let fresh = need.edges.iter().filter(|e| self.is_fresh(e, role));
         let held = need.edges.iter().filter(|e| self.is_held_met(e, role));
-        need.fresh.count() == count_servers(fresh.map(|e| identity(&self.questions, e)), usize::MAX)
+        let known = need.edges.iter().filter(|e| self.is_known(e));
+        need.known.count() == known.count()
+            && need.fresh.count() == count_servers(fresh.map(|e| identity(&self.questions, e)), usize::MAX)
             && need.held.count() == count_servers(held.map(|e| identity(&self.questions, e)), usize::MAX)
     }
 

@@ -92,6 +92,9 @@ impl Engine {
             let there = self.cluster.instance_named(&before.cluster.instance(ix).name);
             if let Some(ix) = there.filter(|ix| !self.local_of.contains_key(ix)) {
                 self.heard.insert(ix, Heard { connected: false, ..heard });
+                for i in 0..self.edges_to.get(&ix).map_or(0, Vec::len) {
+                    self.recount(self.edges_to[&ix][i]);
+                }
             }
         }
     }
