@@ -91,22 +91,27 @@ impl Journal {
     }
 }
 
-/// Enters the wishes among an input's actions into those that are kept, to be written at once: a write waits for the
-/// disk, some milliseconds. `None` where there are none.
-pub fn wished(actions: &[Action], cluster: &Cluster, kept: impl FnOnce() -> Wishes) -> Option<Wishes> {
+/// Keeps the wishes among an input's actions, all with one write: it waits for the disk, some milliseconds. `None`
+/// where there are none.
+pub fn save_wishes(
+    slot: &Slot<Wishes>,
+    disk: &mut impl Disk,
+    actions: &[Action],
+    cluster: &Cluster,
+) -> Option<Result<(), StoreError>> {
     let mut new = actions.iter().filter_map(|action| match action {
         Action::SaveWish { instance, wish } => Some((cluster.instance(*instance).name.to_string(), wish)),
         _ => None,
     });
     let first = new.next()?;
-    let mut wishes = kept();
+    let mut wishes = slot.read_on(disk).ok().flatten().map(|stored| stored.value).unwrap_or_default();
     for (name, wish) in std::iter::once(first).chain(new) {
         match wish {
             Wish::Up => wishes.remove(&name),
             held => wishes.insert(name, held.clone()),
         };
     }
-    Some(wishes)
+    Some(slot.write_on(disk, &wishes))
 }
 
 /// What a search asks of the machine.

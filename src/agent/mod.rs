@@ -65,10 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 async fn live(args: Args) -> anyhow::Result<()> {
     let places = Places { config: args.config, units: args.units, state: args.state, run: args.run };
-    for folder in [&places.state, &places.run] {
-        make_private(folder)?;
-    }
-    make_passable(&places)?;
+    make_folders(&places)?;
     let _state_lock = store::lock(&places.state)?;
     let last_good = Slot::durable(places.state.join("config.json"));
     let (sources, cluster, problems) = config::load_or_last_good(&places, &last_good)?;
@@ -212,21 +209,21 @@ impl Shell {
     }
 }
 
-/// Makes a folder that only the agent's user may look into.
-fn make_private(folder: &Path) -> anyhow::Result<()> {
-    let made = std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)));
-    made.with_context(|| format!("cannot make the folder {}", folder.display()))
-}
-
-/// Services of every user find their notify sockets below the run folder, and nothing else there.
-fn make_passable(places: &Places) -> anyhow::Result<()> {
-    make_private(&places.run.join("instances"))?;
-    let notify = places.notify();
-    for (folder, mode) in [(&notify, 0o711), (&places.run, 0o711)] {
-        let made = std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)));
-        made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
+/// Makes the agent's folders. Only its user may look into them; but services of every user find their notify sockets
+/// below the run folder, which is opened for that when nothing else there can be reached.
+fn make_folders(places: &Places) -> anyhow::Result<()> {
+    let (run, notify) = (&places.run, &places.notify());
+    let folders = [
+        (&places.state, 0o700),
+        (run, 0o700),
+        (&run.join("instances"), 0o700),
+        (notify, 0o711),
+        (run, 0o711),
+    ];
+    for (folder, mode) in folders {
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)))
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::journal::{self, Wishes};
 use crate::model::{Cluster, InstanceIx, Sources};
 use crate::probe::prober::{self, Pace, Prober};
 use crate::process::{Handle, Tree};
-use crate::store::Slot;
+use crate::store::{Machine, Slot};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -280,9 +280,8 @@ impl Shell {
 
     /// Saves all wishes among the actions with one write: it waits for the disk, some milliseconds.
     fn save_wishes(&self, actions: &[Action]) {
-        let kept = || self.wishes.read().ok().flatten().map(|stored| stored.value).unwrap_or_default();
-        let Some(wishes) = journal::wished(actions, &self.cluster(), kept) else { return };
-        let saved = self.wishes.write(&wishes);
+        let saved = journal::save_wishes(&self.wishes, &mut Machine, actions, &self.cluster());
+        let Some(saved) = saved else { return };
         self.durable.set(saved.is_ok());
         if let Err(e) = saved {
             tracing::error!("{e}; what was ordered is done, and will not survive a reboot");

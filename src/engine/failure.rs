@@ -8,22 +8,12 @@ use serde_json::json;
 use std::time::Duration;
 
 impl Engine {
-    pub(super) fn step_backoff(&mut self, l: usize, until: Moment) -> bool {
+    /// After a failure: it waits `until` then, or has given up.
+    pub(super) fn step_failed(&mut self, l: usize, until: Option<Moment>) -> bool {
         if self.step_idle(l) {
             return true;
         }
-        if self.excuse(l) || self.now >= until {
-            self.enter(l, State::Waiting, "");
-            return true;
-        }
-        false
-    }
-
-    pub(super) fn step_failed(&mut self, l: usize) -> bool {
-        if self.step_idle(l) {
-            return true;
-        }
-        if self.excuse(l) {
+        if self.excuse(l) || until.is_some_and(|until| self.now >= until) {
             self.enter(l, State::Waiting, "");
             return true;
         }

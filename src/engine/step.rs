@@ -111,9 +111,9 @@ impl Engine {
                 true
             }
             State::Stopped => false,
-            State::Backoff { until } => self.step_backoff(l, until),
+            State::Backoff { until } => self.step_failed(l, Some(until)),
             State::Blocked { again } => self.step_idle(l) || self.step_blocked(l, again),
-            State::Failed { .. } => self.step_failed(l),
+            State::Failed { .. } => self.step_failed(l, None),
             State::Completed => self.step_idle(l),
         }
     }

@@ -144,8 +144,8 @@ impl Engine {
 
     /// Whether enough has been heard to say which needs a running instance has: a new agent has heard nothing yet.
     fn knows_its_needs(&self, l: usize) -> bool {
-        let edges = self.locals[l].needs.iter().flat_map(|n| &n.edges);
-        edges.into_iter().all(|edge| match edge.proof {
+        let mut edges = self.locals[l].needs.iter().flat_map(|n| &n.edges);
+        edges.all(|edge| match edge.proof {
             Proof::Ask(q) => self.questions.get(q).is_known(),
             // A veto comes by the same stream as the word that it takes back.
             Proof::Agent => true,

@@ -104,7 +104,7 @@ impl Ground for &mut Soil<'_> {
         if known.boot != self.machine.boot {
             return Err(Lost::OtherBoot(known.pid));
         }
-        self.machine.identified(known).filter(|_| !self.rash).map(Held::from).ok_or(Lost::Gone(known.pid))
+        self.machine.identified(known).map(Held::from).ok_or(Lost::Gone(known.pid))
     }
 
     fn look_at(&self, pid: i32) -> (ProcessState, Option<Held>) {

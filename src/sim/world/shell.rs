@@ -253,11 +253,8 @@ impl World<'_, '_> {
 
     fn save_wishes(&mut self, node: NodeIx, actions: &[Action]) {
         let files = &mut self.machines[node.0 as usize].files;
-        let mut kept = || agent::wishes().read_on(files).ok().flatten().map(|s| s.value).unwrap_or_default();
-        if let Some(wishes) = journal::wished(actions, &self.cluster, &mut kept) {
-            // What could not be written is done, and will not survive a reboot.
-            let _ = agent::wishes().write_on(files, &wishes);
-        }
+        // What could not be written is done, and will not survive a reboot.
+        let _ = journal::save_wishes(&agent::wishes(), files, actions, &self.cluster);
     }
 
     fn remember_all(&mut self, node: NodeIx) {
