@@ -3,7 +3,7 @@
 //! Those that need only what engines were told and said are watchers of the steps.
 
 use super::ground::Held;
-use super::machine::Role;
+use super::machine::{Phase, Role};
 use super::{Ending, Violation, World};
 use crate::engine::view::{InstanceView, StateName, Wish};
 use crate::model::{InstanceIx, Need, NodeIx, Probe};
@@ -122,10 +122,29 @@ impl World<'_, '_> {
     /// The candidates that answer from this node as the need wants it.
     fn candidates_met(&self, need: &Need, node: NodeIx) -> Vec<InstanceIx> {
         let mut all = self.cluster.candidates(need, node);
-        all.retain(|i| {
-            self.is_ready_from(node, *i).is_some_and(|r| need.role.is_none_or(|role| r.roles.contains(&role)))
+        all.retain(|i| match self.is_told_by_agent(need, node, *i) {
+            true => self.serves(*i),
+            false => {
+                let ready = self.is_ready_from(node, *i);
+                ready.is_some_and(|r| need.role.is_none_or(|role| r.roles.contains(&role)))
+            }
         });
         all
+    }
+
+    fn serves(&self, instance: InstanceIx) -> bool {
+        let machine = &self.machines[self.cluster.instance(instance).node.0 as usize];
+        let daemon = &self.daemons[instance.0 as usize];
+        let main = machine.main_of(instance).filter(|p| p.phase == Phase::Open && !p.told_to_stop);
+        main.is_some() && !daemon.hangs && !daemon.declines
+    }
+
+    /// Whether only its own agent can say that a candidate is ready.
+    fn is_told_by_agent(&self, need: &Need, node: NodeIx, candidate: InstanceIx) -> bool {
+        let there = self.cluster.instance(candidate);
+        let ready = &there.unit.ready;
+        let asked = ready.remote.is_some() || (there.node == node && matches!(ready.local, Probe::Ask(_)));
+        need.by_agent || !asked
     }
 
     /// Whether an instance is up, by the world's truth.
