@@ -64,7 +64,9 @@ impl World<'_, '_> {
     pub(super) fn goes_after_its_dependents(&self, node: NodeIx, instance: InstanceIx) -> Result<(), String> {
         let Some(agent) = &self.machines[node.0 as usize].agent else { return Ok(()) };
         let waits = agent.engine.word(instance).and_then(|word| word.veto).is_some_and(|veto| veto.waits);
-        if !waits || self.now - self.steady[instance.0 as usize] < KNOWN {
+        // A machine that goes down waits for nobody else, but its own services go in order.
+        let among_themselves = self.machines[node.0 as usize].going_down;
+        if !(waits || among_themselves) || self.now - self.steady[instance.0 as usize] < KNOWN {
             return Ok(());
         }
         let service = self.cluster.instance(instance).service;
@@ -76,7 +78,8 @@ impl World<'_, '_> {
             .filter(|(_, s)| s.needs.iter().any(|need| need.targets.contains(&service)))
         {
             for dependent in &self.cluster.services[s].instances {
-                if *dependent != instance && self.would_lose(*dependent, instance) {
+                let asked = !among_themselves || self.cluster.instance(*dependent).node == node;
+                if asked && *dependent != instance && self.would_lose(*dependent, instance) {
                     let (one, other) = (self.cluster.instance(instance), self.cluster.instance(*dependent));
                     return Err(format!(
                         "reverse: {} is told to stop while {}, which needs it, runs",
