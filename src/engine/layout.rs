@@ -57,7 +57,7 @@ impl Layout {
                 _ => all.extend(service.instances.iter().copied().filter(has_it)),
             }
         }
-        all.retain(|d| *d != x && (!self.are_on_one_circle(*d, x) || self.order(*d) > self.order(x)));
+        all.retain(|d| !self.are_on_one_circle(*d, x) || self.order(*d) > self.order(x)); // nor does `x` lean on itself
         all.sort_unstable();
         all.dedup();
         all

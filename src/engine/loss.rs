@@ -39,9 +39,9 @@ impl Engine {
                     self.remember(l);
                 }
             }
-            if !ok && !self.locals[l].needs[n].missed {
+            if !ok && self.is_sure_of(l, n) {
                 // A new agent has heard nothing yet: what it hears first is no change.
-                self.locals[l].needs[n].missed = self.is_sure_of(l, n);
+                self.locals[l].needs[n].missed = true;
             }
             self.update_loss(l, n);
         }
