@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("probe", &["facts", "clock", "model"]),
     ("process", &["facts", "clock", "model"]),
     ("store", &[]),
-    ("logs", &["store"]),
+    ("logs", &["model", "store"]),
     ("leftover", &["facts", "model", "process"]),
     ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "agent",
         &[
             "facts", "clock", "model", "graph", "engine", "probe", "process", "leftover", "store", "journal",
-            "api",
+            "logs", "api",
         ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),

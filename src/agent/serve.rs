@@ -115,6 +115,10 @@ impl Agent for Api {
         self.0.events.borrow().after(after, instance)
     }
 
+    async fn logs(&self, ask: LogAsk) -> Result<LogPage, Refusal> {
+        self.0.log_page(ask).await
+    }
+
     fn leftovers(&self) -> Vec<LeftoverView> {
         let view = |ix: InstanceIx| {
             let findings = match self.0.judge(ix, Mode::Look).cleaned {

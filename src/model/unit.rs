@@ -22,6 +22,9 @@ pub struct Unit {
     pub stop: Stop,
     pub restart: Restart,
     pub leftovers: Leftovers,
+    /// Left out of the journal where it is the default, and not in that of an older agent.
+    #[serde(default, skip_serializing_if = "LogLimits::is_default")]
+    pub log: LogLimits,
 }
 
 /// `[run]`
@@ -207,4 +210,26 @@ pub struct Leftovers {
     pub sockets: Vec<PathBuf>,
     /// Lock files: stale when no process holds them open or locked.
     pub locks: Vec<PathBuf>,
+}
+
+/// `[log]`: how much is kept of what it prints, in force from its next start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// Bytes of the file, and of each piece.
+    pub size: u64,
+    /// How many pieces are kept beside the file.
+    pub keep: u32,
+}
+
+impl Default for LogLimits {
+    /// 128 MiB in all.
+    fn default() -> LogLimits {
+        LogLimits { size: 16 << 20, keep: 7 }
+    }
+}
+
+impl LogLimits {
+    fn is_default(&self) -> bool {
+        *self == LogLimits::default()
+    }
 }

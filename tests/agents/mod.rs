@@ -3,7 +3,9 @@
 //! What each engine is given and says is recorded, and replayed when the test ends: it must say the same again, and
 //! never be given what the simulator's contract does not know.
 
+mod logs;
 mod notify;
+mod reverse;
 mod shutdown;
 mod traces;
 
@@ -14,7 +16,7 @@ use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -57,10 +59,15 @@ pub struct Cluster {
 impl Cluster {
     /// An empty cluster. Tests run beside each other: each has a name and addresses of its own.
     pub fn new(name: &str) -> Cluster {
+        Cluster::new_in(&std::env::temp_dir(), name)
+    }
+
+    /// As [`Cluster::new`], with its folders in this one.
+    pub fn new_in(folder: &Path, name: &str) -> Cluster {
         let hash = name.bytes().fold(std::process::id(), |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
         let net = format!("127.{}.{}", 200 + hash % 50, hash / 50 % 250);
         let name = format!("{name}-{}", std::process::id());
-        Cluster { dir: tempfile::tempdir().unwrap(), name, net, agents: HashMap::new() }
+        Cluster { dir: tempfile::tempdir_in(folder).unwrap(), name, net, agents: HashMap::new() }
     }
 
     pub fn file(&self) -> PathBuf {
@@ -185,13 +192,22 @@ impl Cluster {
     }
 
     pub fn ctl(&self, node: &str, args: &[&str]) -> Told {
+        told(self.ctl_command(node, args))
+    }
+
+    fn ctl_command(&self, node: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clusterctl"));
         command.args(args).arg("--socket").arg(self.run(node).join("clusterd.sock"));
-        told(command)
+        command
     }
 
     pub fn status(&self, node: &str) -> Option<serde_json::Value> {
         serde_json::from_str(&self.ctl(node, &["status", "--json"]).out).ok()
+    }
+
+    /// The file of the test's own.
+    pub fn file_named(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// The view of an instance, as its own agent tells it.
