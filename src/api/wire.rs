@@ -5,6 +5,7 @@
 //! | `GET /v1/node` | [`NodeStatus`] of the agent that is asked |
 //! | `GET /v1/cluster` | [`ClusterStatus`]: the agent asks all the others side by side over warm links |
 //! | `GET /v1/events?after=SEQ&instance=NAME` | `Vec<EventRecord>` of that agent, oldest first |
+//! | `GET /v1/probe?instance=NAME` | [`Report`](crate::facts::Report): its configured question, asked now from that node |
 //! | `GET /v1/leftovers` | `Vec<LeftoverView>`: judged now, nothing removed |
 //! | `POST /v1/order` with [`Order`] | [`OrderReply`]; returns at once, the work goes on |
 //! | `POST /v1/reload` | [`ReloadReply`]: read `cluster.toml` again |
