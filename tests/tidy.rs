@@ -29,7 +29,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),
-    ("ctl", &["sim", "facts", "clock", "model", "graph", "engine", "api", "process", "standin", "rig"]),
+    (
+        "ctl",
+        &["sim", "facts", "clock", "model", "graph", "engine", "api", "process", "probe", "standin", "rig"],
+    ),
 ];
 
 /// Lines of code that a file may have, its tests not counted. Two duties usually show before that.

@@ -4,6 +4,7 @@
 //! [`MAX_REQUEST`] for its body, [`STREAM_BACKLOG`] unread lines for a reader of the peer stream.
 
 use super::wire::*;
+use crate::facts::Report;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -42,6 +43,8 @@ pub trait Agent: Clone + 'static {
     /// A page of an own instance's log.
     fn logs(&self, ask: LogAsk) -> impl Future<Output = Result<LogPage, Refusal>>;
     fn leftovers(&self) -> Vec<LeftoverView>;
+    /// Asks the question that the cluster file has for an instance, from here.
+    fn probe(&self, instance: &str) -> impl Future<Output = Result<Report, Refusal>>;
     fn order(&self, order: Order) -> impl Future<Output = Result<OrderReply, Refusal>>;
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, Refusal>>;
     /// A new reader of the peer stream; each message is one whole line.
@@ -172,6 +175,11 @@ async fn route<A: Agent>(agent: A, request: Request<Incoming>) -> Result<Respons
             Ok(json(StatusCode::OK, &page))
         }
         (&Method::GET, "/v1/leftovers") => Ok(json(StatusCode::OK, &agent.leftovers())),
+        (&Method::GET, "/v1/probe") => {
+            let instance = parameter("instance").unwrap_or_default();
+            let report = agent.probe(&instance).await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            Ok(json(StatusCode::OK, &report))
+        }
         (&Method::POST, "/v1/order") => {
             let order: Order = read_json(request).await?;
             let reply = agent.order(order).await.map_err(|r| (StatusCode::CONFLICT, r))?;

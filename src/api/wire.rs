@@ -7,6 +7,7 @@
 //! | `GET /v1/events?after=SEQ&instance=NAME` | `Vec<EventRecord>` of that agent, oldest first |
 //! | `GET /v1/logs?instance=NAME&at=POSITION` | [`LogPage`]: what an own instance printed, from a position on |
 //! | `GET /v1/logs?instance=NAME&ago=MS&last=LINES` | the same, from a time or a number of lines ago, whichever is less |
+//! | `GET /v1/probe?instance=NAME` | [`Report`](crate::facts::Report): its configured question, asked now from that node |
 //! | `GET /v1/leftovers` | `Vec<LeftoverView>`: judged now, nothing removed |
 //! | `POST /v1/order` with [`Order`] | [`OrderReply`]; returns at once, the work goes on |
 //! | `POST /v1/reload` | [`ReloadReply`]: read `cluster.toml` again |

@@ -17,6 +17,7 @@ mod leftovers;
 mod logs;
 mod order;
 mod plan;
+mod probe;
 mod reload;
 mod simulate;
 mod stand_in;
@@ -101,6 +102,8 @@ enum Verb {
     Events(events::EventsArgs),
     /// Show what instances printed, from any node
     Logs(logs::LogsArgs),
+    /// Ask a question by hand, and say what the answer means
+    Probe(probe::ProbeArgs),
     /// Let the agents read the cluster file again
     Reload(reload::ReloadArgs),
     /// Show the order of a boot from the cluster file, offline
@@ -161,6 +164,7 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Leftovers(args) => online(leftovers::run(args, global)),
         Verb::Events(args) => online(events::run(args, global)),
         Verb::Logs(args) => online(logs::run(args, global)),
+        Verb::Probe(args) => online(probe::run(args, global)),
         Verb::Reload(args) => online(reload::run(args, global)),
         Verb::Demo(args) => online(demo::run(args, global)),
     }
