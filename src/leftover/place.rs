@@ -162,6 +162,7 @@ fn is_forbidden(folder: &Path) -> bool {
 mod tests {
     use super::*;
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn only_the_very_file_that_was_seen_is_opened() {
@@ -179,6 +180,14 @@ mod tests {
         fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
         assert!(place.open().is_err(), "and a pipe that nobody writes to is not waited for");
+    }
+
+    #[test]
+    fn a_file_is_its_owners() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let _ = nix::unistd::chown(file.path(), Some(4711.into()), None); // as root it can be given away
+        let Found::Entry(place) = Place::find(file.path()).unwrap() else { panic!("it is there") };
+        assert_eq!(place.owner(), fs::metadata(file.path()).unwrap().uid());
     }
 
     #[test]
