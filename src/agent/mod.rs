@@ -1,8 +1,8 @@
 //! The agent: the shell that ties the engine to one machine.
 //!
-//! A single thread. [`shell`] feeds the engine and does its actions; [`hands`] are those that touch processes and
-//! files; [`links`] talk to the other agents; [`serve`] answers the API. Decisions are the engine's: what is found
-//! here that decides something belongs there.
+//! A single thread, but for the one that rotates logs and those that read pages of them. [`shell`] feeds the engine and
+//! does its actions; [`hands`] are those that touch processes and files; [`links`] talk to the other agents; [`serve`]
+//! answers the API. Decisions are the engine's: what is found here that decides something belongs there.
 
 mod args;
 mod config;

@@ -97,13 +97,11 @@ impl Keeper {
     }
 
     fn entry<'a>(&self, shared: &'a mut Shared, instance: &str) -> &'a mut Entry {
-        if !shared.logs.contains_key(instance) {
+        shared.logs.entry(instance.into()).or_insert_with(|| {
             let path = self.path(instance);
             let log = if self.rotated.contains(instance) { Log::new(path) } else { Log::never_rotated(path) };
-            let entry = Entry { log: Arc::new(log), limits: None, ended: false };
-            shared.logs.insert(instance.into(), entry);
-        }
-        shared.logs.get_mut(instance).expect("it was put there")
+            Entry { log: Arc::new(log), limits: None, ended: false }
+        })
     }
 }
 
@@ -162,7 +160,7 @@ fn keep(shared: &Mutex<Shared>, tell: &dyn Fn(Trouble)) {
                 tell(Trouble { instance: look.instance.clone(), error: it.trouble.clone() });
             }
             if look.last {
-                known.remove(&look.instance);
+                it.end = None; // how fast it grew says nothing of its next run
             }
         }
         thread::park_timeout(pause);
