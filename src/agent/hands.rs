@@ -98,13 +98,15 @@ impl Shell {
     pub(super) fn spawn(self: &Rc<Self>, instance: InstanceIx, memory: Memory, unit: Arc<Unit>) -> Input {
         let name = self.name(instance);
         let incarnation = memory.incarnation;
-        let failed = |reason: String| Input::SpawnFailed { instance, incarnation, reason };
+        let failed =
+            |reason: String, shortage| Input::SpawnFailed { instance, incarnation, reason, shortage };
         let nonce = format!("{:x}-{incarnation}", crate::clock::now().0);
         let mut record = Record { boot: self.journal.boot().clone(), identity: None, nonce, unit, memory };
         // A process that is not journalled could be started twice: no journal, no start. This replaces an older memory.
         self.memories.borrow_mut().remove(&instance);
         if let Err(e) = self.journal.write(&name, &record) {
-            return failed(format!("the journal in {} cannot be written: {e}", self.places.run.display()));
+            let text = format!("the journal in {} cannot be written: {e}", self.places.run.display());
+            return failed(text, true);
         }
         let leaf = match self.tree.leaf(&name) {
             Ok(leaf) => leaf,
@@ -119,7 +121,7 @@ impl Shell {
         }
         let (told, ready) = match self.listen(&name, incarnation, &record.unit) {
             Ok(told) => told,
-            Err(e) => return failed(e.to_string()),
+            Err(e) => return failed(e.to_string(), true),
         };
         let spawned = Spawn {
             unit: &told,
@@ -140,7 +142,7 @@ impl Shell {
                 self.hold(&name, incarnation, record.nonce, handle);
                 Input::Spawned { instance, incarnation, pid }
             }
-            Err(e) => failed(e.to_string()),
+            Err(e) => failed(e.to_string(), e.shortage),
         }
     }
 

@@ -323,8 +323,9 @@ impl World<'_, '_> {
     ) -> Result<Input, String> {
         let now = self.clock(node);
         let incarnation = memory.incarnation;
-        let failed =
-            |reason: &str| Ok(Input::SpawnFailed { instance, incarnation, reason: reason.to_owned() });
+        let failed = |reason: &str| {
+            Ok(Input::SpawnFailed { instance, incarnation, reason: reason.to_owned(), shortage: true })
+        };
         let nonce = format!("{:x}-{incarnation}", now.0);
         let boot = self.machines[node.0 as usize].boot.clone();
         let mut record = Record { boot, identity: None, nonce, unit, memory };
