@@ -8,9 +8,11 @@ use crate::facts::Exit;
 use crate::journal::{self, Record, Searched};
 use crate::leftover;
 use crate::model::{InstanceIx, Unit};
-use crate::process::{Handle, Identity, Marked, NotYet, Spawn, Tree, output};
+use crate::process::{Handle, Identity, Marked, NotYet, Spawn, Stage, Tree, output};
 use nix::libc;
+use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,16 +125,29 @@ impl Shell {
             Ok(told) => told,
             Err(e) => return failed(e.to_string(), true),
         };
-        let spawned = Spawn {
+        let output = self.places.output(&name);
+        if self.clerk.hangs_for().is_some() && !output.exists() {
+            let disk = self.places.state.display();
+            return failed(format!("cannot make its output file: the disk of {disk} does not answer"), true);
+        }
+        let spawn = Spawn {
             unit: &told,
             instance: &name,
             nonce: &record.nonce,
             agent: self.tree.agent(),
             leaf: leaf.as_ref(),
-            output: &self.places.output(&name),
+            output: &output,
             ready: ready.as_ref().map(AsFd::as_fd),
-        }
-        .spawn();
+        };
+        let spawned = match spawn.spawn() {
+            // To serve without a word is better than not to serve.
+            Err(e) if e.stage == Stage::Output && is_of_disk(&e.cause) => {
+                let text = format!("{e}; it is started all the same, and what it prints is lost");
+                self.events.borrow_mut().record(&name, "output-lost", &text, serde_json::Value::Null);
+                Spawn { output: Path::new("/dev/null"), ..spawn }.spawn()
+            }
+            spawned => spawned,
+        };
         match spawned {
             Ok(handle) => {
                 record.identity = Some(handle.identity().clone());
@@ -369,13 +384,22 @@ impl Shell {
         let here = cluster.node(this.node).instances.iter().copied();
         let others: Vec<_> = here.filter(|ix| *ix != instance).map(known).collect();
         let journal = self.journal.identity(&this.name);
+        // Where the disk hangs, copies are kept in memory.
+        let hangs = self.clerk.hangs_for().is_some();
+        let keep = if hangs { &self.places.run } else { &self.places.state };
         let context = leftover::Context {
             tree: &self.tree,
             journal: journal.as_ref(),
             me: &known(instance),
             others: &others,
-            keep: &self.places.state.join("leftovers"),
+            keep: &keep.join("leftovers"),
         };
         leftover::clean(&context, &this.unit, mode)
     }
+}
+
+/// Whether a disk takes nothing any more, full or read-only.
+fn is_of_disk(cause: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(cause.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }

@@ -4,6 +4,7 @@
 //! never be given what the simulator's contract does not know.
 
 mod notify;
+mod scarce;
 mod traces;
 
 use clusterd::sim::contract::Contract;

@@ -252,9 +252,13 @@ impl World<'_, '_> {
     }
 
     fn save_wishes(&mut self, node: NodeIx, actions: &[Action]) {
+        let new = journal::new_wishes(actions, &self.cluster);
+        if new.is_empty() {
+            return;
+        }
         let files = &mut self.machines[node.0 as usize].files;
         // What could not be written is done, and will not survive a reboot.
-        let _ = journal::save_wishes(&agent::wishes(), files, actions, &self.cluster);
+        let _ = journal::save_wishes(&agent::wishes(), files, new);
     }
 
     fn remember_all(&mut self, node: NodeIx) {
