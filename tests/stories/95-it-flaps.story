@@ -70,11 +70,11 @@ event: db@n1 unready: connection refused
 tell: db@n1 is unready
 ask db@n1 every 500ms
 tell: db@n1 is unready
-db@n1 is unready: ready (fine); it was unready 2 times, so that has to last for 1.0 s more
+db@n1 is unready: ready (fine); it was unready 2 times, so that has to last for 1 s
 wakes in 998ms
 tell: db@n1 is unready
 tell: db@n1 is unready
-db@n1 is unready: ready (fine); it was unready 2 times, so that has to last for 1.0 s more
+db@n1 is unready: ready (fine); it was unready 2 times, so that has to last for 1 s
 [97ms later]
 event: db@n1 ready: ready (fine)
 tell: db@n1 is ready
@@ -95,7 +95,7 @@ event: db@n1 unready: connection refused
 tell: db@n1 is unready
 ask db@n1 every 500ms
 tell: db@n1 is unready
-db@n1 is unready: ready (fine); it was unready 3 times, so that has to last for 2.0 s more
+db@n1 is unready: ready (fine); it was unready 3 times, so that has to last for 2 s
 [97ms later]
 event: db@n1 ready: ready (fine)
 tell: db@n1 is ready
