@@ -94,27 +94,34 @@ impl Journal {
     }
 }
 
-/// Keeps the wishes among an input's actions, all with one write: it waits for the disk, some milliseconds. `None`
-/// where there are none.
+/// The wishes among an input's actions, by name.
+pub fn new_wishes(actions: &[Action], cluster: &Cluster) -> Vec<(String, Wish)> {
+    let new = actions.iter().filter_map(|action| match action {
+        Action::SaveWish { instance, wish } => {
+            Some((cluster.instance(*instance).name.to_string(), wish.clone()))
+        }
+        _ => None,
+    });
+    new.collect()
+}
+
+/// Keeps new wishes, all with one write: it waits for the disk, some milliseconds.
+///
+/// # Errors
+/// When the disk takes no write.
 pub fn save_wishes(
     slot: &Slot<Wishes>,
     disk: &mut impl Disk,
-    actions: &[Action],
-    cluster: &Cluster,
-) -> Option<Result<(), StoreError>> {
-    let mut new = actions.iter().filter_map(|action| match action {
-        Action::SaveWish { instance, wish } => Some((cluster.instance(*instance).name.to_string(), wish)),
-        _ => None,
-    });
-    let first = new.next()?;
+    new: Vec<(String, Wish)>,
+) -> Result<(), StoreError> {
     let mut wishes = slot.read_on(disk).ok().flatten().map(|stored| stored.value).unwrap_or_default();
-    for (name, wish) in std::iter::once(first).chain(new) {
+    for (name, wish) in new {
         match wish {
             Wish::Up => wishes.remove(&name),
-            held => wishes.insert(name, held.clone()),
+            held => wishes.insert(name, held),
         };
     }
-    Some(slot.write_on(disk, &wishes))
+    slot.write_on(disk, &wishes)
 }
 
 /// What a search asks of the machine.

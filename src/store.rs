@@ -355,14 +355,14 @@ enum Held {
 pub fn lock(folder: &Path) -> Result<Lock, StoreError> {
     fs::create_dir_all(folder).map_err(cannot("make", folder))?;
     let path = folder.join("lock");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(cannot("open", &path))?;
+    let mut open = OpenOptions::new();
+    open.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = match open.open(&path) {
+        // What runs is to be taken over also where the disk has become read-only.
+        Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&path),
+        opened => opened,
+    }
+    .map_err(cannot("open", &path))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut file) => {
             // For the message of the one that comes second; the lock itself is the proof.

@@ -14,10 +14,10 @@
 //! | `late answer X ready …`, `slow 5ms answer X ready …` | answered by a probe that had begun 2 s, or 5 ms, ago |
 //! | `own X ready`, … | the same for X's own question |
 //! | `cleaned X clear`, `cleaned X doubt WORDS`, `cleaned X alive PID` | |
-//! | `spawned X PID`, `spawn-failed X WORDS`, `adopted X PID`, `main X PID`, `no-main X`, `daemonless X` | |
+//! | `spawned X PID`, `spawn-failed X WORDS`, `no-room X WORDS` (a shortage), `adopted X PID`, `main X PID`, `no-main X`, `daemonless X` | |
 //! | `says X READY=1 STATUS=a~line …` | X notified its agent; `~` is a space |
 //! | `earlier …` | the same of the incarnation before the present one |
-//! | `exited X code N`, `exited X signal N`, with `saying WORDS`; `exited X unknown`; `swept X [killed N]` | |
+//! | `exited X code N`, `exited X signal N`, with `saying WORDS`; `exited X unknown`, `exited X out-of-memory`; `swept X [killed N]` | |
 //! | `peer X STATE [veto EPOCH [nowait]] [released Y]… [released-before Y]…` | X's agent says so; `released` speaks of Y's present withdrawal, `released-before` of an earlier one |
 //! | `NODE claims X STATE` | an agent that is not X's says so |
 //! | `lost NODE` | its stream ends |
@@ -360,10 +360,11 @@ impl Stage {
                 let incarnation = self.incarnation(instance);
                 self.feed(Input::Spawned { instance, incarnation, pid: number(pid)? });
             }
-            ["spawn-failed", name, reason @ ..] => {
+            [how @ ("spawn-failed" | "no-room"), name, reason @ ..] => {
                 let instance = self.instance(name)?;
                 let incarnation = self.incarnation(instance);
-                self.feed(Input::SpawnFailed { instance, incarnation, reason: reason.join(" ") });
+                let (reason, shortage) = (reason.join(" "), *how == "no-room");
+                self.feed(Input::SpawnFailed { instance, incarnation, reason, shortage });
             }
             ["main", name, pid] => {
                 let instance = self.instance(name)?;
@@ -381,9 +382,10 @@ impl Stage {
                 let incarnation = self.incarnation(instance);
                 self.feed(Input::Adopted { instance, incarnation, pid: number(pid)? });
             }
-            ["exited", name, "unknown"] => {
+            ["exited", name, how @ ("unknown" | "out-of-memory")] => {
                 let instance = self.instance(name)?;
-                let (incarnation, exit) = (self.incarnation(instance), Exit::Unknown);
+                let exit = if *how == "unknown" { Exit::Unknown } else { Exit::OutOfMemory };
+                let incarnation = self.incarnation(instance);
                 self.feed(Input::Exited { instance, incarnation, exit, last_words: String::new() });
             }
             ["exited", name, how, n, rest @ ..] => {

@@ -2,6 +2,7 @@
 //!
 //! A file with a mistake in it is refused whole, and the last good one stays: over a reload, and over a reboot.
 
+use super::clerk::PATIENCE;
 use super::links;
 use super::shell::{Places, Shell};
 use crate::api::wire::{Refusal, ReloadReply};
@@ -120,8 +121,20 @@ impl Shell {
             let text = "nothing has changed".to_owned();
             return Ok(ReloadReply { config: cluster.hash.clone(), changed: false, text });
         }
-        if let Err(e) = self.last_good.write(&sources) {
-            return Err(refuse(format!("it cannot be kept aside as the last good one: {e}")));
+        let (slot, copy) = (self.last_good.clone(), sources.clone());
+        match self.clerk.have_done(PATIENCE, move || slot.write(&copy).map_err(|e| e.to_string())) {
+            Some(Ok(())) => {}
+            Some(Err(e)) => {
+                return Err(refuse(format!("it cannot be kept aside as the last good one: {e}")));
+            }
+            // Should it be kept later all the same: whoever begins then reads the file before it.
+            None => {
+                let disk = self.places.state.display();
+                let why = format!(
+                    "it cannot be kept aside as the last good one: the disk of {disk} does not answer"
+                );
+                return Err(refuse(why));
+            }
         }
         let cluster = Arc::new(cluster);
         self.links.forget();

@@ -1,46 +1,99 @@
 //! The agent's events: on disk for after a power cut, the latest in memory for those who ask.
 
+use super::clerk::{A_MOMENT, Clerk};
 use crate::api::wire::EventRecord;
 use crate::clock;
 use crate::facts::Moment;
 use crate::store::EventLog;
 use std::collections::VecDeque;
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How many events are kept in memory; older ones are in the file.
 const IN_MEMORY: usize = 1000;
 
 pub struct Events {
-    log: Option<EventLog>,
+    file: Arc<Mutex<EventFile>>,
+    clerk: Rc<Clerk>,
     latest: VecDeque<EventRecord>,
+    /// Not given to the clerk yet.
+    unwritten: Vec<EventRecord>,
     next: u64,
-    /// Whether the last write failed, so that it is said once.
-    failing: bool,
+}
+
+/// The clerk's part.
+struct EventFile {
+    log: Option<EventLog>,
+    /// Why the last write failed.
+    trouble: Option<String>,
+}
+
+impl EventFile {
+    fn append(&mut self, events: &[EventRecord]) {
+        let Some(log) = &mut self.log else { return };
+        for event in events {
+            match log.append(event) {
+                Ok(()) => self.trouble = None,
+                Err(e) => {
+                    if self.trouble.is_none() {
+                        tracing::error!("{e}; events are kept in memory until it works again");
+                    }
+                    self.trouble = Some(e.to_string());
+                }
+            }
+        }
+    }
 }
 
 impl Events {
     /// Opens the log in the state folder. Without one (a full or read-only disk) events live in memory.
-    pub fn open(state: &Path) -> Events {
-        let mut events = Events { log: None, latest: VecDeque::new(), next: 1, failing: false };
-        match EventLog::open(state) {
+    pub fn open(state: &Path, clerk: Rc<Clerk>) -> Events {
+        let mut latest = VecDeque::new();
+        let mut next = 1;
+        let file = match EventLog::open(state) {
             Ok(log) => {
-                events.next = log.next_seq();
-                let from = events.next.saturating_sub(IN_MEMORY as u64 + 1);
-                events.latest = log.read(from, IN_MEMORY).unwrap_or_default().into();
-                events.log = Some(log);
+                next = log.next_seq();
+                let from = next.saturating_sub(IN_MEMORY as u64 + 1);
+                latest = log.read(from, IN_MEMORY).unwrap_or_default().into();
+                EventFile { log: Some(log), trouble: None }
             }
-            Err(e) => tracing::error!("{e}; events are kept in memory"),
+            Err(e) => {
+                tracing::error!("{e}; events are kept in memory");
+                EventFile { log: None, trouble: Some(e.to_string()) }
+            }
+        };
+        Events { file: Arc::new(Mutex::new(file)), clerk, latest, unwritten: Vec::new(), next }
+    }
+
+    /// Why events do not reach the disk, as a sentence.
+    pub fn problem(&self) -> Option<String> {
+        // Whoever holds it waits for the disk, which is a problem of its own.
+        let file = self.file.try_lock().ok()?;
+        file.trouble.as_ref().map(|trouble| format!("events are kept in memory only: {trouble}"))
+    }
+
+    /// Has all that happened since the last time written down.
+    pub fn write(&mut self) {
+        if self.unwritten.is_empty() {
+            return;
         }
-        events
+        let (file, events) = (self.file.clone(), std::mem::take(&mut self.unwritten));
+        self.clerk.have_done(A_MOMENT, move || {
+            if let Ok(mut file) = file.lock() {
+                file.append(&events);
+            }
+        });
     }
 
     /// Writes down what happens now.
     pub fn record(&mut self, instance: &str, what: &str, text: &str, data: serde_json::Value) {
         self.record_at(clock::now(), instance, what, text, data);
+        self.write();
     }
 
-    /// Writes down what happened a little while ago.
+    /// Takes in what happened a little while ago; [`Events::write`] has it written down.
     pub fn record_at(&mut self, at: Moment, instance: &str, what: &str, text: &str, data: serde_json::Value) {
         let record = EventRecord {
             seq: self.next,
@@ -57,16 +110,7 @@ impl Events {
         } else {
             tracing::info!("{instance} {what}: {text}");
         }
-        if let Some(log) = &mut self.log {
-            match log.append(&record) {
-                Ok(()) => self.failing = false,
-                Err(e) if !self.failing => {
-                    self.failing = true;
-                    tracing::error!("{e}; events are kept in memory until it works again");
-                }
-                Err(_) => {}
-            }
-        }
+        self.unwritten.push(record.clone());
         self.latest.push_back(record);
         if self.latest.len() > IN_MEMORY {
             self.latest.pop_front();

@@ -8,9 +8,11 @@ use crate::facts::Exit;
 use crate::journal::{self, Record, Searched};
 use crate::leftover;
 use crate::model::{InstanceIx, LogLimits, Unit};
-use crate::process::{Handle, Identity, Marked, NotYet, Spawn, Tree};
+use crate::process::{Handle, Identity, Marked, NotYet, Spawn, Stage, Tree};
 use nix::libc;
+use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +113,8 @@ impl Shell {
     pub(super) fn spawn(self: &Rc<Self>, instance: InstanceIx, memory: Memory, unit: Arc<Unit>) -> Input {
         let name = self.name(instance);
         let incarnation = memory.incarnation;
-        let failed = |reason: String| Input::SpawnFailed { instance, incarnation, reason };
+        let failed =
+            |reason: String, shortage| Input::SpawnFailed { instance, incarnation, reason, shortage };
         let nonce = format!("{:x}-{incarnation}", crate::clock::now().0);
         let printed_from = self.printed(&name);
         let boot = self.journal.boot().clone();
@@ -119,7 +122,8 @@ impl Shell {
         // A process that is not journalled could be started twice: no journal, no start. This replaces an older memory.
         self.memories.borrow_mut().remove(&instance);
         if let Err(e) = self.journal.write(&name, &record) {
-            return failed(format!("the journal in {} cannot be written: {e}", self.places.run.display()));
+            let text = format!("the journal in {} cannot be written: {e}", self.places.run.display());
+            return failed(text, true);
         }
         let leaf = match self.tree.leaf(&name) {
             Ok(leaf) => leaf,
@@ -134,18 +138,31 @@ impl Shell {
         }
         let (told, ready) = match self.listen(&name, incarnation, &record.unit) {
             Ok(told) => told,
-            Err(e) => return failed(e.to_string()),
+            Err(e) => return failed(e.to_string(), true),
         };
-        let spawned = Spawn {
+        let output = self.logs.path(&name);
+        if self.clerk.hangs_for().is_some() && !output.exists() {
+            let disk = self.places.state.display();
+            return failed(format!("cannot make its output file: the disk of {disk} does not answer"), true);
+        }
+        let spawn = Spawn {
             unit: &told,
             instance: &name,
             nonce: &record.nonce,
             agent: self.tree.agent(),
             leaf: leaf.as_ref(),
-            output: &self.logs.path(&name),
+            output: &output,
             ready: ready.as_ref().map(AsFd::as_fd),
-        }
-        .spawn();
+        };
+        let spawned = match spawn.spawn() {
+            // To serve without a word is better than not to serve.
+            Err(e) if e.stage == Stage::Output && is_of_disk(&e.cause) => {
+                let text = format!("{e}; it is started all the same, and what it prints is lost");
+                self.events.borrow_mut().record(&name, "output-lost", &text, serde_json::Value::Null);
+                Spawn { output: Path::new("/dev/null"), ..spawn }.spawn()
+            }
+            spawned => spawned,
+        };
         match spawned {
             Ok(handle) => {
                 record.identity = Some(handle.identity().clone());
@@ -155,7 +172,7 @@ impl Shell {
                 self.hold(&name, Held::new(handle, incarnation, record.nonce, printed_from), record.unit.log);
                 Input::Spawned { instance, incarnation, pid }
             }
-            Err(e) => failed(e.to_string()),
+            Err(e) => failed(e.to_string(), e.shortage),
         }
     }
 
@@ -386,13 +403,22 @@ impl Shell {
         let here = cluster.node(this.node).instances.iter().copied();
         let others: Vec<_> = here.filter(|ix| *ix != instance).map(known).collect();
         let journal = self.journal.identity(&this.name);
+        // Where the disk hangs, copies are kept in memory.
+        let hangs = self.clerk.hangs_for().is_some();
+        let keep = if hangs { &self.places.run } else { &self.places.state };
         let context = leftover::Context {
             tree: &self.tree,
             journal: journal.as_ref(),
             me: &known(instance),
             others: &others,
-            keep: &self.places.state.join("leftovers"),
+            keep: &keep.join("leftovers"),
         };
         leftover::clean(&context, &this.unit, mode)
     }
+}
+
+/// Whether a disk takes nothing any more, full or read-only.
+fn is_of_disk(cause: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(cause.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }

@@ -5,6 +5,7 @@
 //! answers the API. Decisions are the engine's: what is found here that decides something belongs there.
 
 mod args;
+mod clerk;
 mod config;
 mod events;
 mod hands;
@@ -95,6 +96,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let engine = Engine::new(cluster.clone(), me, &ranks, &held, now);
     recorder.begun(&engine, now, &kept, &sources);
     let tag = Tree::tag(&cluster.name, &node.name, &config::agent_id(&places.state)?);
+    let clerk =
+        Rc::new(clerk::Clerk::begin().context("cannot begin the thread that writes to the state folder")?);
     let (messages, mut inbox) = mpsc::channel(MESSAGES);
     let (answers, mut probes) = mpsc::unbounded_channel();
     let trouble = messages.clone();
@@ -104,7 +107,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let shell = Rc::new(Shell::new(Parts {
         engine,
         recorder,
-        events: events::Events::open(&places.state),
+        events: events::Events::open(&places.state, clerk.clone()),
+        clerk,
         tree: Tree::locate(&tag),
         journal: journal::Journal::open(&places.run, boot.clone())?,
         logs: logs.context("cannot start the thread that rotates logs")?,
@@ -126,7 +130,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     }
 
     // Each listener has room of its own: a flood from the network leaves the operator's socket alone.
-    let room = || Rc::new(Semaphore::new(server::MAX_CONNECTIONS));
+    let room = || Rc::new(Semaphore::new(server::most_connections()));
     tokio::task::spawn_local(server::serve_unix(unix, serve::Api(shell.clone()), room()));
     tokio::task::spawn_local(listen_tcp(address, shell.clone(), room()));
     shell.search_all();
@@ -231,11 +235,18 @@ fn make_folders(places: &Places) -> anyhow::Result<()> {
         (run, 0o711),
     ];
     for (folder, mode) in folders {
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)))
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        make_folder(folder, mode).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     Ok(())
+}
+
+/// Nothing is written where all is as it should be: the disk may have become read-only.
+fn make_folder(folder: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    if std::fs::metadata(folder)?.permissions().mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode))
 }
 
 fn read_wishes(slot: &Slot<Wishes>) -> Wishes {

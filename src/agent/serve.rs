@@ -74,6 +74,8 @@ impl Agent for Api {
     fn node(&self) -> NodeStatus {
         let (engine, now) = (self.0.engine.borrow(), clock::now());
         let mut problems: Vec<_> = self.0.problems.borrow().values().cloned().collect();
+        problems.extend(self.0.clerk.problem(&self.0.places.state));
+        problems.extend(self.0.events.borrow().problem());
         problems.sort();
         NodeStatus {
             node: engine.cluster().node(engine.node()).name.clone(),

@@ -4,6 +4,7 @@
 //! next one; what only takes time (a probe, an exit, a peer) runs as a task and comes back as a [`Message`].
 //! Messages speak of instances by name, because a new configuration numbers them anew.
 
+use super::clerk::{Clerk, PATIENCE};
 use super::events::Events;
 use super::journal::Journal;
 use super::links::Links;
@@ -119,6 +120,7 @@ pub struct Shell {
     /// Who listens to what a service says of itself.
     pub(super) listeners: RefCell<HashMap<Arc<str>, Vec<AbortHandle>>>,
     pub events: RefCell<Events>,
+    pub clerk: Rc<Clerk>,
     pub tree: Tree,
     pub journal: Journal,
     pub logs: Keeper,
@@ -149,6 +151,7 @@ pub struct Parts {
     pub engine: Engine,
     pub recorder: Recorder,
     pub events: Events,
+    pub clerk: Rc<Clerk>,
     pub tree: Tree,
     pub journal: Journal,
     pub logs: Keeper,
@@ -170,6 +173,7 @@ impl Shell {
             to_adopt: RefCell::default(),
             listeners: RefCell::default(),
             events: RefCell::new(parts.events),
+            clerk: parts.clerk,
             tree: parts.tree,
             journal: parts.journal,
             logs: parts.logs,
@@ -227,6 +231,7 @@ impl Shell {
             let name = &cluster.instance(event.instance).name;
             self.events.borrow_mut().record_at(at, name, &event.what, &event.text, event.data);
         }
+        self.events.borrow_mut().write();
     }
 
     /// Chance for the engine: 0 to 1000. Quality does not matter (xorshift), only that machines differ.
@@ -292,14 +297,22 @@ impl Shell {
 
     // --- wishes and orders ---
 
-    /// Saves all wishes among the actions with one write: it waits for the disk, some milliseconds.
+    /// Saves all wishes among the actions with one write, which waits for the disk: some milliseconds, or until
+    /// patience is at its end.
     fn save_wishes(&self, actions: &[Action]) {
-        let saved = journal::save_wishes(&self.wishes, &mut Machine, actions, &self.cluster());
-        let Some(saved) = saved else { return };
-        self.durable.set(saved.is_ok());
-        if let Err(e) = saved {
-            tracing::error!("{e}; what was ordered is done, and will not survive a reboot");
+        let new = journal::new_wishes(actions, &self.cluster());
+        if new.is_empty() {
+            return;
         }
+        let slot = self.wishes.clone();
+        let saved = self.clerk.have_done(PATIENCE, move || {
+            let saved = journal::save_wishes(&slot, &mut Machine, new);
+            if let Err(e) = &saved {
+                tracing::error!("{e}; what was ordered is done, and will not survive a reboot");
+            }
+            saved.is_ok()
+        });
+        self.durable.set(saved.unwrap_or(false));
     }
 
     fn reply(&self, order: u64, taken: Vec<(InstanceIx, String)>) {

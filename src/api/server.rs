@@ -13,6 +13,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
@@ -24,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
 
-/// Connections at once, of each listener; further ones wait to be accepted.
+/// Connections at once, of each listener, at most; further ones wait to be accepted.
 pub const MAX_CONNECTIONS: usize = 512;
 /// For the head of a request, from the moment its connection is idle no more.
 pub const HEADER_DEADLINE: Duration = Duration::from_secs(10);
@@ -33,6 +34,13 @@ pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// Lines of the peer stream that may wait for a slow reader; one more, and it is dropped. It comes back and gets
 /// the whole state anew.
 pub const STREAM_BACKLOG: usize = 256;
+
+/// How many connections a listener may have here: with two listeners half of the file descriptors are left for what
+/// matters more, services and probes.
+pub fn most_connections() -> usize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(descriptors / 4).unwrap_or(MAX_CONNECTIONS).clamp(1, MAX_CONNECTIONS)
+}
 
 /// What an agent can be asked.
 pub trait Agent: Clone + 'static {
@@ -63,35 +71,43 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Serves a unix socket for as long as the runtime lives. To be run in a `LocalSet`.
 pub async fn serve_unix<A: Agent>(listener: UnixListener, agent: A, room: Rc<Semaphore>) {
+    let mut failed = false;
     loop {
         let Ok(permit) = room.clone().acquire_owned_local().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => serve_connection(stream, agent.clone(), permit),
-            Err(e) => accept_failed(e).await,
+            Ok((stream, _)) => {
+                failed = false;
+                serve_connection(stream, agent.clone(), permit);
+            }
+            Err(e) => accept_failed(e, &mut failed).await,
         }
     }
 }
 
 /// Serves a TCP port, as [`serve_unix`].
 pub async fn serve_tcp<A: Agent>(listener: TcpListener, agent: A, room: Rc<Semaphore>) {
+    let mut failed = false;
     loop {
         let Ok(permit) = room.clone().acquire_owned_local().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                failed = false;
                 // Answers are small and awaited: never hold one back for a fuller packet.
                 let _ = stream.set_nodelay(true);
                 // A reader whose machine lost power is found out by the kernel, and gives its place back.
                 let _ = super::client::keep_alive(&stream);
                 serve_connection(stream, agent.clone(), permit);
             }
-            Err(e) => accept_failed(e).await,
+            Err(e) => accept_failed(e, &mut failed).await,
         }
     }
 }
 
-/// Out of file descriptors, most likely: wait instead of spinning.
-async fn accept_failed(e: io::Error) {
-    tracing::warn!("cannot accept a connection: {e}");
+/// Out of file descriptors, most likely: wait instead of spinning, and say it once.
+async fn accept_failed(e: io::Error, failed: &mut bool) {
+    if !std::mem::replace(failed, true) {
+        tracing::warn!("cannot accept connections, and tries again: {e}");
+    }
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 

@@ -55,6 +55,19 @@ impl Engine {
         self.verify_possible_edges(l);
     }
 
+    /// The machine has no room for its start: back-off, and no end to it.
+    pub(super) fn lacking(&mut self, l: usize, text: String) {
+        let (now, jitter) = (self.now, self.jitter);
+        let local = &mut self.locals[l];
+        let delay = local.failures.count_shortage(&local.unit.restart, jitter).max(super::SPAWN_AGAIN);
+        let note = format!(
+            "{text}; no fault of its own, so it is not counted; next start in {:.1} s",
+            delay.as_secs_f64()
+        );
+        self.record(l, "backoff", note, json!({ "shortages": self.locals[l].failures.shortages }));
+        self.enter(l, State::Backoff { until: now + delay }, text);
+    }
+
     /// Nobody knows how a run ended that must not be repeated by itself.
     pub(super) fn result_unknown(&mut self, l: usize) {
         let text = "result unknown: it ended while no agent was there to see how; `start` runs it again";

@@ -24,8 +24,15 @@ pub enum Input {
     Cleaned { instance: InstanceIx, cleaned: Cleaned },
     /// The process exists (for `forking`: the launcher does).
     Spawned { instance: InstanceIx, incarnation: u64, pid: i32 },
-    /// There is no process. `reason` names the stage.
-    SpawnFailed { instance: InstanceIx, incarnation: u64, reason: String },
+    /// There is no process. `reason` names the stage; with a `shortage` the machine lacks something (descriptors,
+    /// processes, room for the journal), which is no fault of the instance.
+    SpawnFailed {
+        instance: InstanceIx,
+        incarnation: u64,
+        reason: String,
+        #[serde(default, skip_serializing_if = "is_false")]
+        shortage: bool,
+    },
     /// A living process that somebody else had started is held now.
     Adopted { instance: InstanceIx, incarnation: u64, pid: i32 },
     /// The main process of a daemon that daemonised was proven.
@@ -50,6 +57,10 @@ pub enum Input {
     ShutdownBegan,
     /// The moment that [`super::Engine::next_wake`] named has come.
     TimeCame,
+}
+
+fn is_false(word: &bool) -> bool {
+    !word
 }
 
 /// What the search for a running process came to.

@@ -99,6 +99,8 @@ pub(super) struct Process {
     /// What justified the start, until the event is written.
     pub evidence: Vec<Evidence>,
     pub said: Said,
+    /// How often it was ready and then unready since it was last ready for long.
+    pub flaps: u32,
 }
 
 /// How the instance's own readiness is known.

@@ -37,6 +37,7 @@
 mod action;
 mod backoff;
 mod failure;
+mod health;
 mod input;
 mod layout;
 mod local;

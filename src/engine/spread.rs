@@ -19,8 +19,8 @@ impl Engine {
             Input::Spawned { instance, incarnation, pid } => {
                 self.with_process(instance, incarnation, |e, l| e.spawned(l, pid));
             }
-            Input::SpawnFailed { instance, incarnation, reason } => {
-                self.with_process(instance, incarnation, |e, l| e.spawn_failed(l, reason));
+            Input::SpawnFailed { instance, incarnation, reason, shortage } => {
+                self.with_process(instance, incarnation, |e, l| e.spawn_failed(l, &reason, shortage));
             }
             Input::Adopted { instance, incarnation, pid } => {
                 self.with_process(instance, incarnation, |e, l| {
@@ -116,6 +116,7 @@ impl Engine {
                     unit: unit.unwrap_or_else(|| self.locals[l].unit.clone()),
                     evidence: Vec::new(),
                     said: Said::before_now(self.now, memory.was_ready),
+                    flaps: 0,
                 };
                 self.hold(l, process);
                 self.record(l, "found-running", format!("pid {pid} still runs: kept"), json!({ "pid": pid }));
@@ -181,6 +182,8 @@ impl Engine {
         let process = self.locals[l].process.as_mut().expect("with_process checked");
         process.pid = Some(pid);
         process.spawned = now;
+        self.locals[l].failures.shortages = 0;
+        let process = self.locals[l].process.as_mut().expect("with_process checked");
         let (evidence, incarnation) = (std::mem::take(&mut process.evidence), process.incarnation);
         let mut text = format!("pid {pid}");
         let names: Vec<_> = evidence.iter().map(|e| format!("{} ({})", e.to, e.answer.detail)).collect();
@@ -199,9 +202,15 @@ impl Engine {
         }
     }
 
-    fn spawn_failed(&mut self, l: usize, reason: String) {
+    fn spawn_failed(&mut self, l: usize, reason: &str, shortage: bool) {
         self.locals[l].process = None;
-        self.gone(l, format!("cannot be started: {reason}"), super::SPAWN_AGAIN);
+        let text = format!("cannot be started: {reason}");
+        if shortage && self.stop_cause(l).is_none() {
+            self.lacking(l, text);
+            self.remember(l);
+        } else {
+            self.gone(l, text, super::SPAWN_AGAIN);
+        }
     }
 
     fn main_found(&mut self, l: usize, pid: i32) {
@@ -264,12 +273,18 @@ impl Engine {
                 self.remember(l);
             }
             _ => {
-                let ready_since = self.locals[l].process.take().and_then(|p| p.ready_since);
-                if ready_since.is_some_and(|since| self.now.since(since) >= unit.restart.stable) {
-                    self.locals[l].failures.reset();
-                }
+                self.end_run(l);
                 self.gone(l, text, Duration::ZERO);
             }
+        }
+    }
+
+    /// Its process is gone. A stable run forgets the failures before it.
+    fn end_run(&mut self, l: usize) {
+        let Some(process) = self.locals[l].process.take() else { return };
+        let stable = process.unit.restart.stable;
+        if process.ready_since.is_some_and(|since| self.now.since(since) >= stable) {
+            self.locals[l].failures.reset();
         }
     }
 
@@ -295,7 +310,7 @@ impl Engine {
         if self.locals[l].state != State::Sweeping {
             return;
         }
-        self.locals[l].process = None;
+        self.end_run(l);
         let text = match killed {
             0 => "nothing of it runs".to_owned(),
             n => format!("nothing of it runs; {n} process(es) that outlived the main one were killed"),

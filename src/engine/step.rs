@@ -242,6 +242,7 @@ impl Engine {
             unit: local.unit.clone(),
             evidence,
             said: Said::nothing(now),
+            flaps: 0,
         };
         for need in &mut local.needs {
             need.had = need.ok;
@@ -274,6 +275,7 @@ impl Engine {
             unit: local.unit.clone(),
             evidence: Vec::new(),
             said: Said::before_now(now, false),
+            flaps: 0,
         };
         self.hold(l, process);
         self.begin_starting(l, "found running; its own probe is asked");
@@ -396,6 +398,7 @@ impl Engine {
         self.enter(l, State::Ready, detail.clone());
         if first {
             self.locals[l].forgivable = None;
+            self.locals[l].failures.never_ready = 0;
             self.record(l, "ready", detail, json!({ "after_ms": took.as_millis() as u64 }));
             self.remember(l);
         } else {
@@ -447,24 +450,20 @@ impl Engine {
         }
         let unready = self.locals[l].state == State::Unready;
         match (unready, self.own_lost(l)) {
-            (true, _) if self.passes(l) => {
-                self.become_ready(l);
-                true
-            }
+            (true, _) if self.passes(l) => self.step_calm(l),
             (true, _) if self.stands_by(l) => {
                 self.become_standby(l);
                 true
             }
             (false, true) => {
                 let reason = self.own_answer(l).map_or_else(|| self.said(l), Verdict::to_string);
-                self.enter(l, State::Unready, reason.clone());
-                self.record(l, "unready", reason, serde_json::Value::Null);
+                self.become_unready(l, reason);
                 true
             }
             _ => {
                 self.say_answer(l);
                 self.say_status(l);
-                false
+                unready && self.step_unready(l)
             }
         }
     }
@@ -513,6 +512,10 @@ impl Engine {
                 self.stop_deadline(l).map(&mut wake);
             }
             State::Stopping { deadline } => wake(deadline),
+            State::Unready => {
+                self.calm_at(l).map(&mut wake);
+                self.unready_until(l).map(&mut wake);
+            }
             State::Backoff { until } => wake(until),
             State::Blocked { again: Some(again) } => wake(again),
             _ => {}

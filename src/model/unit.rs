@@ -251,11 +251,14 @@ pub struct Restart {
     pub delay: Duration,
     /// The cap of the delay.
     pub max: Duration,
-    /// This many failures within `within` end in `failed`; 0 is no limit.
+    /// This many failures within `within`, or of starts none of which came to be ready, end in `failed`; 0 is no limit.
     pub limit: u32,
     pub within: Duration,
     /// A run of this length counts as stable and resets the delay.
     pub stable: Duration,
+    /// What is unready for so long is started anew. `None`: never for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready_for: Option<Duration>,
 }
 
 /// `[leftovers]`: what to judge before a start, besides the pid file.

@@ -420,10 +420,11 @@ fn read_restart(mut fields: Option<Fields<'_>>, said: &mut Defaults<'_>) -> Opti
     let limit = said.number(&mut fields, "restart.limit", default::LIMIT, 0..=1_000_000);
     let within = said.time(&mut fields, "restart.within", default::LIMIT_WITHIN, |v| v.span_of_time());
     let stable = said.time(&mut fields, "restart.stable", default::STABLE, |v| v.duration());
+    let unready_for = fields.as_mut().and_then(|f| f.take("unready_for")).and_then(|v| v.span_of_time());
     if let Some(fields) = fields {
         fields.finish();
     }
-    Some(Restart { delay: delay?, max: max?, limit: limit?, within: within?, stable: stable? })
+    Some(Restart { delay: delay?, max: max?, limit: limit?, within: within?, stable: stable?, unready_for })
 }
 
 fn read_leftovers(fields: Option<Fields<'_>>) -> Leftovers {

@@ -8,9 +8,16 @@ use std::path::Path;
 
 /// Opens the file for appending, readable by its group; makes the folder.
 pub fn open(path: &Path) -> io::Result<File> {
-    let open =
-        || OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NOFOLLOW).open(path);
-    match open() {
+    let mut options = OpenOptions::new();
+    options.append(true).mode(0o640).custom_flags(libc::O_NOFOLLOW);
+    // One that is there is not asked to be made: on a disk that hangs even that waits.
+    let there = options.open(path);
+    let open = || options.clone().create(true).open(path);
+    let there = match there {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => open(),
+        opened => opened,
+    };
+    match there {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             path.parent().map_or(Ok(()), fs::create_dir_all)?;
             open()

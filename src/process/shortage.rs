@@ -9,6 +9,22 @@ use std::path::{Path, PathBuf};
 /// Where the pids controller of cgroup v1 is mounted on hybrid machines.
 const PIDS_V1: &str = "/sys/fs/cgroup/pids";
 
+/// Whether the machine lacks something at this moment: descriptors, processes, memory, or room on a disk.
+pub(super) fn is_shortage(cause: &io::Error) -> bool {
+    matches!(
+        cause.raw_os_error(),
+        Some(
+            libc::EMFILE
+                | libc::ENFILE
+                | libc::EAGAIN
+                | libc::ENOMEM
+                | libc::ENOSPC
+                | libc::EDQUOT
+                | libc::EROFS
+        )
+    )
+}
+
 /// The cause, with the limit behind it where it is a shortage.
 pub(super) fn explain(stage: Stage, cause: io::Error, leaf: Option<&Leaf>) -> io::Error {
     let limit = match cause.raw_os_error() {

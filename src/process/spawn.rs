@@ -129,6 +129,8 @@ pub struct SpawnError {
     /// The path or name that the stage was about, where that is not the program.
     pub about: Option<String>,
     pub cause: io::Error,
+    /// The machine lacks something: later the same start may do.
+    pub shortage: bool,
 }
 
 impl Spawn<'_> {
@@ -143,6 +145,7 @@ impl Spawn<'_> {
             program: program.to_owned(),
             stage,
             about,
+            shortage: shortage::is_shortage(&cause),
             cause: shortage::explain(stage, cause, self.leaf),
         };
         let shown = |p: &Path| Some(p.display().to_string());

@@ -6,6 +6,7 @@
 mod logs;
 mod notify;
 mod reverse;
+mod scarce;
 mod shutdown;
 mod traces;
 

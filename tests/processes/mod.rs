@@ -39,7 +39,7 @@ pub fn unit(command: &[&str]) -> Unit {
             lost_after: 1,
         },
         stop: Stop { signal: libc::SIGTERM, timeout: SOON },
-        restart: Restart { delay: SOON, max: SOON, limit: 0, within: SOON, stable: SOON },
+        restart: Restart { delay: SOON, max: SOON, limit: 0, within: SOON, stable: SOON, unready_for: None },
         leftovers: Leftovers::default(),
         log: LogLimits::default(),
     }

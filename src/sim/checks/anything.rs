@@ -219,7 +219,8 @@ impl World {
     fn spawn(&mut self) -> Result<(), String> {
         let Some((instance, incarnation)) = self.to_spawn.pop() else { return Ok(()) };
         if self.chance.percent(10) {
-            return self.feed(Input::SpawnFailed { instance, incarnation, reason: "no memory".into() });
+            let (reason, shortage) = ("no memory".into(), self.chance.percent(50));
+            return self.feed(Input::SpawnFailed { instance, incarnation, reason, shortage });
         }
         self.running.insert(instance, incarnation);
         self.feed(Input::Spawned { instance, incarnation, pid: 78 })

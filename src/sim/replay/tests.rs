@@ -42,7 +42,7 @@ fn recording() -> Vec<String> {
     let inputs = [
         Input::Searched { instance, found: Found::Nothing },
         Input::Cleaned { instance, cleaned: Cleaned::Clear { findings: Vec::new() } },
-        Input::SpawnFailed { instance, incarnation: 1, reason: "no such program".into() },
+        Input::SpawnFailed { instance, incarnation: 1, reason: "no such program".into(), shortage: false },
     ];
     let mut lines = vec![serde_json::to_string(&begun).unwrap()];
     for (n, input) in inputs.into_iter().enumerate() {

@@ -252,9 +252,13 @@ impl World<'_, '_> {
     }
 
     fn save_wishes(&mut self, node: NodeIx, actions: &[Action]) {
+        let new = journal::new_wishes(actions, &self.cluster);
+        if new.is_empty() {
+            return;
+        }
         let files = &mut self.machines[node.0 as usize].files;
         // What could not be written is done, and will not survive a reboot.
-        let _ = journal::save_wishes(&agent::wishes(), files, actions, &self.cluster);
+        let _ = journal::save_wishes(&agent::wishes(), files, new);
     }
 
     fn remember_all(&mut self, node: NodeIx) {
@@ -324,8 +328,9 @@ impl World<'_, '_> {
     ) -> Result<Input, String> {
         let now = self.clock(node);
         let incarnation = memory.incarnation;
-        let failed =
-            |reason: &str| Ok(Input::SpawnFailed { instance, incarnation, reason: reason.to_owned() });
+        let failed = |reason: &str| {
+            Ok(Input::SpawnFailed { instance, incarnation, reason: reason.to_owned(), shortage: true })
+        };
         let nonce = format!("{:x}-{incarnation}", now.0);
         let boot = self.machines[node.0 as usize].boot.clone();
         let mut record = Record { boot, identity: None, nonce, unit, memory, printed_from: None };

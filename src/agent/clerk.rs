@@ -1,0 +1,118 @@
+//! Writing to the state folder, by a thread of its own: a disk that hangs must not hold up who watches services.
+//!
+//! What is written is done in the order in which it was given. Whoever gives it waits a little, so that on a sound disk
+//! it is done when they go on; on one that does not answer they go on without, and it is done when the disk answers.
+
+use std::cell::Cell;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How long a job that nobody relies on is waited for.
+pub const A_MOMENT: Duration = Duration::from_millis(200);
+/// How long a job that a command relies on is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+/// Jobs that may wait for the disk; further ones are not taken.
+const MOST_JOBS: usize = 1000;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+#[derive(Debug)]
+pub struct Clerk {
+    jobs: mpsc::SyncSender<Job>,
+    given: Cell<u64>,
+    done: Arc<AtomicU64>,
+    /// Since when the disk owes an answer that was waited for in vain.
+    late: Cell<Option<Instant>>,
+}
+
+impl Clerk {
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn begin() -> io::Result<Clerk> {
+        let (jobs, inbox) = mpsc::sync_channel::<Job>(MOST_JOBS);
+        let done = Arc::new(AtomicU64::new(0));
+        let counter = done.clone();
+        std::thread::Builder::new().name("clerk".to_owned()).spawn(move || {
+            for job in inbox {
+                job();
+                counter.fetch_add(1, Ordering::Release);
+            }
+        })?;
+        Ok(Clerk { jobs, given: Cell::new(0), done, late: Cell::new(None) })
+    }
+
+    /// Has a job done, and waits for it for at most so long; not at all while the disk is known to hang. `None` when it
+    /// is not done yet: it will be when the disk answers, unless too many wait for that already.
+    pub fn have_done<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let hangs = self.hangs_for().is_some();
+        let (tell, outcome) = mpsc::sync_channel(1);
+        let job = Box::new(move || drop(tell.send(job())));
+        self.jobs.try_send(job).ok()?;
+        self.given.set(self.given.get() + 1);
+        if hangs {
+            return None;
+        }
+        let begun = Instant::now();
+        let outcome = outcome.recv_timeout(patience).ok();
+        if outcome.is_none() {
+            self.late.set(Some(begun));
+            tracing::error!(
+                "the disk of the state folder does not answer; it is not waited for until it does"
+            );
+        }
+        outcome
+    }
+
+    /// For how long the disk has not answered; `None` while it does.
+    pub fn hangs_for(&self) -> Option<Duration> {
+        if self.done.load(Ordering::Acquire) == self.given.get() {
+            self.late.set(None);
+        }
+        self.late.get().map(|since| since.elapsed())
+    }
+
+    /// What is wrong with the disk of this folder, as a sentence.
+    pub fn problem(&self, folder: &Path) -> Option<String> {
+        let hangs = self.hangs_for()?.as_secs();
+        Some(format!(
+            "the disk of {} has not answered for {hangs} s: events are kept in memory, and orders will not survive a reboot \
+             until it does",
+            folder.display()
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hangs_is_waited_for_once_and_done_in_order_when_it_answers() {
+        let clerk = Clerk::begin().unwrap();
+        assert_eq!(clerk.have_done(PATIENCE, || 7), Some(7));
+        let (answer, disk) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        assert_eq!(clerk.have_done(Duration::from_millis(1), move || disk.recv().is_ok()), None);
+        assert!(clerk.problem(Path::new("/var/lib/clusterd")).is_some());
+        for n in 0..MOST_JOBS + 10 {
+            let tell = tell.clone();
+            assert_eq!(clerk.have_done(Duration::from_secs(3600), move || tell.send(n).unwrap()), None);
+        }
+        drop(tell);
+        answer.send(()).unwrap();
+        let done: Vec<usize> = told.iter().collect();
+        assert_eq!(done, (0..MOST_JOBS).collect::<Vec<_>>(), "in order, and no more than may wait");
+        while clerk.hangs_for().is_some() {
+            std::thread::yield_now();
+        }
+        assert_eq!(clerk.have_done(PATIENCE, || 8), Some(8));
+    }
+}
