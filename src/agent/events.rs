@@ -37,28 +37,36 @@ impl Events {
 
     /// Writes down what happens now.
     pub fn record(&mut self, instance: &str, what: &str, text: &str, data: serde_json::Value) {
-        self.record_at(clock::now(), instance, what, text, data);
+        self.record_all([(clock::now(), instance, what, text, data)]);
     }
 
-    /// Writes down what happened a little while ago.
-    pub fn record_at(&mut self, at: Moment, instance: &str, what: &str, text: &str, data: serde_json::Value) {
-        let record = EventRecord {
-            seq: self.next,
-            clock_ms: wall_clock().saturating_sub(clock::now().since(at).as_millis() as u64),
-            at,
-            instance: instance.to_owned(),
-            what: what.to_owned(),
-            text: text.to_owned(),
-            data,
-        };
-        self.next += 1;
-        if instance.is_empty() {
-            tracing::info!("{what}: {text}");
-        } else {
-            tracing::info!("{instance} {what}: {text}");
+    /// Writes down what happened a little while ago, all with one write: when, of which instance, what, a sentence, and
+    /// data.
+    pub fn record_all<'a, S: Into<String>>(
+        &mut self,
+        events: impl IntoIterator<Item = (Moment, &'a str, S, S, serde_json::Value)>,
+    ) {
+        let (wall, now) = (wall_clock(), clock::now());
+        let mut records = Vec::new();
+        for (at, instance, what, text, data) in events {
+            let record = EventRecord {
+                seq: self.next,
+                clock_ms: wall.saturating_sub(now.since(at).as_millis() as u64),
+                at,
+                instance: instance.to_owned(),
+                what: what.into(),
+                text: text.into(),
+                data,
+            };
+            self.next += 1;
+            match instance {
+                "" => tracing::info!("{}: {}", record.what, record.text),
+                _ => tracing::info!("{instance} {}: {}", record.what, record.text),
+            }
+            records.push(record);
         }
         if let Some(log) = &mut self.log {
-            match log.append(&record) {
+            match log.append_all(&records) {
                 Ok(()) => self.failing = false,
                 Err(e) if !self.failing => {
                     self.failing = true;
@@ -67,10 +75,9 @@ impl Events {
                 Err(_) => {}
             }
         }
-        self.latest.push_back(record);
-        if self.latest.len() > IN_MEMORY {
-            self.latest.pop_front();
-        }
+        self.latest.extend(records);
+        let over = self.latest.len().saturating_sub(IN_MEMORY);
+        self.latest.drain(..over);
     }
 
     /// The events after `seq`, oldest first, as far back as they are kept in memory.
