@@ -266,22 +266,47 @@ impl EventLog {
 
     /// Appends one event, whose `seq` is [`EventLog::next_seq`].
     pub fn append<T: Serialize>(&mut self, event: &T) -> Result<(), StoreError> {
-        let mut line = serde_json::to_vec(event).map_err(|e| cannot("encode for", &self.path)(e.into()))?;
-        line.push(b'\n');
-        self.next += 1; // a number whose event could not be written is not used again: the gap tells
-        if self.size > 0 && self.size + line.len() as u64 > self.limit {
-            match fs::rename(&self.path, &self.old) {
-                // It was set aside before, and a new one could not be opened then.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                done => done.map_err(cannot("set aside", &self.path))?,
+        self.append_all([event])
+    }
+
+    /// As [`EventLog::append`], several events with one write.
+    pub fn append_all<'e, T: Serialize + 'e>(
+        &mut self,
+        events: impl IntoIterator<Item = &'e T>,
+    ) -> Result<(), StoreError> {
+        let mut lines = Vec::new();
+        for event in events {
+            let mut line =
+                serde_json::to_vec(event).map_err(|e| cannot("encode for", &self.path)(e.into()))?;
+            line.push(b'\n');
+            self.next += 1; // a number whose event could not be written is not used again: the gap tells
+            let size = self.size + lines.len() as u64;
+            if size > 0 && size + line.len() as u64 > self.limit {
+                self.write(&lines)?;
+                lines.clear();
+                self.set_aside()?;
             }
-            (self.file, self.size) = open_log(&self.path).map_err(cannot("open", &self.path))?;
+            lines.extend(line);
         }
-        if let Err(e) = self.file.write_all(&line) {
+        self.write(&lines)
+    }
+
+    fn set_aside(&mut self) -> Result<(), StoreError> {
+        match fs::rename(&self.path, &self.old) {
+            // It was set aside before, and a new one could not be opened then.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            done => done.map_err(cannot("set aside", &self.path))?,
+        }
+        (self.file, self.size) = open_log(&self.path).map_err(cannot("open", &self.path))?;
+        Ok(())
+    }
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), StoreError> {
+        if let Err(e) = self.file.write_all(lines) {
             let _ = self.file.set_len(self.size); // half a line on a full disk must not spoil the next one
             return Err(cannot("append to", &self.path)(e));
         }
-        self.size += line.len() as u64;
+        self.size += lines.len() as u64;
         Ok(())
     }
 

@@ -40,7 +40,8 @@ pub fn own_path() -> PathBuf {
 
 /// The ear of the bench.
 pub struct Ear {
-    socket: UnixDatagram,
+    /// Filled by a thread: the kernel keeps ten messages only, and a program that cannot tell does not go on.
+    told: mpsc::Receiver<Told>,
     path: PathBuf,
     /// The telling program.
     teller: PathBuf,
@@ -53,12 +54,32 @@ pub struct Told {
     pub pid: i32,
 }
 
+impl Told {
+    fn read(text: &str) -> Told {
+        let mut words = text.split(' ');
+        let mut next = || words.next().expect("a label and two numbers");
+        Told {
+            label: next().to_owned(),
+            begun: Moment(next().parse().expect("nanoseconds")),
+            pid: next().parse().expect("a pid"),
+        }
+    }
+}
+
 impl Ear {
     pub fn new(folder: &Path) -> Ear {
         let path = folder.join("ear");
         let socket = UnixDatagram::bind(&path).expect("a fresh temporary folder");
-        socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
-        Ear { socket, path, teller: compile_teller(folder) }
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 256];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                if tell.send(Told::read(&String::from_utf8_lossy(&buffer[..length]))).is_err() {
+                    return;
+                }
+            }
+        });
+        Ear { told, path, teller: compile_teller(folder) }
     }
 
     /// The command of a service that tells.
@@ -78,23 +99,12 @@ impl Ear {
 
     /// The next program, whichever it is. `who` is for the message when none comes.
     pub fn hear_any(&self, who: &str) -> Told {
-        let mut buffer = [0; 256];
-        let length = self.socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{who} did not begin: {e}"));
-        let text = String::from_utf8_lossy(&buffer[..length]);
-        let mut words = text.split(' ');
-        let mut next = || words.next().expect("a label and two numbers");
-        Told {
-            label: next().to_owned(),
-            begun: Moment(next().parse().expect("nanoseconds")),
-            pid: next().parse().expect("a pid"),
-        }
+        self.told.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("{who} did not begin: {e}"))
     }
 
     /// Forgets what has been told so far.
     pub fn drain(&self) {
-        self.socket.set_nonblocking(true).expect("an open socket");
-        while self.socket.recv(&mut [0; 256]).is_ok() {}
-        self.socket.set_nonblocking(false).expect("an open socket");
+        self.told.try_iter().for_each(drop);
     }
 
     /// One sample of the floor of a boot: a wake-up by a pipe, then fork and exec, until the first instruction.

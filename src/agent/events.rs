@@ -33,15 +33,13 @@ struct EventFile {
 impl EventFile {
     fn append(&mut self, events: &[EventRecord]) {
         let Some(log) = &mut self.log else { return };
-        for event in events {
-            match log.append(event) {
-                Ok(()) => self.trouble = None,
-                Err(e) => {
-                    if self.trouble.is_none() {
-                        tracing::error!("{e}; events are kept in memory until it works again");
-                    }
-                    self.trouble = Some(e.to_string());
+        match log.append_all(events) {
+            Ok(()) => self.trouble = None,
+            Err(e) => {
+                if self.trouble.is_none() {
+                    tracing::error!("{e}; events are kept in memory until it works again");
                 }
+                self.trouble = Some(e.to_string());
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the agent does to processes and files: each action of the engine that touches the machine.
 //!
-//! Everything here is quick and done at once, but for waiting until a killed tree is gone.
+//! Everything here is quick and done at once.
 
 use super::shell::{Held, Message, Shell};
 use crate::engine::{Found, Input, Memory};
@@ -10,22 +10,16 @@ use crate::leftover;
 use crate::model::{InstanceIx, LogLimits, Unit};
 use crate::process::{Handle, Identity, Marked, NotYet, Spawn, Stage, Tree};
 use nix::libc;
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// How much of what a daemon printed last goes into an event.
 const LAST_WORDS_LINES: usize = 3;
 const LAST_WORDS_BYTES: u64 = 4096;
-/// How often a killed tree is looked at, and for how long before it is said that it does not go.
-const SWEEP_LOOK: Duration = Duration::from_millis(5);
-const SWEEP_WARN: Duration = Duration::from_secs(10);
-/// How long until a tree that could not be looked at or killed is tried again.
-const SWEEP_AGAIN: Duration = Duration::from_millis(200);
-
 /// What a search asks: the kernel, by way of the trees of this agent.
 impl journal::Processes for &Tree {
     type Held = Handle;
@@ -44,7 +38,7 @@ impl journal::Processes for &Tree {
 }
 
 impl Shell {
-    fn name(&self, instance: InstanceIx) -> Arc<str> {
+    pub(super) fn name(&self, instance: InstanceIx) -> Arc<str> {
         self.cluster().instance(instance).name.clone()
     }
 
@@ -252,9 +246,13 @@ impl Shell {
         }
     }
 
+    pub(super) fn held_pids(&self) -> HashSet<i32> {
+        self.held.borrow().values().map(|h| h.handle.pid()).collect()
+    }
+
     /// Whether a process that nobody has claimed yet came to us from a daemon's launcher.
     fn has_orphans(&self) -> bool {
-        let held: Vec<i32> = self.held.borrow().values().map(|h| h.handle.pid()).collect();
+        let held = self.held_pids();
         crate::process::has_orphans(&|pid| held.contains(&pid))
     }
 
@@ -265,7 +263,7 @@ impl Shell {
     }
 
     /// Journals what was kept back of one instance: what comes next relies on it.
-    fn remember_now(&self, instance: InstanceIx) {
+    pub(super) fn remember_now(&self, instance: InstanceIx) {
         let memory = self.memories.borrow_mut().remove(&instance);
         if let Some(memory) = memory {
             self.remember(instance, memory);
@@ -309,67 +307,7 @@ impl Shell {
         }
     }
 
-    pub(super) fn sweep(self: &Rc<Self>, instance: InstanceIx, incarnation: u64) -> Option<Input> {
-        self.remember_now(instance);
-        let name = self.name(instance);
-        // An adopted process of somebody else is in no tree of ours: it is killed by its own handle.
-        if let Some(held) = self.held.borrow().get(&name).filter(|h| h.incarnation == incarnation)
-            && held.handle.is_alive()
-            && let Err(e) = held.handle.signal(libc::SIGKILL)
-        {
-            tracing::error!("cannot kill {name} (pid {}): {e}", held.handle.pid());
-        }
-        let held = self.held.borrow().get(&name).map(|h| h.handle.clone());
-        let held_lives = move || held.as_ref().is_some_and(|h| h.is_alive());
-        let first = self.kill_left(&name);
-        if !held_lives() && first.as_ref().is_some_and(Vec::is_empty) {
-            self.let_go(&name, incarnation);
-            return Some(Input::Swept { instance, incarnation, killed: 0 });
-        }
-        let shell = self.clone();
-        tokio::task::spawn_local(async move {
-            let begun = crate::clock::now();
-            let mut said = false;
-            let (mut dying, mut killed) = (first, 0);
-            loop {
-                killed += dying.as_ref().map_or(0, Vec::len) as u32;
-                let gone = |dying: &Vec<Handle>| dying.iter().all(|h| !h.is_alive());
-                while held_lives() || !dying.as_ref().is_none_or(gone) {
-                    tokio::time::sleep(SWEEP_LOOK).await;
-                    if !said && crate::clock::now().since(begun) > SWEEP_WARN {
-                        said = true;
-                        tracing::error!(
-                            "processes of {name} do not die although killed; still waiting for them"
-                        );
-                    }
-                }
-                // They may have forked until they died: gone is what another look does not find.
-                if dying.is_none() {
-                    tokio::time::sleep(SWEEP_AGAIN).await;
-                }
-                dying = shell.kill_left(&name);
-                if dying.as_ref().is_some_and(Vec::is_empty) && !held_lives() {
-                    break;
-                }
-            }
-            shell.let_go(&name, incarnation);
-            let _ = shell.messages.send(Message::Swept { instance: name, incarnation, killed }).await;
-        });
-        None
-    }
-
-    /// Kills what is left of an instance's processes; `None` when that could not be done, and must be tried again.
-    fn kill_left(&self, name: &str) -> Option<Vec<Handle>> {
-        match self.tree.kill_all(name) {
-            Ok(dying) => Some(dying),
-            Err(e) => {
-                tracing::error!("cannot kill all that is left of {name}, and tries again: {e}");
-                None
-            }
-        }
-    }
-
-    fn let_go(&self, name: &Arc<str>, incarnation: u64) {
+    pub(super) fn let_go(&self, name: &Arc<str>, incarnation: u64) {
         let mut held = self.held.borrow_mut();
         if held.get(name).is_some_and(|h| h.incarnation == incarnation) {
             held.remove(name);
@@ -400,8 +338,13 @@ impl Shell {
         let this = cluster.instance(instance);
         let known =
             |ix: InstanceIx| leftover::Known::of(&cluster.instance(ix).name, &cluster.instance(ix).unit);
-        let here = cluster.node(this.node).instances.iter().copied();
-        let others: Vec<_> = here.filter(|ix| *ix != instance).map(known).collect();
+        // Made once, not anew for each instance: with hundreds of them that grows with the square.
+        let mut neighbours = self.neighbours.borrow_mut();
+        if !neighbours.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, &cluster)) {
+            let all = cluster.node(this.node).instances.iter().copied().map(known).collect();
+            *neighbours = Some((cluster.clone(), all));
+        }
+        let others = neighbours.as_ref().map_or(&[][..], |(_, all)| all);
         let journal = self.journal.identity(&this.name);
         // Where the disk hangs, copies are kept in memory.
         let hangs = self.clerk.hangs_for().is_some();
@@ -410,7 +353,7 @@ impl Shell {
             tree: &self.tree,
             journal: journal.as_ref(),
             me: &known(instance),
-            others: &others,
+            others,
             keep: &keep.join("leftovers"),
         };
         leftover::clean(&context, &this.unit, mode)

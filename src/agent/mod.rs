@@ -17,6 +17,7 @@ mod notify;
 mod record;
 mod serve;
 mod shell;
+mod sweeps;
 mod whoami;
 
 pub use args::Args;
@@ -47,6 +48,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// Messages that may wait for the main loop. Senders wait when there are more.
 const MESSAGES: usize = 1024;
+/// So many of them are taken in one go, and what came of them is written down together.
+const AT_ONCE: usize = 64;
 /// How often a port that cannot be had yet is tried again: after a power cut the address may come late.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 
@@ -161,9 +164,14 @@ async fn live(args: Args) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = power_fails.recv() => shell.feed(Input::ShutdownBegan),
             _ = sign_of_life.tick(), if watchdog.is_some() => notify::alive(),
-            Some(message) = inbox.recv() => shell.take(message),
+            Some(message) = inbox.recv() => {
+                let more = std::iter::from_fn(|| inbox.try_recv().ok()).take(AT_ONCE);
+                shell.take(std::iter::once(message).chain(more));
+            }
             Some(event) = probes.recv() => shell.heard_answer(event),
             () = sleep => shell.feed(Input::TimeCame),
+            // After the exits that are known by now, so that one look serves them all.
+            () = shell.sweeps.due() => shell.sweep_all(),
             _ = hangup.recv() => {
                 if let Err(refusal) = shell.reload() {
                     tracing::error!("{}", refusal.error);
@@ -218,7 +226,7 @@ impl Shell {
 
     /// Children that nobody holds any more are not to stay as zombies.
     fn reap_orphans(&self) {
-        let held: Vec<i32> = self.held.borrow().values().map(|h| h.handle.pid()).collect();
+        let held = self.held_pids();
         process::reap_orphans(&|pid| held.contains(&pid));
     }
 }

@@ -9,11 +9,13 @@ use super::events::Events;
 use super::journal::Journal;
 use super::links::Links;
 use super::record::Recorder;
+use super::sweeps::Sweeps;
 use crate::api::wire::{self, PeerLine};
 use crate::clock;
 use crate::engine::{Action, Engine, Input, Memory, Order, OrderVerb, QuestionIx, WAITING_PACE, Word};
 use crate::facts::{Exit, Notice};
 use crate::journal::{self, Wishes};
+use crate::leftover;
 use crate::logs::{Keeper, Trouble};
 use crate::model::{Cluster, InstanceIx, Sources};
 use crate::probe::prober::{self, Pace, Prober};
@@ -41,11 +43,6 @@ pub enum Message {
         instance: Arc<str>,
         incarnation: u64,
         notice: Notice,
-    },
-    Swept {
-        instance: Arc<str>,
-        incarnation: u64,
-        killed: u32,
     },
     PeerSaid {
         node: String,
@@ -129,9 +126,12 @@ pub struct Shell {
     /// What is wrong with the agent itself, by the part that is concerned.
     pub problems: RefCell<HashMap<&'static str, String>>,
     pub links: Links,
+    pub sweeps: Sweeps,
     pub messages: mpsc::Sender<Message>,
     pub finished: Cell<bool>,
     probers: RefCell<HashMap<QuestionIx, Prober>>,
+    /// What the instances of this node are known by to the judge of leftovers, in this configuration.
+    pub(super) neighbours: RefCell<Option<(Arc<Cluster>, Vec<leftover::Known>)>>,
     answers: mpsc::UnboundedSender<prober::Event>,
     subscribers: RefCell<Vec<Subscriber>>,
     /// Own instances whose word is to be sent.
@@ -181,9 +181,11 @@ impl Shell {
             last_good: parts.last_good,
             problems: RefCell::new(parts.problems),
             links: Links::default(),
+            sweeps: Sweeps::default(),
             messages: parts.messages,
             finished: Cell::new(false),
             probers: RefCell::default(),
+            neighbours: RefCell::default(),
             answers: parts.answers,
             subscribers: RefCell::default(),
             news: RefCell::default(),
@@ -210,17 +212,25 @@ impl Shell {
     /// Others wait for starts and news, nobody for what is only written down: events, with the moment at which the
     /// engine decided, and memories that no other action relies on come last.
     pub fn feed(self: &Rc<Self>, input: Input) {
-        let mut inputs = VecDeque::from([input]);
+        self.feed_all([input]);
+    }
+
+    /// As [`Shell::feed`], several inputs one after the other; news and what is only written down go out together.
+    pub fn feed_all(self: &Rc<Self>, inputs: impl IntoIterator<Item = Input>) {
         let mut events = Vec::new();
-        while let Some(input) = inputs.pop_front() {
-            let now = clock::now();
-            let actions =
-                self.recorder.borrow_mut().handle(&mut self.engine.borrow_mut(), now, self.jitter(), input);
-            self.save_wishes(&actions);
-            for action in actions {
-                match action {
-                    Action::Record(event) => events.push((now, event)),
-                    action => inputs.extend(self.act(action)),
+        for input in inputs {
+            let mut inputs = VecDeque::from([input]);
+            while let Some(input) = inputs.pop_front() {
+                let now = clock::now();
+                let mut recorder = self.recorder.borrow_mut();
+                let actions = recorder.handle(&mut self.engine.borrow_mut(), now, self.jitter(), input);
+                drop(recorder);
+                self.save_wishes(&actions);
+                for action in actions {
+                    match action {
+                        Action::Record(event) => events.push((now, event)),
+                        action => inputs.extend(self.act(action)),
+                    }
                 }
             }
         }
@@ -257,7 +267,7 @@ impl Shell {
                 self.memories.borrow_mut().insert(instance, memory);
             }
             Action::Signal { instance, incarnation, signal } => self.signal(instance, incarnation, signal),
-            Action::Sweep { instance, incarnation } => return self.sweep(instance, incarnation),
+            Action::Sweep { instance, incarnation } => self.sweep(instance, incarnation),
             Action::SaveWish { .. } => {} // all of them were saved at once, before anything else was done
             Action::Publish { instance } => {
                 self.news.borrow_mut().insert(instance);
@@ -326,30 +336,42 @@ impl Shell {
 
     // --- what tasks tell ---
 
-    /// Takes in what a task told.
-    pub fn take(self: &Rc<Self>, message: Message) {
+    /// Takes in what tasks told.
+    pub fn take(self: &Rc<Self>, messages: impl IntoIterator<Item = Message>) {
+        let mut inputs = Vec::new();
+        for message in messages {
+            match message {
+                Message::Reload { reply } => {
+                    // What came before speaks of the configuration before.
+                    self.feed_all(std::mem::take(&mut inputs));
+                    let _ = reply.send(self.reload()); // whoever asked may have gone
+                }
+                message => inputs.extend(self.input(message)),
+            }
+        }
+        self.feed_all(inputs);
+    }
+
+    /// What a message means for the engine; nothing where it is of an instance or a node that is no more.
+    fn input(&self, message: Message) -> Option<Input> {
         let cluster = self.cluster();
-        let input = match message {
+        Some(match message {
             Message::Exited { instance, incarnation, exit } => {
-                let Some(ix) = cluster.instance_named(&instance) else { return };
+                let ix = cluster.instance_named(&instance)?;
                 let last_words = self.last_words(&instance, incarnation);
                 Input::Exited { instance: ix, incarnation, exit, last_words }
             }
             Message::Notified { instance, incarnation, notice } => {
-                let Some(ix) = cluster.instance_named(&instance) else { return };
+                let ix = cluster.instance_named(&instance)?;
                 Input::Notified { instance: ix, incarnation, notice }
             }
-            Message::Swept { instance, incarnation, killed } => {
-                let Some(ix) = cluster.instance_named(&instance) else { return };
-                Input::Swept { instance: ix, incarnation, killed }
-            }
             Message::PeerSaid { node, line } => {
-                let Some(node) = cluster.node_named(&node) else { return };
+                let node = cluster.node_named(&node)?;
                 let known = |(name, word): (String, Word)| Some((cluster.instance_named(&name)?, word));
                 Input::PeerSaid { node, words: line.words.into_iter().filter_map(known).collect() }
             }
             Message::PeerLost { node } => {
-                let Some(node) = cluster.node_named(&node) else { return };
+                let node = cluster.node_named(&node)?;
                 Input::PeerLost { node }
             }
             Message::Ordered { order, reply } => {
@@ -360,14 +382,10 @@ impl Shell {
             }
             Message::Log(trouble) => {
                 self.tell_log(&trouble);
-                return;
+                return None;
             }
-            Message::Reload { reply } => {
-                let _ = reply.send(self.reload()); // whoever asked may have gone
-                return;
-            }
-        };
-        self.feed(input);
+            Message::Reload { .. } => return None, // see above
+        })
     }
 
     fn resolve(&self, id: u64, order: wire::Order) -> Order {

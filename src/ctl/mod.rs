@@ -222,8 +222,11 @@ fn hint(text: &str) {
 
 /// Text to standard output; the codes are stripped where nobody sees colours.
 fn print(text: &str) -> std::io::Result<()> {
-    let mut out = anstream::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    // In one piece: a write for each line would wake the reader of a pipe for each line.
+    let plain = matches!(anstream::stdout().current_choice(), anstream::ColorChoice::Never);
+    let stripped = plain.then(|| anstream::adapter::strip_str(text).to_string());
+    let mut out = std::io::stdout().lock();
+    out.write_all(stripped.as_deref().unwrap_or(text).as_bytes())?;
     out.flush()
 }
 

@@ -25,7 +25,7 @@ pub struct Context<'a> {
     pub journal: Option<&'a Identity>,
     /// The instance itself.
     pub me: &'a Known,
-    /// The other instances of this node.
+    /// The instances of this node; it does no harm when the instance itself is among them.
     pub others: &'a [Known],
     /// Where copies of removed files are kept (`STATE/leftovers`).
     pub keep: &'a Path,

@@ -111,7 +111,8 @@ impl Looker<'_> {
     }
 
     fn known(&self) -> impl Iterator<Item = &Known> {
-        [self.me].into_iter().chain(self.others)
+        let others = self.others.iter().filter(|known| known.instance != self.me.instance);
+        [self.me].into_iter().chain(others)
     }
 
     /// Whose address this is: those that listen on exactly this one; when there is none and it stands for all

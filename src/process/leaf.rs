@@ -5,7 +5,7 @@ use super::proc;
 use crate::model::CgroupLimits;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -211,8 +211,10 @@ pub(super) fn members(leaf: &Path) -> io::Result<Vec<i32>> {
 
 /// Whether anything lives in the leaf or below it, be it seen from here or not.
 pub(super) fn is_populated(leaf: &Path) -> io::Result<bool> {
-    match fs::read_to_string(leaf.join("cgroup.events")) {
-        Ok(text) => Ok(text.lines().any(|line| line == "populated 1")),
+    // A few short lines, which the kernel gives to one read.
+    let mut bytes = [0; 256];
+    match File::open(leaf.join("cgroup.events")).and_then(|mut file| file.read(&mut bytes)) {
+        Ok(length) => Ok(bytes[..length].split(|b| *b == b'\n').any(|line| line == b"populated 1")),
         Err(e) if is_gone(&e) => Ok(false),
         Err(e) => Err(e),
     }

@@ -20,6 +20,7 @@ mod identity;
 mod kernel;
 mod kill;
 mod leaf;
+mod look;
 pub mod notice;
 pub mod output;
 pub(crate) mod proc;
@@ -30,7 +31,9 @@ mod tree;
 
 pub use boot::Boot;
 pub use identity::{FileId, Handle, Identity, Lost};
+pub use kill::Felled;
 pub use leaf::Leaf;
+pub use look::Look;
 pub use spawn::{Spawn, SpawnError, Stage};
 pub use strays::{become_subreaper, has_orphans, reap_orphans};
 pub(crate) use tree::mark_owner;

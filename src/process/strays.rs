@@ -20,7 +20,7 @@ pub fn become_subreaper() -> io::Result<()> {
 /// for it. Services have sessions of their own.
 pub fn reap_orphans(held: &dyn Fn(i32) -> bool) -> usize {
     let mut reaped = 0;
-    for (pid, _) in orphans().into_iter().filter(|(pid, stat)| stat.is_dead() && !held(*pid)) {
+    for (pid, _) in orphans(held).into_iter().filter(|(_, stat)| stat.is_dead()) {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
         if waitid(Id::Pid(Pid::from_raw(pid)), flags).is_ok() {
             reaped += 1;
@@ -31,13 +31,17 @@ pub fn reap_orphans(held: &dyn Fn(i32) -> bool) -> usize {
 
 /// Whether an orphan lives that is not `held`: a daemon may have forked itself away to us, and wiped out its marks.
 pub fn has_orphans(held: &dyn Fn(i32) -> bool) -> bool {
-    orphans().iter().any(|(pid, stat)| !stat.is_dead() && !held(*pid))
+    orphans(held).iter().any(|(_, stat)| !stat.is_dead())
 }
 
-/// Our children in sessions of their own.
-fn orphans() -> Vec<(i32, Stat)> {
+/// Our children in sessions of their own that are not `held`.
+fn orphans(held: &dyn Fn(i32) -> bool) -> Vec<(i32, Stat)> {
+    let unclaimed: Vec<i32> = children().into_iter().filter(|pid| !held(*pid)).collect();
+    if unclaimed.is_empty() {
+        return Vec::new();
+    }
     let session = proc::stat(std::process::id() as i32).map(|s| s.session);
-    let known = children().into_iter().filter_map(|pid| Some((pid, proc::stat(pid).ok()?)));
+    let known = unclaimed.into_iter().filter_map(|pid| Some((pid, proc::stat(pid).ok()?)));
     known.filter(|(_, stat)| session.as_ref().is_ok_and(|s| *s != stat.session)).collect()
 }
 

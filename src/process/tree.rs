@@ -8,10 +8,11 @@
 
 use super::identity::{Handle, Identity, Lost};
 use super::leaf::{self, Cgroups, Leaf, Owner, is_instance_name};
-use super::proc::{self, Stat};
+use super::look::Look;
+use super::proc;
 use crate::model::{CgroupLimits, Unit};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -137,34 +138,18 @@ impl Tree {
     /// The same, but for those that `/proc` hides; each with its start, so that it can be told from a later process
     /// with its number.
     pub(super) fn identified(&self, instance: &str) -> io::Result<BTreeSet<(i32, u64)>> {
-        let me = std::process::id() as i32;
-        let leaf: BTreeSet<i32> = self.leaf_members(instance)?.into_iter().collect();
-        let mut living: BTreeMap<i32, Stat> = BTreeMap::new();
-        for pid in proc::pids()?.into_iter().filter(|pid| *pid != me) {
-            if let Ok(stat) = proc::stat(pid)
-                && !stat.is_dead()
-                && !stat.kernel_thread
-            {
-                living.insert(pid, stat);
-            }
-        }
-        let own_session = proc::stat(me)?.session;
+        let leaf = self.leaf_members(instance)?;
+        Ok(self.found_in(&self.look()?, instance, &leaf))
+    }
+
+    /// As [`Tree::identified`], by a look that was begun after the leaf was read.
+    pub(super) fn found_in(&self, look: &Look, instance: &str, leaf: &[i32]) -> BTreeSet<(i32, u64)> {
         let mut seen = self.seen.borrow_mut();
-        let before = seen.get(instance);
-        let is_seed = |pid: i32, stat: &Stat| {
-            leaf.contains(&pid)
-                || before.is_some_and(|known| known.contains(&(pid, stat.start)))
-                || self.carries_mark(pid, instance)
-        };
-        let seeds = living.iter().filter(|(pid, stat)| is_seed(**pid, stat)).map(|(pid, _)| *pid).collect();
-        let found: BTreeSet<(i32, u64)> = kin(&living, seeds, own_session)
-            .into_iter()
-            .filter_map(|pid| Some((pid, living.get(&pid)?.start)))
-            .collect();
+        let found = look.tree_of(instance, leaf, seen.get(instance));
         if let Some(known) = seen.get_mut(instance) {
             *known = found.iter().copied().take(MAX_REMEMBERED).collect();
         }
-        Ok(found)
+        found
     }
 
     /// From now on whatever descends from this process is known to be of the instance, even where there is no cgroup
@@ -307,89 +292,13 @@ impl Tree {
     }
 }
 
-/// The seeds and all that is proven to come from them: children, and session mates. A session is handed down by
-/// forks only, and a start makes its own, so whoever shares one with a process of the tree comes from the same start.
-/// Somebody may have moved a process from a login into the leaf: so never `not`, the agent's own session, and none
-/// whose leader lives and is not of the tree.
-fn kin(living: &BTreeMap<i32, Stat>, seeds: BTreeSet<i32>, not: i32) -> BTreeSet<i32> {
-    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    let mut sessions: HashMap<i32, Vec<i32>> = HashMap::new();
-    for (pid, stat) in living {
-        children.entry(stat.parent).or_default().push(*pid);
-        sessions.entry(stat.session).or_default().push(*pid);
-    }
-    let mut found = seeds.clone();
-    let mut next: Vec<i32> = seeds.into_iter().collect();
-    while let Some(pid) = next.pop() {
-        let Some(stat) = living.get(&pid) else { continue };
-        // A parent is older than its child: else the number has changed hands while we looked.
-        let older = |child: &&i32| living.get(child).is_some_and(|c| stat.start <= c.start);
-        let own = children.get(&pid).into_iter().flatten().filter(older);
-        let leader = stat.session;
-        let is_ours = leader != not && (found.contains(&leader) || !living.contains_key(&leader));
-        let mates = sessions.get(&leader).filter(|_| is_ours).into_iter().flatten();
-        for more in own.chain(mates) {
-            if found.insert(*more) {
-                next.push(*more);
-            }
-        }
-    }
-    found
-}
-
 /// Whose marks the process carries, if any and if we may look.
 pub(crate) fn mark_owner(pid: i32) -> Option<Owner> {
     mark_in(&proc::environ(pid).ok()?)
 }
 
-fn mark_in(environ: &[u8]) -> Option<Owner> {
+pub(super) fn mark_in(environ: &[u8]) -> Option<Owner> {
     let agent = proc::variable(environ, AGENT_MARK)?.to_owned();
     let instance = proc::variable(environ, INSTANCE_MARK)?.to_owned();
     Some(Owner { agent, instance })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn living(rows: &[(i32, i32, i32, u64)]) -> BTreeMap<i32, Stat> {
-        let stat = |&(pid, parent, session, start)| {
-            (pid, Stat { state: 'S', parent, session, kernel_thread: false, start })
-        };
-        rows.iter().map(stat).collect()
-    }
-
-    #[test]
-    fn kin_are_descendants_and_session_mates() {
-        // (pid, parent, session, start): 10 was started; 11 is its child, 12 a grandchild in a session of its own,
-        // 13 an orphan in 10's session, 14 an orphan in 12's; 20 and 21 are somebody else's.
-        let all = living(&[
-            (10, 1, 10, 100),
-            (11, 10, 10, 101),
-            (12, 11, 12, 102),
-            (13, 1, 10, 103),
-            (14, 1, 12, 104),
-            (20, 1, 20, 50),
-            (21, 20, 20, 105),
-        ]);
-        let kin_of =
-            |seeds: &[i32]| kin(&all, seeds.iter().copied().collect(), 99).into_iter().collect::<Vec<_>>();
-        assert_eq!(kin_of(&[10]), [10, 11, 12, 13, 14]);
-        assert_eq!(kin_of(&[12]), [12, 14], "never upwards");
-        assert_eq!(kin_of(&[20]), [20, 21]);
-        assert_eq!(kin_of(&[21]), [21], "the leader lives and is not of the tree: a login");
-    }
-
-    #[test]
-    fn a_session_whose_leader_has_gone_is_followed_but_never_the_agents_own() {
-        let all = living(&[(11, 1, 10, 101), (13, 1, 10, 103)]);
-        assert_eq!(kin(&all, BTreeSet::from([11]), 99), BTreeSet::from([11, 13]));
-        assert_eq!(kin(&all, BTreeSet::from([11]), 10), BTreeSet::from([11]));
-    }
-
-    #[test]
-    fn a_parents_number_that_changed_hands_makes_no_child() {
-        let all = living(&[(10, 1, 10, 200), (11, 10, 11, 150)]);
-        assert_eq!(kin(&all, BTreeSet::from([10]), 99), BTreeSet::from([10]));
-    }
 }

@@ -1,0 +1,116 @@
+//! Sweeps: nothing of an instance may survive its stop, whatever it did to get away.
+//!
+//! To know that nothing is left takes a look through all of `/proc`, some milliseconds. Sweeps that are under way at a
+//! time share one, so that two hundred stops cost a few looks and not two hundred.
+
+use super::shell::Shell;
+use crate::clock;
+use crate::engine::Input;
+use crate::facts::Moment;
+use crate::model::InstanceIx;
+use crate::process::{Handle, Look};
+use nix::libc;
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How often a killed tree is looked at, and for how long before it is said that it does not go.
+const SWEEP_LOOK: Duration = Duration::from_millis(5);
+const SWEEP_WARN: Duration = Duration::from_secs(10);
+/// How long until a tree that could not be looked at or killed is tried again.
+const SWEEP_AGAIN: Duration = Duration::from_millis(200);
+
+/// The sweeps that wait for the next look.
+#[derive(Debug, Default)]
+pub struct Sweeps {
+    begun: RefCell<Vec<Sweep>>,
+    due: Notify,
+}
+
+#[derive(Debug)]
+struct Sweep {
+    name: Arc<str>,
+    incarnation: u64,
+    killed: u32,
+    begun: Moment,
+    /// It was said that something does not die.
+    said: bool,
+}
+
+impl Sweeps {
+    fn begin(&self, sweep: Sweep) {
+        self.begun.borrow_mut().push(sweep);
+        self.due.notify_one();
+    }
+
+    /// Ends when a look is to be taken: [`Shell::sweep_all`].
+    pub async fn due(&self) {
+        self.due.notified().await;
+    }
+}
+
+impl Shell {
+    pub(super) fn sweep(&self, instance: InstanceIx, incarnation: u64) {
+        self.remember_now(instance);
+        let name = self.name(instance);
+        // An adopted process of somebody else is in no tree of ours: it is killed by its own handle.
+        if let Some(held) = self.held.borrow().get(&name).filter(|h| h.incarnation == incarnation)
+            && held.handle.is_alive()
+            && let Err(e) = held.handle.signal(libc::SIGKILL)
+        {
+            tracing::error!("cannot kill {name} (pid {}): {e}", held.handle.pid());
+        }
+        self.sweeps.begin(Sweep { name, incarnation, killed: 0, begun: clock::now(), said: false });
+    }
+
+    /// Goes on with all sweeps: each kills what is left in its leaf, then one look serves them all. One that finds nothing
+    /// is done; the others wait until what they killed is gone, and come back: it may have forked until it died.
+    pub(super) fn sweep_all(self: &Rc<Self>) {
+        let sweeps = self.sweeps.begun.take();
+        let felled: Vec<_> = sweeps.into_iter().map(|s| (self.tree.kill_leaf(&s.name), s)).collect();
+        let look = self.tree.look();
+        let cluster = self.cluster();
+        let mut swept = Vec::new();
+        for (felled, sweep) in felled {
+            let look = look.as_ref().map_err(|e| io::Error::new(e.kind(), e.to_string()));
+            let kill = |look: &Look| self.tree.kill_rest(&sweep.name, felled?, look);
+            let held = self.held.borrow().get(&sweep.name).map(|h| h.handle.clone());
+            let held = held.filter(|handle| handle.is_alive());
+            match look.and_then(kill) {
+                Ok(dying) if dying.is_empty() && held.is_none() => {
+                    let Sweep { name, incarnation, killed, .. } = sweep;
+                    self.let_go(&name, incarnation);
+                    let instance = cluster.instance_named(&name);
+                    swept.extend(instance.map(|instance| Input::Swept { instance, incarnation, killed }));
+                }
+                Ok(dying) => drop(tokio::task::spawn_local(self.clone().await_end(sweep, dying, held))),
+                Err(e) => {
+                    tracing::error!("cannot kill all that is left of {}, and tries again: {e}", sweep.name);
+                    let shell = self.clone();
+                    tokio::task::spawn_local(async move {
+                        tokio::time::sleep(SWEEP_AGAIN).await;
+                        shell.sweeps.begin(sweep);
+                    });
+                }
+            }
+        }
+        self.feed_all(swept);
+    }
+
+    /// Waits until what was told to die is gone, and goes on with the sweep.
+    async fn await_end(self: Rc<Self>, mut sweep: Sweep, dying: Vec<Handle>, held: Option<Rc<Handle>>) {
+        sweep.killed += dying.len() as u32;
+        while dying.iter().chain(held.as_deref()).any(Handle::is_alive) {
+            tokio::time::sleep(SWEEP_LOOK).await;
+            if !sweep.said && clock::now().since(sweep.begun) > SWEEP_WARN {
+                sweep.said = true;
+                let name = &sweep.name;
+                tracing::error!("processes of {name} do not die although killed; still waiting for them");
+            }
+        }
+        self.sweeps.begin(sweep);
+    }
+}
