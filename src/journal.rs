@@ -32,6 +32,67 @@ pub struct Record {
     pub memory: Memory,
 }
 
+/// What a record is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A process is about to be started.
+    Starting,
+    /// It was.
+    Started,
+    /// The daemon that its launcher left was found.
+    Main,
+    /// It runs, and there is something new to be known of it.
+    Runs,
+    /// It was ready.
+    Ready,
+    /// It is about to be told to stop.
+    Stopping,
+    /// It has ended.
+    Ended,
+    /// It was a oneshot, and succeeded.
+    Completed,
+    /// It reached its start limit.
+    GaveUp,
+    /// Somebody else's process was taken over.
+    Adopted,
+    /// A new agent found what the one before had not journalled.
+    Found,
+}
+
+impl Line {
+    pub const ALL: [Line; 11] = [
+        Line::Starting,
+        Line::Started,
+        Line::Main,
+        Line::Runs,
+        Line::Ready,
+        Line::Stopping,
+        Line::Ended,
+        Line::Completed,
+        Line::GaveUp,
+        Line::Adopted,
+        Line::Found,
+    ];
+
+    /// Of what the engine wants to know again.
+    pub fn remembers(record: &Record) -> Line {
+        let Memory { gave_up, completed, stopping, was_ready, .. } = &record.memory;
+        match () {
+            () if !gave_up.is_empty() => Line::GaveUp,
+            () if *completed => Line::Completed,
+            () if record.identity.is_none() => Line::Ended,
+            () if *stopping => Line::Stopping,
+            () if *was_ready => Line::Ready,
+            () => Line::Runs,
+        }
+    }
+
+    /// The points before it is written and after that, where a test may kill the agent.
+    pub fn points(self) -> [String; 2] {
+        [format!("before {self:?}"), format!("after {self:?}")]
+    }
+}
+
 /// The journal's folder: one small file for each instance, in the run folder, which a reboot empties. It is written
 /// before a process is started (so that a child that was just forked is looked for by its marks) and again when it is
 /// known who it is.

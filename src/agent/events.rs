@@ -2,6 +2,7 @@
 
 use crate::api::wire::EventRecord;
 use crate::clock;
+use crate::crash::{self, Done};
 use crate::facts::Moment;
 use crate::store::EventLog;
 use std::collections::VecDeque;
@@ -59,7 +60,10 @@ impl Events {
         }
         if let Some(log) = &mut self.log {
             match log.append(&record) {
-                Ok(()) => self.failing = false,
+                Ok(()) => {
+                    self.failing = false;
+                    crash::here(Done::Event);
+                }
                 Err(e) if !self.failing => {
                     self.failing = true;
                     tracing::error!("{e}; events are kept in memory until it works again");

@@ -3,11 +3,12 @@
 //! Everything here is quick and done at once, but for waiting until a killed tree is gone.
 
 use super::shell::{Held, Message, Shell};
+use crate::crash::{self, Done};
 use crate::engine::{Found, Input, Memory};
 use crate::facts::Exit;
-use crate::journal::{self, Record, Searched};
+use crate::journal::{self, Line, Record, Searched};
 use crate::leftover;
-use crate::model::{InstanceIx, Unit};
+use crate::model::{InstanceIx, RunKind, Unit};
 use crate::process::{Handle, Identity, Marked, NotYet, Spawn, Tree, output};
 use nix::libc;
 use std::os::fd::AsFd;
@@ -53,7 +54,7 @@ impl Shell {
         let known = (self.journal.read(&name), self.journal.boot());
         let Searched { found, held, journal } = journal::search(&mut &self.tree, &name, known, marked, &unit);
         if let Some(record) = journal {
-            self.write_journal(&name, &record);
+            self.write_journal(Line::Found, &name, &record);
         }
         if let (Found::Running { memory, unit: started, .. }, Some((handle, nonce))) = (&found, held) {
             self.hold(&name, memory.incarnation, nonce, handle);
@@ -84,6 +85,7 @@ impl Shell {
                 }
                 Some(exit) => exit,
             };
+            crash::here(Done::Reaped);
             // The main loop lives as long as this task.
             let _ = shell.messages.send(Message::Exited { instance, incarnation, exit }).await;
         });
@@ -103,7 +105,7 @@ impl Shell {
         let mut record = Record { boot: self.journal.boot().clone(), identity: None, nonce, unit, memory };
         // A process that is not journalled could be started twice: no journal, no start. This replaces an older memory.
         self.memories.borrow_mut().remove(&instance);
-        if let Err(e) = self.journal.write(&name, &record) {
+        if let Err(e) = self.journal.write(Line::Starting, &name, &record) {
             return failed(format!("the journal in {} cannot be written: {e}", self.places.run.display()));
         }
         let leaf = match self.tree.leaf(&name) {
@@ -113,6 +115,7 @@ impl Shell {
                 None
             }
         };
+        crash::here(Done::Leaf);
         for text in self.tree.limit(leaf.as_ref(), &record.unit.run.care.cgroup) {
             tracing::warn!("{name}: {text}");
             self.events.borrow_mut().record(&name, "limit-off", &text, serde_json::Value::Null);
@@ -121,6 +124,9 @@ impl Shell {
             Ok(told) => told,
             Err(e) => return failed(e.to_string()),
         };
+        if ready.is_some() || record.unit.run.kind == RunKind::Notify {
+            crash::here(Done::Listening);
+        }
         let spawned = Spawn {
             unit: &told,
             instance: &name,
@@ -133,9 +139,10 @@ impl Shell {
         .spawn();
         match spawned {
             Ok(handle) => {
+                crash::here(Done::Held);
                 record.identity = Some(handle.identity().clone());
                 record.memory.spawned = crate::clock::now();
-                self.write_journal(&name, &record);
+                self.write_journal(Line::Started, &name, &record);
                 let pid = handle.pid();
                 self.hold(&name, incarnation, record.nonce, handle);
                 Input::Spawned { instance, incarnation, pid }
@@ -165,7 +172,7 @@ impl Shell {
                     unit,
                     memory,
                 };
-                self.write_journal(&name, &record);
+                self.write_journal(Line::Adopted, &name, &record);
                 self.hold(&name, incarnation, String::new(), handle);
                 Some(Input::Adopted { instance, incarnation, pid })
             }
@@ -187,11 +194,13 @@ impl Shell {
         };
         match self.tree.find_main(&unit, &name) {
             Ok(handle) => {
+                crash::here(Done::MainHeld);
                 let pid = handle.pid();
                 let nonce = self.held.borrow().get(&name).map(|h| h.nonce.clone()).unwrap_or_default();
                 let memory = Memory { main: true, ..memory };
                 let identity = Some(handle.identity().clone());
                 self.write_journal(
+                    Line::Main,
                     &name,
                     &Record {
                         boot: self.journal.boot().clone(),
@@ -245,15 +254,13 @@ impl Shell {
         let held = held.get(&name).filter(|h| h.incarnation == memory.incarnation);
         let identity = held.filter(|h| h.handle.is_alive()).map(|h| h.handle.identity().clone());
         let nonce = held.map(|h| h.nonce.clone()).unwrap_or_default();
-        self.write_journal(
-            &name,
-            &Record { boot: self.journal.boot().clone(), identity, nonce, unit, memory },
-        );
+        let record = Record { boot: self.journal.boot().clone(), identity, nonce, unit, memory };
+        self.write_journal(Line::remembers(&record), &name, &record);
     }
 
     /// A later line of the journal that cannot be written does not undo what is done; it is said.
-    fn write_journal(&self, name: &str, record: &Record) {
-        if let Err(e) = self.journal.write(name, record) {
+    fn write_journal(&self, line: Line, name: &str, record: &Record) {
+        if let Err(e) = self.journal.write(line, name, record) {
             tracing::error!("cannot journal {name}: {e}; a new agent will search its processes");
         }
     }
@@ -272,6 +279,7 @@ impl Shell {
         if let Err(e) = held.handle.signal(signal) {
             tracing::error!("cannot signal {name} (pid {}): {e}", held.handle.pid());
         }
+        crash::here(Done::Signalled);
     }
 
     pub(super) fn sweep(self: &Rc<Self>, instance: InstanceIx, incarnation: u64) -> Option<Input> {
@@ -326,7 +334,12 @@ impl Shell {
     /// Kills what is left of an instance's processes; `None` when that could not be done, and must be tried again.
     fn kill_left(&self, name: &str) -> Option<Vec<Handle>> {
         match self.tree.kill_all(name) {
-            Ok(dying) => Some(dying),
+            Ok(dying) => {
+                if !dying.is_empty() {
+                    crash::here(Done::Killed);
+                }
+                Some(dying)
+            }
             Err(e) => {
                 tracing::error!("cannot kill all that is left of {name}, and tries again: {e}");
                 None
@@ -335,6 +348,7 @@ impl Shell {
     }
 
     fn let_go(&self, name: &Arc<str>, incarnation: u64) {
+        crash::here(Done::Swept);
         let mut held = self.held.borrow_mut();
         if held.get(name).is_some_and(|h| h.incarnation == incarnation) {
             held.remove(name);
@@ -344,6 +358,7 @@ impl Shell {
         if let Err(e) = self.tree.remove_leaf(name) {
             tracing::debug!("the cgroup of {name} stays: {e}");
         }
+        crash::here(Done::LetGo);
     }
 
     pub(super) fn clean(&self, instance: InstanceIx) -> Input {

@@ -10,6 +10,7 @@ use super::links::Links;
 use super::record::Recorder;
 use crate::api::wire::{self, PeerLine};
 use crate::clock;
+use crate::crash::{self, Done};
 use crate::engine::{Action, Engine, Input, Memory, Order, OrderVerb, QuestionIx, WAITING_PACE, Word};
 use crate::facts::{Exit, Notice};
 use crate::journal::{self, Wishes};
@@ -245,7 +246,10 @@ impl Shell {
             }
             Action::Record(_) => {} // written down when the rest is done
             Action::Reply { order, taken } => self.reply(order, taken),
-            Action::Finished => self.finished.set(true),
+            Action::Finished => {
+                crash::here(Done::Finished);
+                self.finished.set(true);
+            }
         }
         None
     }
@@ -283,6 +287,7 @@ impl Shell {
         let saved = journal::save_wishes(&self.wishes, &mut Machine, actions, &self.cluster());
         let Some(saved) = saved else { return };
         self.durable.set(saved.is_ok());
+        crash::here(Done::WishesKept);
         if let Err(e) = saved {
             tracing::error!("{e}; what was ordered is done, and will not survive a reboot");
         }
