@@ -99,6 +99,8 @@ struct Heard {
     word: Word,
     at: Moment,
     connected: bool,
+    /// Whether it serves, as dependents that run see it: what is withdrawn serves until they have let go.
+    up: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,12 +4,13 @@
 //! it was good and has not yet missed often enough to be lost; what runs is judged by these, so that one dropped
 //! packet is no loss.
 
-use super::Engine;
 use super::action::Evidence;
 use super::input::Veto;
 use super::local::{Edge, Proof};
 use super::questions::{Asker, Questions};
+use super::spread::serves;
 use super::view::StateName;
+use super::{Engine, Heard};
 use crate::facts::{Moment, Ready, Role};
 use crate::model::{InstanceIx, Need};
 use std::borrow::Cow;
@@ -44,7 +45,7 @@ impl Engine {
         if self.vetoed.is_empty() {
             return None; // on most days
         }
-        self.heard.get(&ix).filter(|h| h.connected).and_then(|h| h.word.veto.as_ref())
+        self.agent_says(ix)?.word.veto.as_ref()
     }
 
     /// The good answer that a start could count for this edge, with when it was begun and ended.
@@ -68,7 +69,7 @@ impl Engine {
     pub(super) fn is_fresh(&self, edge: &Edge, role: Option<Role>) -> bool {
         let good = match edge.proof {
             Proof::Ask(q) => self.questions.get(q).ready().is_some_and(|(ready, _)| plays(ready, role)),
-            Proof::Agent => self.agent_says_up(edge.to),
+            Proof::Agent => self.agent_says(edge.to).is_some_and(|h| serves(h.word.state)),
         };
         good && self.veto(edge.to).is_none()
     }
@@ -77,13 +78,13 @@ impl Engine {
     pub(super) fn is_held_met(&self, edge: &Edge, role: Option<Role>) -> bool {
         match edge.proof {
             Proof::Ask(q) => self.questions.get(q).good.as_ref().is_some_and(|ready| plays(ready, role)),
-            Proof::Agent => self.agent_says_up(edge.to),
+            Proof::Agent => self.agent_says(edge.to).is_some_and(|h| h.up),
         }
     }
 
-    fn agent_says_up(&self, ix: InstanceIx) -> bool {
-        let heard = self.heard.get(&ix).filter(|h| h.connected);
-        heard.is_some_and(|h| matches!(h.word.state, StateName::Ready | StateName::Completed))
+    /// What its agent says at this time.
+    fn agent_says(&self, ix: InstanceIx) -> Option<&Heard> {
+        self.heard.get(&ix).filter(|h| h.connected)
     }
 
     /// Whether it is known if an edge is met: enough answers have come, or its agent has spoken.
@@ -123,7 +124,7 @@ impl Engine {
     /// answers from here were good ones, and they are not lost before some bad ones have come.) An agent that has just
     /// been replaced says `unready` of what it found.
     fn is_going(&self, ix: InstanceIx) -> bool {
-        let Some(heard) = self.heard.get(&ix).filter(|h| h.connected) else { return false };
+        let Some(heard) = self.agent_says(ix) else { return false };
         let runs = matches!(
             heard.word.state,
             StateName::Ready | StateName::Unready | StateName::Standby | StateName::Completed

@@ -333,10 +333,15 @@ impl Engine {
         let now = self.now;
         let vetoed = word.veto.is_some();
         let remote = !self.local_of.contains_key(&ix);
-        let serves = serves(word.state);
-        let old = self.heard.insert(ix, Heard { word, at: now, connected: true });
+        let now_serves = serves(word.state);
+        let up = match word.state {
+            // Who hears of it only now takes it that it served: otherwise nobody would have to let go.
+            StateName::Stopping if vetoed => self.heard.get(&ix).is_none_or(|before| before.up),
+            state => serves(state),
+        };
+        let old = self.heard.insert(ix, Heard { word, at: now, connected: true, up });
         let heard = &self.heard[&ix];
-        let served = old.as_ref().is_some_and(|o| o.connected && self::serves(o.word.state));
+        let served = old.as_ref().is_some_and(|o| o.connected && serves(o.word.state));
         let changed = old.is_none_or(|o| !o.connected || o.word != heard.word);
         let expiry = (vetoed && remote).then(|| now + VETO_LIVES);
         self.timers.set(Timer::Veto(ix), expiry);
@@ -349,8 +354,8 @@ impl Engine {
             self.vetoed.remove(&ix);
         }
         self.mark_concerned(ix);
-        if serves != served {
-            self.look_sooner(ix, serves);
+        if now_serves != served {
+            self.look_sooner(ix, now_serves);
         }
     }
 
@@ -503,7 +508,7 @@ impl Engine {
 }
 
 /// Whether others may count on an instance in this state. (One that stands by does not serve.)
-fn serves(state: StateName) -> bool {
+pub(super) fn serves(state: StateName) -> bool {
     matches!(state, StateName::Ready | StateName::Completed)
 }
 

@@ -4,6 +4,7 @@
 //! never be given what the simulator's contract does not know.
 
 mod notify;
+mod shutdown;
 mod traces;
 
 use clusterd::sim::contract::Contract;
@@ -154,10 +155,14 @@ impl Cluster {
         child.wait().unwrap();
     }
 
+    /// The agent's own pid.
+    fn pid(&self, node: &str) -> u32 {
+        self.agents[node].id()
+    }
+
     /// Sends the agent a signal.
     pub fn signal(&self, node: &str, signal: Signal) {
-        let pid = Pid::from_raw(self.agents[node].id() as i32);
-        nix::sys::signal::kill(pid, signal).unwrap();
+        nix::sys::signal::kill(Pid::from_raw(self.pid(node) as i32), signal).unwrap();
     }
 
     /// Waits for the agent's end.

@@ -3,7 +3,7 @@
 //! Those that need only what engines were told and said are watchers of the steps.
 
 use super::ground::Held;
-use super::machine::Role;
+use super::machine::{Phase, Role};
 use super::{Ending, Violation, World};
 use crate::engine::view::{InstanceView, StateName, Wish};
 use crate::model::{InstanceIx, Need, NodeIx, Probe};
@@ -64,7 +64,9 @@ impl World<'_, '_> {
     pub(super) fn goes_after_its_dependents(&self, node: NodeIx, instance: InstanceIx) -> Result<(), String> {
         let Some(agent) = &self.machines[node.0 as usize].agent else { return Ok(()) };
         let waits = agent.engine.word(instance).and_then(|word| word.veto).is_some_and(|veto| veto.waits);
-        if !waits || self.now - self.steady[instance.0 as usize] < KNOWN {
+        // A machine that goes down waits for nobody else, but its own services go in order.
+        let among_themselves = self.machines[node.0 as usize].going_down;
+        if !(waits || among_themselves) || self.now - self.steady[instance.0 as usize] < KNOWN {
             return Ok(());
         }
         let service = self.cluster.instance(instance).service;
@@ -76,7 +78,8 @@ impl World<'_, '_> {
             .filter(|(_, s)| s.needs.iter().any(|need| need.targets.contains(&service)))
         {
             for dependent in &self.cluster.services[s].instances {
-                if *dependent != instance && self.would_lose(*dependent, instance) {
+                let asked = !among_themselves || self.cluster.instance(*dependent).node == node;
+                if asked && *dependent != instance && self.would_lose(*dependent, instance) {
                     let (one, other) = (self.cluster.instance(instance), self.cluster.instance(*dependent));
                     return Err(format!(
                         "reverse: {} is told to stop while {}, which needs it, runs",
@@ -122,10 +125,29 @@ impl World<'_, '_> {
     /// The candidates that answer from this node as the need wants it.
     fn candidates_met(&self, need: &Need, node: NodeIx) -> Vec<InstanceIx> {
         let mut all = self.cluster.candidates(need, node);
-        all.retain(|i| {
-            self.is_ready_from(node, *i).is_some_and(|r| need.role.is_none_or(|role| r.roles.contains(&role)))
+        all.retain(|i| match self.is_told_by_agent(need, node, *i) {
+            true => self.serves(*i),
+            false => {
+                let ready = self.is_ready_from(node, *i);
+                ready.is_some_and(|r| need.role.is_none_or(|role| r.roles.contains(&role)))
+            }
         });
         all
+    }
+
+    fn serves(&self, instance: InstanceIx) -> bool {
+        let machine = &self.machines[self.cluster.instance(instance).node.0 as usize];
+        let daemon = &self.daemons[instance.0 as usize];
+        let main = machine.main_of(instance).filter(|p| p.phase == Phase::Open && !p.told_to_stop);
+        main.is_some() && !daemon.hangs && !daemon.declines
+    }
+
+    /// Whether only its own agent can say that a candidate is ready.
+    fn is_told_by_agent(&self, need: &Need, node: NodeIx, candidate: InstanceIx) -> bool {
+        let there = self.cluster.instance(candidate);
+        let ready = &there.unit.ready;
+        let asked = ready.remote.is_some() || (there.node == node && matches!(ready.local, Probe::Ask(_)));
+        need.by_agent || !asked
     }
 
     /// Whether an instance is up, by the world's truth.
