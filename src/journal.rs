@@ -5,7 +5,7 @@
 
 use crate::engine::view::Wish;
 use crate::engine::{Action, Found, Memory};
-use crate::model::{Cluster, Unit};
+use crate::model::{Cluster, RunKind, Unit};
 use crate::process::{Boot, Identity, Marked};
 use crate::store::{Disk, Slot, StoreError};
 use serde::{Deserialize, Serialize};
@@ -227,6 +227,9 @@ fn search_journalled<P: Processes>(
         let found = Found::Running { pid, memory, unit: Some(record.unit) };
         return Searched { found, held: Some((held, record.nonce)), journal: None };
     }
+    if ended_with_it(&record) {
+        return Searched::no(Found::Ended { memory });
+    }
     // Forked and not yet journalled, or a daemon that its launcher left: the marks tell.
     let mut ours = marked.iter().filter(|m| m.instance == instance);
     if ours.any(|m| m.nonce.as_ref().is_none_or(|nonce| *nonce == record.nonce))
@@ -239,6 +242,17 @@ fn search_journalled<P: Processes>(
         return Searched { found, held: Some((held, kept.nonce.clone())), journal: Some(kept) };
     }
     Searched::no(Found::Ended { memory })
+}
+
+/// Whether the process that was journalled was the main one: then a child that outlived it is not.
+fn ended_with_it(record: &Record) -> bool {
+    let run = &record.unit.run;
+    record.identity.is_some()
+        && match run.kind {
+            // A daemon may have handed over to another one, which its pid file names (nginx is upgraded so).
+            RunKind::Forking => record.memory.main && run.pidfile.is_none(),
+            RunKind::Exec | RunKind::Oneshot | RunKind::Notify => true,
+        }
 }
 
 /// Without a journal, in an unchanged boot: no start until the marks have been looked for.
@@ -255,7 +269,9 @@ fn search_marked<P: Processes>(
     let Some(held) = machine.find_main(unit, instance) else { return Searched::no(Found::Nothing) };
     let identity = machine.identity(&held);
     let pid = identity.pid;
-    let memory = Memory { incarnation: 1, main: true, starts: 1, ..Memory::default() };
+    // What says itself that it is ready does not say it twice, and to end it for that would disturb what runs.
+    let was_ready = unit.run.kind == RunKind::Notify;
+    let memory = Memory { incarnation: 1, main: true, was_ready, starts: 1, ..Memory::default() };
     let nonce = marked.iter().find(|m| m.pid == pid).and_then(|m| m.nonce.clone()).unwrap_or_default();
     let record = Record {
         boot: boot.clone(),

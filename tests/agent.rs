@@ -1,6 +1,12 @@
 //! Agents as real processes, on loopback addresses of their own, with stand-ins as their services.
 
 mod agents;
+#[path = "agents/notify.rs"]
+mod notify;
+#[path = "agents/shutdown.rs"]
+mod shutdown;
+#[path = "agents/traces.rs"]
+mod traces;
 
 use agents::{Cluster, wait};
 use std::fs;

@@ -307,7 +307,7 @@ impl<G: Ground> Cleaner<'_, G> {
             return Ok(Survivors::None);
         }
         if self.journal.is_none()
-            && let Ok(main) = self.ground.main_by_descent()
+            && let Ok(main) = self.ground.main_by_descent(self.unit)
             && let Some(exe) = self.ground.exe(self.ground.pid(&main))
             && self.expected().allows(&exe)
         {

@@ -529,6 +529,7 @@ mod tests {
             envp: &envp,
             ready: None,
             tell: tell.as_raw_fd(),
+            ends_agent: false,
             join: what.leaf,
         });
         swap_signal_mask(mask);

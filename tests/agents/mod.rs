@@ -3,19 +3,20 @@
 //! What each engine is given and says is recorded, and replayed when the test ends: it must say the same again, and
 //! never be given what the simulator's contract does not know.
 
-mod notify;
-mod shutdown;
-mod traces;
+#![allow(dead_code)] // each test binary uses its part
 
+use clusterd::api::wire::NodeStatus;
+use clusterd::process::Tree;
 use clusterd::sim::contract::Contract;
 use clusterd::sim::replay::{Replayed, replay};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::BufReader;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::io::{BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for a fact.
@@ -49,8 +50,8 @@ impl Told {
 
 pub struct Cluster {
     dir: tempfile::TempDir,
-    name: String,
-    net: String,
+    pub name: String,
+    pub net: String,
     agents: HashMap<String, Child>,
 }
 
@@ -61,6 +62,11 @@ impl Cluster {
         let net = format!("127.{}.{}", 200 + hash % 50, hash / 50 % 250);
         let name = format!("{name}-{}", std::process::id());
         Cluster { dir: tempfile::tempdir().unwrap(), name, net, agents: HashMap::new() }
+    }
+
+    /// The folder that is the test's own.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub fn file(&self) -> PathBuf {
@@ -127,7 +133,8 @@ impl Cluster {
         fs::write(self.dir.path().join("units").join(format!("{name}.toml")), text).unwrap();
     }
 
-    fn agent(&self, node: &str) -> Command {
+    /// The agent of a node, as it is started.
+    pub fn agent(&self, node: &str) -> Command {
         let folder = self.dir.path().join(node);
         let mut command = Command::new(env!("CARGO_BIN_EXE_clusterd"));
         command.args(["--node", node, "--config"]).arg(self.file());
@@ -138,13 +145,18 @@ impl Cluster {
     }
 
     pub fn start(&mut self, node: &str) {
+        self.start_as(node, self.agent(node));
+    }
+
+    /// Starts an agent by another command.
+    pub fn start_as(&mut self, node: &str, mut agent: Command) {
         fs::create_dir_all(self.dir.path().join(node)).unwrap();
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.dir.path().join(node).join("agent.log"))
             .unwrap();
-        let child = self.agent(node).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let child = agent.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         self.agents.insert(node.to_owned(), child);
     }
 
@@ -156,13 +168,29 @@ impl Cluster {
     }
 
     /// The agent's own pid.
-    fn pid(&self, node: &str) -> u32 {
+    pub fn pid(&self, node: &str) -> u32 {
         self.agents[node].id()
     }
 
     /// Sends the agent a signal.
     pub fn signal(&self, node: &str, signal: Signal) {
         nix::sys::signal::kill(Pid::from_raw(self.pid(node) as i32), signal).unwrap();
+    }
+
+    pub fn has_agent(&self, node: &str) -> bool {
+        self.agents.contains_key(node)
+    }
+
+    /// How the agent ended, if it has; it is still to be taken away.
+    pub fn peek_ended(&mut self, node: &str) -> Option<ExitStatus> {
+        self.agents.get_mut(node)?.try_wait().unwrap()
+    }
+
+    /// How the agent ended, if it has.
+    pub fn ended(&mut self, node: &str) -> Option<ExitStatus> {
+        let status = self.peek_ended(node)?;
+        self.agents.remove(node);
+        Some(status)
     }
 
     /// Waits for the agent's end.
@@ -190,12 +218,53 @@ impl Cluster {
         told(command)
     }
 
+    /// What the agent of a node says of itself, asked without a program in between; `None` when it does not answer.
+    pub fn node_status(&self, node: &str) -> Option<NodeStatus> {
+        serde_json::from_str(&self.http(node, "GET /v1/node", "")?).ok()
+    }
+
+    /// Has the agent of a node start or stop its own instances, all where none is named; `None` when nobody took it.
+    pub fn order(&self, node: &str, verb: &str, instances: &[&str]) -> Option<()> {
+        let order = serde_json::json!({
+            "verb": verb, "instances": instances, "timeout_ms": 10_000, "by": "a test"
+        });
+        self.http(node, "POST /v1/order", &order.to_string()).map(drop)
+    }
+
+    fn http(&self, node: &str, what: &str, body: &str) -> Option<String> {
+        let mut agent = UnixStream::connect(self.run(node).join("clusterd.sock")).ok()?;
+        agent.set_read_timeout(Some(WITHIN)).ok()?;
+        let head = format!(
+            "{what} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        agent.write_all(head.as_bytes()).ok()?;
+        let mut answer = String::new();
+        agent.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+    }
+
+    /// The trees of a node's agent; `None` before it has begun for the first time.
+    pub fn tree(&self, node: &str) -> Option<Tree> {
+        let id = fs::read_to_string(self.dir.path().join(node).join("state/id")).ok()?;
+        Some(Tree::locate(&Tree::tag(&self.name, node, id.trim())))
+    }
+
+    /// The nodes that have had an agent.
+    fn nodes(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap());
+        let nodes = entries.filter(|e| e.path().join("agent.log").exists());
+        nodes.map(|e| e.file_name().into_string().unwrap()).collect()
+    }
+
     pub fn status(&self, node: &str) -> Option<serde_json::Value> {
         serde_json::from_str(&self.ctl(node, &["status", "--json"]).out).ok()
     }
 
     /// The view of an instance, as its own agent tells it.
-    fn view(&self, node: &str, instance: &str) -> Option<serde_json::Value> {
+    pub fn view(&self, node: &str, instance: &str) -> Option<serde_json::Value> {
         let status = self.status(node)?;
         let mut views =
             status["nodes"].as_array()?.iter().filter_map(|n| n["status"]["instances"].as_array()).flatten();
@@ -243,10 +312,8 @@ impl Drop for Cluster {
             let _ = agent.kill();
             let _ = agent.wait();
         }
-        for node in ["n1", "n2"] {
-            let Ok(id) = fs::read_to_string(self.dir.path().join(node).join("state/id")) else { continue };
-            let tree =
-                clusterd::process::Tree::locate(&clusterd::process::Tree::tag(&self.name, node, id.trim()));
+        for node in self.nodes() {
+            let Some(tree) = self.tree(&node) else { continue };
             for marked in tree.find_marked().unwrap_or_default() {
                 if let Ok(dying) = tree.kill_all(&marked.instance) {
                     dying.iter().for_each(|handle| drop(handle.wait(Duration::from_secs(5))));
@@ -255,8 +322,8 @@ impl Drop for Cluster {
             tree.dismantle();
         }
         if !std::thread::panicking() {
-            for node in ["n1", "n2"] {
-                self.replayed(node);
+            for node in self.nodes() {
+                self.replayed(&node);
             }
         }
     }

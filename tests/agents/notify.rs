@@ -1,6 +1,6 @@
 //! Services that say themselves how they fare: with real agents, `systemd-notify`, and daemons that speak sd_notify.
 
-use super::{Cluster, wait};
+use super::agents::{Cluster, wait};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
