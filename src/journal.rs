@@ -215,6 +215,10 @@ pub fn search<P: Processes>(
     }
 }
 
+fn has_marked(marked: &[Marked], instance: &str) -> bool {
+    marked.iter().any(|m| m.instance == instance)
+}
+
 fn search_journalled<P: Processes>(
     machine: &mut P,
     instance: &str,
@@ -227,8 +231,9 @@ fn search_journalled<P: Processes>(
         let found = Found::Running { pid, memory, unit: Some(record.unit) };
         return Searched { found, held: Some((held, record.nonce)), journal: None };
     }
+    let left = has_marked(marked, instance);
     if ended_with_it(&record) {
-        return Searched::no(Found::Ended { memory });
+        return Searched::no(Found::Ended { memory, left });
     }
     // Forked and not yet journalled, or a daemon that its launcher left: the marks tell.
     let mut ours = marked.iter().filter(|m| m.instance == instance);
@@ -241,7 +246,7 @@ fn search_journalled<P: Processes>(
         let found = Found::Running { pid, memory, unit: Some(kept.unit.clone()) };
         return Searched { found, held: Some((held, kept.nonce.clone())), journal: Some(kept) };
     }
-    Searched::no(Found::Ended { memory })
+    Searched::no(Found::Ended { memory, left })
 }
 
 /// Whether the process that was journalled was the main one: then a child that outlived it is not.
@@ -263,15 +268,15 @@ fn search_marked<P: Processes>(
     marked: &[Marked],
     unit: &Arc<Unit>,
 ) -> Searched<P::Held> {
-    if !marked.iter().any(|m| m.instance == instance) {
+    if !has_marked(marked, instance) {
         return Searched::no(Found::Nothing);
     }
-    let Some(held) = machine.find_main(unit, instance) else { return Searched::no(Found::Nothing) };
+    let Some(held) = machine.find_main(unit, instance) else {
+        return Searched::no(Found::Ended { memory: Memory::default(), left: true });
+    };
     let identity = machine.identity(&held);
     let pid = identity.pid;
-    // What says itself that it is ready does not say it twice, and to end it for that would disturb what runs.
-    let was_ready = unit.run.kind == RunKind::Notify;
-    let memory = Memory { incarnation: 1, main: true, was_ready, starts: 1, ..Memory::default() };
+    let memory = Memory { incarnation: 1, main: true, starts: 1, ..Memory::default() };
     let nonce = marked.iter().find(|m| m.pid == pid).and_then(|m| m.nonce.clone()).unwrap_or_default();
     let record = Record {
         boot: boot.clone(),

@@ -58,7 +58,7 @@ impl Shell {
         }
         if let (Found::Running { memory, unit: started, .. }, Some((handle, nonce))) = (&found, held) {
             self.hold(&name, memory.incarnation, nonce, handle);
-            self.listen_again(&name, memory, started.as_ref().unwrap_or(&unit));
+            self.listen_again(&name, memory.incarnation, started.as_ref().unwrap_or(&unit));
         }
         Input::Searched { instance, found }
     }

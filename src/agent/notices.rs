@@ -2,7 +2,6 @@
 //! one takes it over, and one service cannot crowd out another.
 
 use super::shell::{Message, Shell};
-use crate::engine::Memory;
 use crate::facts::Notice;
 use crate::model::{RunKind, Unit};
 use crate::process::notice::{Line, Receiver, SOCKET_VARIABLE, WATCHDOG_VARIABLE};
@@ -58,14 +57,13 @@ impl Shell {
     }
 
     /// Listens to a process that an earlier agent had started.
-    pub(super) fn listen_again(self: &Rc<Self>, name: &Arc<str>, memory: &Memory, unit: &Unit) {
+    pub(super) fn listen_again(self: &Rc<Self>, name: &Arc<str>, incarnation: u64, unit: &Unit) {
         if unit.run.kind != RunKind::Notify {
             return;
         }
-        let incarnation = memory.incarnation;
         let listens = self.notify_path(name).and_then(|path| {
             self.hear(name, incarnation, &path)?;
-            if unit.run.ready_fd.is_some() && !memory.was_ready {
+            if unit.run.ready_fd.is_some() {
                 let line = line_beside(&path);
                 let line = Line::open(&line).map_err(|e| cannot("open", &line, &e))?;
                 self.await_newline(name, incarnation, line);
