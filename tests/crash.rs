@@ -1,5 +1,7 @@
 //! Agents that die, and what the next one makes of it.
 
+#[path = "crash/adopted.rs"]
+mod adopted;
 mod agents;
 #[path = "crash/life.rs"]
 mod life;

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -52,6 +53,8 @@ pub struct Cluster {
     dir: tempfile::TempDir,
     pub name: String,
     pub net: String,
+    /// As long as it listens there, no other cluster has the network.
+    _ours: TcpListener,
     agents: HashMap<String, Child>,
 }
 
@@ -59,9 +62,15 @@ impl Cluster {
     /// An empty cluster. Tests run beside each other: each has a name and addresses of its own.
     pub fn new(name: &str) -> Cluster {
         let hash = name.bytes().fold(std::process::id(), |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
-        let net = format!("127.{}.{}", 200 + hash % 50, hash / 50 % 250);
+        let taken = (0..1000).find_map(|n| {
+            let at = hash.wrapping_add(n);
+            let net = format!("127.{}.{}", 200 + at % 50, at / 50 % 250);
+            let ours = TcpListener::bind(format!("{net}.254:7399")).ok()?;
+            Some((net, ours))
+        });
+        let (net, ours) = taken.expect("a free network");
         let name = format!("{name}-{}", std::process::id());
-        Cluster { dir: tempfile::tempdir().unwrap(), name, net, agents: HashMap::new() }
+        Cluster { dir: tempfile::tempdir().unwrap(), name, net, _ours: ours, agents: HashMap::new() }
     }
 
     /// The folder that is the test's own.
@@ -82,13 +91,14 @@ impl Cluster {
         self.dir.path().join(node).join("trace.jsonl")
     }
 
-    /// Writes a cluster file, and these units beside it. `NAME` stands for the cluster's name, `A1` and `A2` for the
+    /// Writes a cluster file, and these units beside it. `NAME` stands for the cluster's name, `A1` to `A3` for the
     /// nodes' addresses, `PROGRAM` for `clusterctl`, `DIR` for the folder that is the test's own.
     pub fn write(&self, file: &str, units: &[(&str, &str)]) {
         let dir = self.dir.path();
         let fill = |text: &str| {
             text.replace("A1", &self.address(1))
                 .replace("A2", &self.address(2))
+                .replace("A3", &self.address(3))
                 .replace("NAME", &self.name)
                 .replace("PROGRAM", env!("CARGO_BIN_EXE_clusterctl"))
                 .replace("DIR", dir.to_str().unwrap())

@@ -1,7 +1,7 @@
 //! The agent dies at each point that it has, in each part of a life. The points are those that the program itself
 //! names: one at which no agent died fails the test.
 
-use super::life::{Death, Life};
+use super::life::{Death, Life, Place};
 use clusterd::crash::Done;
 use clusterd::journal::Line;
 use std::panic::catch_unwind;
@@ -9,14 +9,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Lives beside each other: an agent mostly waits.
-const BESIDE: usize = 8;
+const BESIDE: usize = 4;
 
 fn points() -> Vec<String> {
     let done = Done::ALL.iter().map(|done| format!("{done:?}"));
     done.chain(Line::ALL.into_iter().flat_map(Line::points)).collect()
 }
 
-fn die_everywhere(cgroups: bool) {
+fn die_everywhere(place: Place) {
     let only = std::env::var("POINT").ok(); // to look into one
     let points: Vec<String> = points().into_iter().filter(|p| only.as_ref().is_none_or(|o| o == p)).collect();
     let (next, told) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -27,10 +27,10 @@ fn die_everywhere(cgroups: bool) {
                     let name = format!(
                         "{}-{}",
                         point.replace(' ', "-").to_lowercase(),
-                        if cgroups { "c" } else { "m" }
+                        if place == Place::Cgroups { "c" } else { "m" }
                     );
                     let lived = catch_unwind(|| {
-                        let mut life = Life::new(&name, Death { point: point.clone(), cgroups });
+                        let mut life = Life::new(&name, Death { point: point.clone(), place });
                         life.live();
                         life.parts.clone()
                     });
@@ -55,10 +55,10 @@ fn die_everywhere(cgroups: bool) {
 
 #[test]
 fn the_agent_may_die_at_any_point() {
-    die_everywhere(true);
+    die_everywhere(Place::Cgroups);
 }
 
 #[test]
 fn the_agent_may_die_at_any_point_without_cgroups() {
-    die_everywhere(false);
+    die_everywhere(Place::Marks);
 }
