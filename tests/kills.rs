@@ -116,6 +116,12 @@ fn members(tree: &Tree, instance: &str) -> Vec<i32> {
 fn wait_all_up(cluster: &mut Cluster, seed: u64) {
     let begun = Instant::now();
     loop {
+        for node in NODES {
+            // One that found the locks held by a child that was not yet its program has ended by itself.
+            if cluster.ended(node).is_some() {
+                cluster.start(node);
+            }
+        }
         let nodes: Vec<_> = NODES.iter().map(|node| cluster.node_status(node)).collect();
         let all: Vec<_> = nodes.iter().flatten().flat_map(|node| &node.instances).collect();
         let others: Vec<_> = all.iter().filter(|view| view.state != StateName::Ready).collect();
@@ -198,7 +204,8 @@ fn lay_out() -> Cluster {
     let forked = "kind = \"forking\"\npidfile = \"DIR/forked.pid\"\nexecutables = [\"sleep\"]\n".to_owned()
         + &script("/bin/sleep 1000 & echo $! >DIR/forked.pid");
     let notified = "kind = \"notify\"\n".to_owned() + &script("systemd-notify --ready; exec /bin/sleep 1000");
-    let plain = script("/bin/sleep 1000 & exec /bin/sleep 1000");
+    // It ends when its child does.
+    let plain = script("/bin/sleep 1000 & wait; exit 1");
     cluster.write(
         file,
         &[

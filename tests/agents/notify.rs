@@ -60,6 +60,15 @@ fn a_newline_on_its_descriptor_makes_it_ready_even_one_that_was_written_while_no
 }
 
 #[test]
+fn it_is_heard_on_after_messages_that_bring_descriptors() {
+    // Each systemd-notify sends one, and waits until it is closed.
+    let script = "for i in 1 2 3 4 5; do systemd-notify --ready --status=said$i; done; exec sleep 1000";
+    let mut cluster = one("descriptors", &shell(script), "");
+    cluster.start("n1");
+    wait("the last word", || (cluster.view("n1", "it@n1")?["reason"] == "said5").then_some(()));
+}
+
+#[test]
 fn a_stranger_is_not_believed() {
     let script = "until [ -e DIR/go ]; do sleep 0.05; done; systemd-notify --ready; exec sleep 1000";
     let mut cluster = one("stranger", &shell(script), "");

@@ -2,6 +2,7 @@
 
 use super::agents::{Cluster, wait};
 use super::life::{Place, in_own_mounts, without_cgroups};
+use clusterd::process::Handle;
 use nix::sys::signal::Signal;
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -54,7 +55,7 @@ fn a_daemon_that_cleared_its_environment_is_found_by_the_journal_where_there_are
         // Nothing but the journal leads to it: it has to be ended by this agent.
         cluster.order("n1", "stop", &[]).unwrap();
         wait("it to be stopped", || cluster.in_state("n1", "it@n1", "stopped"));
-        assert!(fs::metadata(format!("/proc/{pid}")).is_err(), "{name} is gone");
+        assert!(Handle::open(pid as i32).is_err(), "{name} is gone");
     }
 }
 
@@ -134,7 +135,7 @@ fn what_ended_while_no_agent_was_there_has_an_unknown_exit_code() {
     let go = cluster.dir().join("go");
     fs::write(&go, "").unwrap();
     fs::set_permissions(&go, Permissions::from_mode(0o666)).unwrap();
-    wait("it to end", || fs::metadata(format!("/proc/{pid}")).is_err().then_some(()));
+    wait("it to end", || Handle::open(pid as i32).is_err().then_some(()));
     start(&mut cluster, Place::Cgroups);
     assert_ne!(ready(&cluster), pid);
     let events = fs::read_to_string(cluster.dir().join("n1/state/events.jsonl")).unwrap();
