@@ -30,6 +30,9 @@ pub struct Record {
     pub unit: Arc<Unit>,
     /// What the engine wants to know again.
     pub memory: Memory,
+    /// The position in its log where its own lines begin; `None`: unknown, as in the journal of an older agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub printed_from: Option<u64>,
 }
 
 /// What a record is written for.
@@ -284,6 +287,7 @@ fn search_marked<P: Processes>(
         nonce: nonce.clone(),
         unit: unit.clone(),
         memory: memory.clone(),
+        printed_from: None,
     };
     let found = Found::Running { pid, memory, unit: None };
     Searched { found, held: Some((held, nonce)), journal: Some(record) }

@@ -1,8 +1,12 @@
 //! Agents as real processes, on loopback addresses of their own, with stand-ins as their services.
 
 mod agents;
+#[path = "agents/logs.rs"]
+mod logs;
 #[path = "agents/notify.rs"]
 mod notify;
+#[path = "agents/reverse.rs"]
+mod reverse;
 #[path = "agents/shutdown.rs"]
 mod shutdown;
 #[path = "agents/traces.rs"]
@@ -64,6 +68,30 @@ fn a_stop_takes_the_dependents_on_the_other_machine_first() {
     assert!(why.text().contains("held by") && why.text().contains("a test"), "{why:?}");
     assert_eq!(cluster.ctl("n2", &["start", "cache"]).code, 0);
     wait("the web server to come back", || cluster.pid_if("n2", "web@n2", "ready"));
+}
+
+#[test]
+fn a_question_by_hand_is_asked_from_where_one_says() {
+    let mut cluster = two_nodes("by-hand");
+    cluster.start("n1");
+    cluster.start("n2");
+    wait("the cache to be ready", || cluster.pid_if("n1", "cache@n1", "ready"));
+    let asked = cluster.ctl("n1", &["probe", "cache", "--from", "n2", "--timing"]);
+    assert_eq!(asked.code, 0, "{asked:?}");
+    for part in
+        ["ready (PONG, master)", "takes writes", ":7401, from n2", "connect  ", "reply  ", "together  "]
+    {
+        assert!(asked.text().contains(part), "no {part:?}: {asked:?}");
+    }
+    cluster.ctl("n1", &["stop", "web"]);
+    let refused = cluster.ctl("n1", &["probe", "web"]);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    assert!(
+        refused.text().contains("connection refused by") && refused.text().contains("from n2"),
+        "{refused:?}"
+    );
+    let unknown = cluster.ctl("n1", &["probe", "nobody"]);
+    assert_eq!(unknown.code, 2, "{unknown:?}");
 }
 
 #[test]

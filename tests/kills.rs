@@ -50,7 +50,7 @@ impl Chance {
 
 fn seed() -> u64 {
     let given = std::env::var("SEED").ok().and_then(|text| text.parse().ok());
-    given.unwrap_or_else(|| u64::from(std::process::id()) * 0x9E37_79B9 | 1)
+    given.unwrap_or_else(|| (u64::from(std::process::id()) * 0x9E37_79B9) | 1)
 }
 
 #[test]

@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("probe", &["facts", "clock", "model"]),
     ("process", &["facts", "clock", "crash", "model"]),
     ("store", &["crash"]),
-    ("logs", &["store"]),
+    ("logs", &["model", "store"]),
     ("leftover", &["facts", "crash", "model", "process"]),
     ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
@@ -26,11 +26,14 @@ const LAYERS: &[(&str, &[&str])] = &[
         "agent",
         &[
             "facts", "clock", "crash", "model", "graph", "engine", "probe", "process", "leftover", "store",
-            "journal", "api",
+            "journal", "logs", "api",
         ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),
-    ("ctl", &["sim", "facts", "clock", "model", "graph", "engine", "api", "process", "standin", "rig"]),
+    (
+        "ctl",
+        &["sim", "facts", "clock", "model", "graph", "engine", "api", "process", "probe", "standin", "rig"],
+    ),
 ];
 
 /// Lines of code that a file may have, its tests not counted. Two duties usually show before that.

@@ -113,7 +113,7 @@ fn receive(socket: &UnixDatagram) -> io::Result<Received> {
         match control {
             ControlMessageOwned::ScmCredentials(sender) => pid = Some(sender.pid()),
             ControlMessageOwned::ScmRights(descriptors) => {
-                descriptors.into_iter().for_each(|descriptor| drop(close(descriptor)));
+                descriptors.into_iter().for_each(|descriptor| _ = close(descriptor));
             }
             _ => {}
         }

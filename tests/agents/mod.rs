@@ -39,8 +39,8 @@ pub fn wait<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
 #[derive(Debug)]
 pub struct Told {
     pub code: i32,
-    out: String,
-    err: String,
+    pub out: String,
+    pub err: String,
 }
 
 impl Told {
@@ -61,6 +61,11 @@ pub struct Cluster {
 impl Cluster {
     /// An empty cluster. Tests run beside each other: each has a name and addresses of its own.
     pub fn new(name: &str) -> Cluster {
+        Cluster::new_in(&std::env::temp_dir(), name)
+    }
+
+    /// As [`Cluster::new`], with its folders in this one.
+    pub fn new_in(folder: &Path, name: &str) -> Cluster {
         let hash = name.bytes().fold(std::process::id(), |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
         let taken = (0..1000).find_map(|n| {
             let at = hash.wrapping_add(n);
@@ -70,7 +75,7 @@ impl Cluster {
         });
         let (net, ours) = taken.expect("a free network");
         let name = format!("{name}-{}", std::process::id());
-        Cluster { dir: tempfile::tempdir().unwrap(), name, net, _ours: ours, agents: HashMap::new() }
+        Cluster { dir: tempfile::tempdir_in(folder).unwrap(), name, net, _ours: ours, agents: HashMap::new() }
     }
 
     /// The folder that is the test's own.
@@ -150,24 +155,43 @@ impl Cluster {
         command.args(["--node", node, "--config"]).arg(self.file());
         command.arg("--state").arg(folder.join("state")).arg("--run").arg(folder.join("run"));
         command.arg("--record").arg(self.recording(node));
-        command.stdin(Stdio::null());
         command
     }
 
     pub fn start(&mut self, node: &str) {
-        self.start_as(node, self.agent(node));
+        let command = self.agent(node);
+        self.start_as(node, command);
+    }
+
+    /// Starts an agent whose state is on a disk of its own, of this size and in memory.
+    pub fn start_on_a_small_disk(&mut self, node: &str, size: &str) {
+        let agent = self.agent(node);
+        let state = self.dir.path().join(node).join("state");
+        fs::create_dir_all(&state).unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c"]);
+        command.arg(format!("mount -t tmpfs -o size={size} none {} && exec \"$@\"", state.display()));
+        command.arg("sh").arg(agent.get_program()).args(agent.get_args());
+        self.start_as(node, command);
+    }
+
+    /// Runs a shell's line where it sees the same disks as the agent of a node does.
+    pub fn beside(&self, node: &str, script: &str) {
+        let pid = self.agents[node].id().to_string();
+        let done = Command::new("nsenter").args(["--target", &pid, "--mount", "sh", "-c", script]).status();
+        assert!(done.unwrap().success(), "{script}");
     }
 
     /// Starts an agent by another command.
-    pub fn start_as(&mut self, node: &str, mut agent: Command) {
+    pub fn start_as(&mut self, node: &str, mut command: Command) {
         fs::create_dir_all(self.dir.path().join(node)).unwrap();
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.dir.path().join(node).join("agent.log"))
             .unwrap();
-        let child = agent.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        self.agents.insert(node.to_owned(), child);
+        let command = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.agents.insert(node.to_owned(), command.spawn().unwrap());
     }
 
     /// kill -9 of the agent; what it started stays.
@@ -223,9 +247,13 @@ impl Cluster {
     }
 
     pub fn ctl(&self, node: &str, args: &[&str]) -> Told {
+        told(self.ctl_command(node, args))
+    }
+
+    pub fn ctl_command(&self, node: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clusterctl"));
         command.args(args).arg("--socket").arg(self.run(node).join("clusterd.sock"));
-        told(command)
+        command
     }
 
     /// What the agent of a node says of itself, asked without a program in between; `None` when it does not answer.
@@ -271,6 +299,11 @@ impl Cluster {
 
     pub fn status(&self, node: &str) -> Option<serde_json::Value> {
         serde_json::from_str(&self.ctl(node, &["status", "--json"]).out).ok()
+    }
+
+    /// The file of the test's own.
+    pub fn file_named(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// The view of an instance, as its own agent tells it.
