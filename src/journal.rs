@@ -5,7 +5,7 @@
 
 use crate::engine::view::Wish;
 use crate::engine::{Action, Found, Memory};
-use crate::model::{Cluster, Unit};
+use crate::model::{Cluster, RunKind, Unit};
 use crate::process::{Boot, Identity, Marked};
 use crate::store::{Disk, Slot, StoreError};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,67 @@ pub struct Record {
     /// The position in its log where its own lines begin; `None`: unknown, as in the journal of an older agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub printed_from: Option<u64>,
+}
+
+/// What a record is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A process is about to be started.
+    Starting,
+    /// It was.
+    Started,
+    /// The daemon that its launcher left was found.
+    Main,
+    /// It runs, and there is something new to be known of it.
+    Runs,
+    /// It was ready.
+    Ready,
+    /// It is about to be told to stop.
+    Stopping,
+    /// It has ended.
+    Ended,
+    /// It was a oneshot, and succeeded.
+    Completed,
+    /// It reached its start limit.
+    GaveUp,
+    /// Somebody else's process was taken over.
+    Adopted,
+    /// A new agent found what the one before had not journalled.
+    Found,
+}
+
+impl Line {
+    pub const ALL: [Line; 11] = [
+        Line::Starting,
+        Line::Started,
+        Line::Main,
+        Line::Runs,
+        Line::Ready,
+        Line::Stopping,
+        Line::Ended,
+        Line::Completed,
+        Line::GaveUp,
+        Line::Adopted,
+        Line::Found,
+    ];
+
+    /// Of what the engine wants to know again.
+    pub fn remembers(record: &Record) -> Line {
+        let Memory { gave_up, completed, stopping, was_ready, .. } = &record.memory;
+        match () {
+            () if !gave_up.is_empty() => Line::GaveUp,
+            () if *completed => Line::Completed,
+            () if record.identity.is_none() => Line::Ended,
+            () if *stopping => Line::Stopping,
+            () if *was_ready => Line::Ready,
+            () => Line::Runs,
+        }
+    }
+
+    /// The points before it is written and after that, where a test may kill the agent.
+    pub fn points(self) -> [String; 2] {
+        [format!("before {self:?}"), format!("after {self:?}")]
+    }
 }
 
 /// The journal's folder: one small file for each instance, in the run folder, which a reboot empties. It is written
@@ -164,6 +225,10 @@ pub fn search<P: Processes>(
     }
 }
 
+fn has_marked(marked: &[Marked], instance: &str) -> bool {
+    marked.iter().any(|m| m.instance == instance)
+}
+
 fn search_journalled<P: Processes>(
     machine: &mut P,
     instance: &str,
@@ -176,6 +241,10 @@ fn search_journalled<P: Processes>(
         let found = Found::Running { pid, memory, unit: Some(record.unit) };
         return Searched { found, held: Some((held, record.nonce)), journal: None };
     }
+    let left = has_marked(marked, instance);
+    if ended_with_it(&record) {
+        return Searched::no(Found::Ended { memory, left });
+    }
     // Forked and not yet journalled, or a daemon that its launcher left: the marks tell.
     let mut ours = marked.iter().filter(|m| m.instance == instance);
     if ours.any(|m| m.nonce.as_ref().is_none_or(|nonce| *nonce == record.nonce))
@@ -187,7 +256,18 @@ fn search_journalled<P: Processes>(
         let found = Found::Running { pid, memory, unit: Some(kept.unit.clone()) };
         return Searched { found, held: Some((held, kept.nonce.clone())), journal: Some(kept) };
     }
-    Searched::no(Found::Ended { memory })
+    Searched::no(Found::Ended { memory, left })
+}
+
+/// Whether the process that was journalled was the main one: then a child that outlived it is not.
+fn ended_with_it(record: &Record) -> bool {
+    let run = &record.unit.run;
+    record.identity.is_some()
+        && match run.kind {
+            // A daemon may have handed over to another one, which its pid file names (nginx is upgraded so).
+            RunKind::Forking => record.memory.main && run.pidfile.is_none(),
+            RunKind::Exec | RunKind::Oneshot | RunKind::Notify => true,
+        }
 }
 
 /// Without a journal, in an unchanged boot: no start until the marks have been looked for.
@@ -198,10 +278,12 @@ fn search_marked<P: Processes>(
     marked: &[Marked],
     unit: &Arc<Unit>,
 ) -> Searched<P::Held> {
-    if !marked.iter().any(|m| m.instance == instance) {
+    if !has_marked(marked, instance) {
         return Searched::no(Found::Nothing);
     }
-    let Some(held) = machine.find_main(unit, instance) else { return Searched::no(Found::Nothing) };
+    let Some(held) = machine.find_main(unit, instance) else {
+        return Searched::no(Found::Ended { memory: Memory::default(), left: true });
+    };
     let identity = machine.identity(&held);
     let pid = identity.pid;
     let memory = Memory { incarnation: 1, main: true, starts: 1, ..Memory::default() };

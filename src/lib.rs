@@ -3,7 +3,7 @@
 //! The layers, lowest first; each knows only those above it in this list that its own page names:
 //!
 //! - [`facts`]: what is found out about the world (verdicts, exits, findings), plain data.
-//! - [`clock`]: the monotonic clock.
+//! - [`clock`]: the monotonic clock. [`crash`]: where a test may kill the agent.
 //! - [`model`]: `cluster.toml` and `units/` → a valid [`model::Cluster`].
 //! - [`graph`]: order among instances: ranks, waves, cycles, the longest chain.
 //! - [`engine`]: the pure state machine: inputs and time in, actions out.
@@ -21,6 +21,7 @@
 pub mod agent;
 pub mod api;
 pub mod clock;
+pub mod crash;
 pub mod ctl;
 pub mod engine;
 pub mod facts;

@@ -11,6 +11,7 @@ mod disk;
 
 pub use disk::{Disk, Machine};
 
+use crate::crash::{self, Done};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
@@ -112,10 +113,13 @@ impl<T: Serialize + DeserializeOwned> Slot<T> {
             let _ = disk.remove(&aside); // half of it would only fill the disk further
             cannot("write", &aside)(e)
         })?;
+        crash::here(Done::Aside);
         if self.durable {
             self.keep_previous(disk).map_err(cannot("keep the previous copy of", &self.path))?;
+            crash::here(Done::Previous);
         }
         disk.rename(&aside, &self.path).map_err(cannot("replace", &self.path))?;
+        crash::here(Done::Replaced);
         self.sync_folder(disk)
     }
 

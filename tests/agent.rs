@@ -1,6 +1,18 @@
 //! Agents as real processes, on loopback addresses of their own, with stand-ins as their services.
 
 mod agents;
+#[path = "agents/logs.rs"]
+mod logs;
+#[path = "agents/notify.rs"]
+mod notify;
+#[path = "agents/reverse.rs"]
+mod reverse;
+#[path = "agents/scarce.rs"]
+mod scarce;
+#[path = "agents/shutdown.rs"]
+mod shutdown;
+#[path = "agents/traces.rs"]
+mod traces;
 
 use agents::{Cluster, wait};
 use std::fs;

@@ -3,6 +3,7 @@
 mod processes;
 
 use clusterd::facts::Exit;
+use clusterd::model::RunKind;
 use clusterd::process::{Handle, Lost, Stage, Tree, become_subreaper, reap_orphans};
 use processes::*;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -224,6 +225,7 @@ fn daemonising(pidfile: &Path) -> clusterd::model::Unit {
     let mut unit =
         shell("setsid sh -c 'echo $$ > \"$0\".new; mv \"$0\".new \"$0\"; exec sleep 1000' \"$0\" & exit 0");
     unit.run.command.push(pidfile.display().to_string());
+    unit.run.kind = RunKind::Forking;
     unit
 }
 

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `on NODE` | whose engine this is (first line after the units) |
 //! | `after 1s` | time passes; timers that fall due on the way are let through |
-//! | `searched X nothing`, `searched X running PID [ready] [stopping] [launcher] [failures N]`, `searched X ended [seen | completed | gave-up]` | (`searched all nothing` for all) |
+//! | `searched X nothing`, `searched X running PID [ready] [stopping] [launcher] [failures N]`, `searched X ended [left | seen | completed | gave-up]` | (`searched all nothing` for all) |
 //! | `answer X ready [ROLE…]`, `answer X refused`, `answer X loading 40`, `answer X loading [for 60s]` | the question to instance X is answered now |
 //! | `late answer X ready …`, `slow 5ms answer X ready …` | answered by a probe that had begun 2 s, or 5 ms, ago |
 //! | `own X ready`, … | the same for X's own question |
@@ -291,15 +291,20 @@ impl Stage {
                 let memory = Memory { incarnation: 1, main: true, starts: 1, ..Memory::default() };
                 let found = match rest {
                     ["nothing"] => Found::Nothing,
-                    ["ended"] => Found::Ended {
+                    ["ended"] | ["ended", "left"] => Found::Ended {
                         memory: Memory { spawned: self.now - Duration::from_secs(60), ..memory },
+                        left: rest.len() > 1,
                     },
                     ["ended", "gave-up"] => {
                         let gave_up = "gave up after 5 failures: exit code 1".to_owned();
-                        Found::Ended { memory: Memory { gave_up, ..memory } }
+                        Found::Ended { memory: Memory { gave_up, ..memory }, left: false }
                     }
-                    ["ended", "seen"] => Found::Ended { memory: Memory { failures: 2, ..memory } },
-                    ["ended", "completed"] => Found::Ended { memory: Memory { completed: true, ..memory } },
+                    ["ended", "seen"] => {
+                        Found::Ended { memory: Memory { failures: 2, ..memory }, left: false }
+                    }
+                    ["ended", "completed"] => {
+                        Found::Ended { memory: Memory { completed: true, ..memory }, left: false }
+                    }
                     ["running", pid, rest @ ..] => Found::Running {
                         pid: number(pid)?,
                         memory: Memory {

@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("facts", &[]),
     ("clock", &["facts"]),
+    ("crash", &[]),
     ("model", &["facts", "graph"]), // it asks the graph whether the file can boot at all
     ("graph", &["model"]),
     ("engine", &["facts", "model", "graph"]),
     ("probe", &["facts", "clock", "model"]),
-    ("process", &["facts", "clock", "model"]),
-    ("store", &[]),
+    ("process", &["facts", "clock", "crash", "model"]),
+    ("store", &["crash"]),
     ("logs", &["model", "store"]),
-    ("leftover", &["facts", "model", "process"]),
+    ("leftover", &["facts", "crash", "model", "process"]),
     ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
@@ -24,8 +25,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
-            "facts", "clock", "model", "graph", "engine", "probe", "process", "leftover", "store", "journal",
-            "logs", "api",
+            "facts", "clock", "crash", "model", "graph", "engine", "probe", "process", "leftover", "store",
+            "journal", "logs", "api",
         ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),

@@ -7,6 +7,7 @@ use super::links;
 use super::shell::{Places, Shell};
 use crate::api::wire::{Refusal, ReloadReply};
 use crate::clock;
+use crate::crash::{self, Done};
 use crate::engine::Input;
 use crate::graph::Graph;
 use crate::model::{self, Cluster, Sources};
@@ -35,6 +36,7 @@ pub fn load_or_last_good(
                 problems
                     .insert("last-good", format!("the configuration in force could not be kept aside: {e}"));
             }
+            crash::here(Done::ConfigKept);
             return Ok((sources, Arc::new(cluster), problems));
         }
         Err(refused) => refused,

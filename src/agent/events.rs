@@ -3,6 +3,7 @@
 use super::clerk::{A_MOMENT, Clerk};
 use crate::api::wire::EventRecord;
 use crate::clock;
+use crate::crash::{self, Done};
 use crate::facts::Moment;
 use crate::store::EventLog;
 use std::collections::VecDeque;
@@ -34,7 +35,10 @@ impl EventFile {
     fn append(&mut self, events: &[EventRecord]) {
         let Some(log) = &mut self.log else { return };
         match log.append_all(events) {
-            Ok(()) => self.trouble = None,
+            Ok(()) => {
+                self.trouble = None;
+                crash::here(Done::Event);
+            }
             Err(e) => {
                 if self.trouble.is_none() {
                     tracing::error!("{e}; events are kept in memory until it works again");

@@ -3,11 +3,12 @@
 //! Everything here is quick and done at once.
 
 use super::shell::{Held, Message, Shell};
+use crate::crash::{self, Done};
 use crate::engine::{Found, Input, Memory};
 use crate::facts::Exit;
-use crate::journal::{self, Record, Searched};
+use crate::journal::{self, Line, Record, Searched};
 use crate::leftover;
-use crate::model::{InstanceIx, LogLimits, Unit};
+use crate::model::{InstanceIx, LogLimits, RunKind, Unit};
 use crate::process::{Handle, Identity, Marked, NotYet, Spawn, Stage, Tree};
 use nix::libc;
 use std::collections::HashSet;
@@ -50,7 +51,7 @@ impl Shell {
         let printed_from = known.0.as_ref().and_then(|record| record.printed_from);
         let Searched { found, held, journal } = journal::search(&mut &self.tree, &name, known, marked, &unit);
         if let Some(record) = journal {
-            self.write_journal(&name, &record);
+            self.write_journal(Line::Found, &name, &record);
         }
         if let (Found::Running { memory, unit: started, .. }, Some((handle, nonce))) = (&found, held) {
             let started = started.as_ref().unwrap_or(&unit);
@@ -85,6 +86,7 @@ impl Shell {
                 }
                 Some(exit) => exit,
             };
+            crash::here(Done::Reaped);
             // The main loop lives as long as this task.
             let _ = shell.messages.send(Message::Exited { instance, incarnation, exit }).await;
         });
@@ -115,7 +117,7 @@ impl Shell {
         let mut record = Record { boot, identity: None, nonce, unit, memory, printed_from };
         // A process that is not journalled could be started twice: no journal, no start. This replaces an older memory.
         self.memories.borrow_mut().remove(&instance);
-        if let Err(e) = self.journal.write(&name, &record) {
+        if let Err(e) = self.journal.write(Line::Starting, &name, &record) {
             let text = format!("the journal in {} cannot be written: {e}", self.places.run.display());
             return failed(text, true);
         }
@@ -126,6 +128,7 @@ impl Shell {
                 None
             }
         };
+        crash::here(Done::Leaf);
         for text in self.tree.limit(leaf.as_ref(), &record.unit.run.care.cgroup) {
             tracing::warn!("{name}: {text}");
             self.events.borrow_mut().record(&name, "limit-off", &text, serde_json::Value::Null);
@@ -134,6 +137,9 @@ impl Shell {
             Ok(told) => told,
             Err(e) => return failed(e.to_string(), true),
         };
+        if ready.is_some() || record.unit.run.kind == RunKind::Notify {
+            crash::here(Done::Listening);
+        }
         let output = self.logs.path(&name);
         if self.clerk.hangs_for().is_some() && !output.exists() {
             let disk = self.places.state.display();
@@ -159,9 +165,10 @@ impl Shell {
         };
         match spawned {
             Ok(handle) => {
+                crash::here(Done::Held);
                 record.identity = Some(handle.identity().clone());
                 record.memory.spawned = crate::clock::now();
-                self.write_journal(&name, &record);
+                self.write_journal(Line::Started, &name, &record);
                 let pid = handle.pid();
                 self.hold(&name, Held::new(handle, incarnation, record.nonce, printed_from), record.unit.log);
                 Input::Spawned { instance, incarnation, pid }
@@ -194,7 +201,7 @@ impl Shell {
                     memory,
                     printed_from,
                 };
-                self.write_journal(&name, &record);
+                self.write_journal(Line::Adopted, &name, &record);
                 self.hold(&name, Held::new(handle, incarnation, String::new(), printed_from), log);
                 Some(Input::Adopted { instance, incarnation, pid })
             }
@@ -216,6 +223,7 @@ impl Shell {
         };
         match self.tree.find_main(&unit, &name) {
             Ok(handle) => {
+                crash::here(Done::MainHeld);
                 let pid = handle.pid();
                 let launcher = self.held.borrow().get(&name).map(|h| (h.nonce.clone(), h.printed_from));
                 let (nonce, printed_from) = launcher.unwrap_or_default();
@@ -223,6 +231,7 @@ impl Shell {
                 let memory = Memory { main: true, ..memory };
                 let identity = Some(handle.identity().clone());
                 self.write_journal(
+                    Line::Main,
                     &name,
                     &Record {
                         boot: self.journal.boot().clone(),
@@ -278,15 +287,14 @@ impl Shell {
         let identity = held.filter(|h| h.handle.is_alive()).map(|h| h.handle.identity().clone());
         let nonce = held.map(|h| h.nonce.clone()).unwrap_or_default();
         let printed_from = held.and_then(|h| h.printed_from);
-        self.write_journal(
-            &name,
-            &Record { boot: self.journal.boot().clone(), identity, nonce, unit, memory, printed_from },
-        );
+        let boot = self.journal.boot().clone();
+        let record = Record { boot, identity, nonce, unit, memory, printed_from };
+        self.write_journal(Line::remembers(&record), &name, &record);
     }
 
     /// A later line of the journal that cannot be written does not undo what is done; it is said.
-    fn write_journal(&self, name: &str, record: &Record) {
-        if let Err(e) = self.journal.write(name, record) {
+    fn write_journal(&self, line: Line, name: &str, record: &Record) {
+        if let Err(e) = self.journal.write(line, name, record) {
             tracing::error!("cannot journal {name}: {e}; a new agent will search its processes");
         }
     }
@@ -305,9 +313,11 @@ impl Shell {
         if let Err(e) = held.handle.signal(signal) {
             tracing::error!("cannot signal {name} (pid {}): {e}", held.handle.pid());
         }
+        crash::here(Done::Signalled);
     }
 
     pub(super) fn let_go(&self, name: &Arc<str>, incarnation: u64) {
+        crash::here(Done::Swept);
         let mut held = self.held.borrow_mut();
         if held.get(name).is_some_and(|h| h.incarnation == incarnation) {
             held.remove(name);
@@ -318,6 +328,7 @@ impl Shell {
         if let Err(e) = self.tree.remove_leaf(name) {
             tracing::debug!("the cgroup of {name} stays: {e}");
         }
+        crash::here(Done::LetGo);
     }
 
     pub(super) fn clean(&self, instance: InstanceIx) -> Input {

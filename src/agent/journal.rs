@@ -1,6 +1,7 @@
 //! The journal on this machine's own disk.
 
-use crate::journal::{self, Record};
+use crate::crash;
+use crate::journal::{self, Line, Record};
 use crate::process::{Boot, Identity};
 use crate::store::{Machine, StoreError};
 use std::io;
@@ -23,8 +24,11 @@ impl Journal {
         self.0.boot()
     }
 
-    pub fn write(&self, instance: &str, record: &Record) -> Result<(), StoreError> {
-        self.0.write(&mut Machine, instance, record)
+    pub fn write(&self, line: Line, instance: &str, record: &Record) -> Result<(), StoreError> {
+        crash::here(format_args!("before {line:?}"));
+        let written = self.0.write(&mut Machine, instance, record);
+        crash::here(format_args!("after {line:?}"));
+        written
     }
 
     /// The process that was journalled last in this boot.

@@ -24,6 +24,7 @@ pub use args::Args;
 
 use crate::api::server;
 use crate::clock;
+use crate::crash::{self, Done};
 use crate::engine::view::Wish;
 use crate::engine::{Engine, Input};
 use crate::graph::Graph;
@@ -211,6 +212,7 @@ impl Shell {
             tracing::error!("cannot look through /proc for processes of ours: {e}");
             Vec::new()
         });
+        crash::here(Done::Searched);
         for instance in instances {
             let input = self.search(*instance, &marked);
             self.feed(input);

@@ -12,6 +12,7 @@ use super::record::Recorder;
 use super::sweeps::Sweeps;
 use crate::api::wire::{self, PeerLine};
 use crate::clock;
+use crate::crash::{self, Done};
 use crate::engine::{Action, Engine, Input, Memory, Order, OrderVerb, QuestionIx, WAITING_PACE, Word};
 use crate::facts::{Exit, Notice};
 use crate::journal::{self, Wishes};
@@ -274,7 +275,10 @@ impl Shell {
             }
             Action::Record(_) => {} // written down when the rest is done
             Action::Reply { order, taken } => self.reply(order, taken),
-            Action::Finished => self.finished.set(true),
+            Action::Finished => {
+                crash::here(Done::Finished);
+                self.finished.set(true);
+            }
         }
         None
     }
@@ -323,6 +327,7 @@ impl Shell {
             saved.is_ok()
         });
         self.durable.set(saved.unwrap_or(false));
+        crash::here(Done::WishesKept);
     }
 
     fn reply(&self, order: u64, taken: Vec<(InstanceIx, String)>) {

@@ -5,6 +5,7 @@
 
 use super::shell::Shell;
 use crate::clock;
+use crate::crash::{self, Done};
 use crate::engine::Input;
 use crate::facts::Moment;
 use crate::model::InstanceIx;
@@ -79,7 +80,11 @@ impl Shell {
             let kill = |look: &Look| self.tree.kill_rest(&sweep.name, felled?, look);
             let held = self.held.borrow().get(&sweep.name).map(|h| h.handle.clone());
             let held = held.filter(|handle| handle.is_alive());
-            match look.and_then(kill) {
+            let dying = look.and_then(kill);
+            if dying.as_ref().is_ok_and(|dying| !dying.is_empty()) {
+                crash::here(Done::Killed);
+            }
+            match dying {
                 Ok(dying) if dying.is_empty() && held.is_none() => {
                     let Sweep { name, incarnation, killed, .. } = sweep;
                     self.let_go(&name, incarnation);

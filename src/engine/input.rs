@@ -72,8 +72,12 @@ pub enum Found {
     /// Identified and held; with the unit that it was started with, where that is known.
     Running { pid: i32, memory: Memory, unit: Option<Arc<Unit>> },
     /// Journalled in this boot, and no longer there. With a moment in [`Memory::spawned`] it ended while no agent was
-    /// looking; without one its end was seen.
-    Ended { memory: Memory },
+    /// looking; without one its end was seen. What is left of it, if anything, is none of its main process.
+    Ended {
+        memory: Memory,
+        #[serde(default)]
+        left: bool,
+    },
 }
 
 /// What the engine wants to know again of an instance when the agent is replaced. Volatile: a reboot empties it.

@@ -103,6 +103,25 @@ pub(super) struct Process {
     pub flaps: u32,
 }
 
+impl Process {
+    /// One that an earlier agent had started; without a pid where only something else is left of it.
+    pub fn found(pid: Option<i32>, memory: &Memory, now: Moment, unit: &Arc<Unit>) -> Process {
+        Process {
+            incarnation: memory.incarnation,
+            pid,
+            main: memory.main,
+            launched: false,
+            find_main: (!memory.main).then_some(now),
+            spawned: memory.spawned,
+            ready_since: memory.was_ready.then_some(now),
+            unit: unit.clone(),
+            evidence: Vec::new(),
+            said: Said::before_now(now, memory.was_ready),
+            flaps: 0,
+        }
+    }
+}
+
 /// How the instance's own readiness is known.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Own {

@@ -3,7 +3,6 @@
 use super::action::Action;
 use super::input::{Found, Input, Memory, Order, OrderVerb, QuestionIx, Word};
 use super::local::{After, Edge, Process, State, StopOrder};
-use super::notices::Said;
 use super::view::{StateName, Wish};
 use super::{Engine, FIND_MAIN, Heard, RECHECK, Timer, VETO_LIVES, VETO_RENEWAL};
 use crate::facts::{Answer, Cleaned, Exit, Finding, Judgement, Moment};
@@ -86,7 +85,14 @@ impl Engine {
         }
         match found {
             Found::Nothing => self.enter(l, State::Waiting, ""),
-            Found::Ended { memory } => {
+            Found::Ended { memory, left: true } if !self.may_run(l) => {
+                self.recall(l, &memory);
+                let process = Process::found(None, &memory, self.now, &self.locals[l].unit);
+                self.hold(l, process);
+                self.sweep(l);
+            }
+            // What is left of one that may run goes when a start cleans up.
+            Found::Ended { memory, .. } => {
                 self.recall(l, &memory);
                 let oneshot = self.locals[l].unit.run.kind == RunKind::Oneshot;
                 if memory.completed && oneshot {
@@ -105,19 +111,8 @@ impl Engine {
             }
             Found::Running { pid, memory, unit } => {
                 self.recall(l, &memory);
-                let process = Process {
-                    incarnation: memory.incarnation,
-                    pid: Some(pid),
-                    main: memory.main,
-                    launched: false,
-                    find_main: (!memory.main).then_some(self.now),
-                    spawned: memory.spawned,
-                    ready_since: memory.was_ready.then_some(self.now),
-                    unit: unit.unwrap_or_else(|| self.locals[l].unit.clone()),
-                    evidence: Vec::new(),
-                    said: Said::before_now(self.now, memory.was_ready),
-                    flaps: 0,
-                };
+                let unit = unit.unwrap_or_else(|| self.locals[l].unit.clone());
+                let process = Process::found(Some(pid), &memory, self.now, &unit);
                 self.hold(l, process);
                 self.record(l, "found-running", format!("pid {pid} still runs: kept"), json!({ "pid": pid }));
                 self.begin_starting(l, "found running by a new agent; its own probe is asked");

@@ -118,7 +118,7 @@ impl Engine {
         }
     }
 
-    fn may_run(&self, l: usize) -> bool {
+    pub(super) fn may_run(&self, l: usize) -> bool {
         !self.locals[l].is_held() && !self.shutting_down
     }
 

@@ -5,6 +5,7 @@ use super::held::{Answer, Holder};
 use super::judge::{Expected, FileState, PidfileFacts, ProcessState, judge, judge_process};
 use super::look::{Known, Looker, pid_in};
 use super::place::{Found, Kind};
+use crate::crash::{self, Done};
 use crate::facts::{Cleaned, Finding, Judgement};
 use crate::model::Unit;
 use crate::process::{Boot, Handle, Identity, Lost, Tree};
@@ -148,6 +149,9 @@ impl<G: Ground> Cleaner<'_, G> {
 
     fn remove_stale(&mut self, mut items: Vec<Item<G>>) -> Outcome<G::Process> {
         if self.mode == Mode::Remove {
+            if !items.is_empty() {
+                crash::here(Done::Judged);
+            }
             for item in &mut items {
                 let (Some(place), Judgement::Stale) = (&item.place, item.finding.judgement) else { continue };
                 match self.ground.remove(place) {
@@ -303,7 +307,7 @@ impl<G: Ground> Cleaner<'_, G> {
             return Ok(Survivors::None);
         }
         if self.journal.is_none()
-            && let Ok(main) = self.ground.main_by_descent()
+            && let Ok(main) = self.ground.main_by_descent(self.unit)
             && let Some(exe) = self.ground.exe(self.ground.pid(&main))
             && self.expected().allows(&exe)
         {
@@ -325,6 +329,9 @@ impl<G: Ground> Cleaner<'_, G> {
         loop {
             let told = self.ground.kill_all()?;
             let mut all_died = !told.is_empty();
+            if all_died {
+                crash::here(Done::Survivors);
+            }
             for killed in told {
                 let pid = self.ground.pid(&killed);
                 let name = names.get(&pid).map_or("a process", String::as_str);

@@ -41,7 +41,7 @@ pub(crate) trait Ground {
     /// All living processes of the instance.
     fn members(&self) -> io::Result<Vec<i32>>;
     /// The only process of the instance's tree whose parent is not of the tree.
-    fn main_by_descent(&self) -> Result<Self::Process, NotYet>;
+    fn main_by_descent(&self, unit: &Unit) -> Result<Self::Process, NotYet>;
     /// Kills the whole tree; those that were told to die.
     fn kill_all(&mut self) -> io::Result<Vec<Self::Process>>;
     /// Whether it is dead, within so long.
@@ -147,8 +147,8 @@ impl Ground for Here<'_> {
         self.tree().members(self.instance())
     }
 
-    fn main_by_descent(&self) -> Result<Handle, NotYet> {
-        self.tree().main_by_descent(self.instance())
+    fn main_by_descent(&self, unit: &Unit) -> Result<Handle, NotYet> {
+        self.tree().main_by_descent(unit, self.instance())
     }
 
     fn kill_all(&mut self) -> io::Result<Vec<Handle>> {

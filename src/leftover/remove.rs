@@ -1,6 +1,7 @@
 //! Removing what was judged, with a copy for the operator.
 
 use super::place::{Kind, NotRemoved, Place};
+use crate::crash::{self, Done};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,11 @@ pub(crate) struct Removed {
 /// Removes exactly the entry that was judged.
 pub(super) fn remove(place: &Place, instance: &str, keep: &Path) -> Result<Removed, NotRemoved> {
     let copied = match place.kind() {
-        Kind::File => copy(place, instance, keep).map(Some),
+        Kind::File => {
+            let copied = copy(place, instance, keep);
+            crash::here(Done::Copied);
+            copied.map(Some)
+        }
         _ => Ok(None), // there is nothing in a socket
     };
     if let Err(e) = place.remove() {
@@ -27,6 +32,7 @@ pub(super) fn remove(place: &Place, instance: &str, keep: &Path) -> Result<Remov
         }
         return Err(e);
     }
+    crash::here(Done::Removed);
     let (kept, not_kept) = match copied {
         Ok(kept) => (kept, None),
         Err(e) => (None, Some(e)),

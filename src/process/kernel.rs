@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::spawn::Stage;
+use crate::crash::{self, Done};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -106,7 +107,16 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
 
     // No signal handler of the agent may run in the child: it would write into the agent's own wake-up pipe.
     let mask = swap_signal_mask(u64::MAX);
-    let forked = clone(Start { what, argv: &argv, envp: &envp, ready, tell: tell.as_raw_fd(), join: None });
+    let start = Start {
+        what,
+        argv: &argv,
+        envp: &envp,
+        ready,
+        tell: tell.as_raw_fd(),
+        join: None,
+        ends_agent: crash::is_due(Done::Born),
+    };
+    let forked = clone(start);
     swap_signal_mask(mask);
     drop(tell);
     await_program(forked.map_err(fork)?, report, EXEC_DEADLINE)
@@ -144,6 +154,8 @@ struct Start<'a> {
     tell: RawFd,
     /// A leaf that it was not born in, and enters by itself.
     join: Option<BorrowedFd<'a>>,
+    /// A test wants the agent to die while its child is not yet its program.
+    ends_agent: bool,
 }
 
 /// Makes the child, with a pidfd, as vfork(2) does: it shares this memory until its exec, while this thread sleeps.
@@ -284,7 +296,7 @@ fn clone_plain(start: &Start<'_>) -> io::Result<Launched> {
 /// # Safety
 /// To be called in a new child, with all signals blocked.
 unsafe fn child(start: &Start<'_>) -> ! {
-    let Start { what, argv, envp, ready, tell, join } = *start;
+    let Start { what, argv, envp, ready, tell, join, ends_agent } = *start;
     // SAFETY: every pointer handed over here is alive until the exec, every string ends with a NUL or comes with its
     // length, both pointer arrays end with a null; all calls are async-signal-safe system calls.
     unsafe {
@@ -311,6 +323,9 @@ unsafe fn child(start: &Start<'_>) -> ! {
                 libc::openat(leaf.as_raw_fd(), c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
             libc::write(procs, c"0".as_ptr().cast(), 1); // itself; without the leaf it starts all the same
             libc::close(procs);
+        }
+        if ends_agent {
+            libc::kill(libc::getppid(), libc::SIGKILL);
         }
         check(Stage::Session, libc::setsid().into());
         libc::umask(what.umask as libc::mode_t);
@@ -514,6 +529,7 @@ mod tests {
             envp: &envp,
             ready: None,
             tell: tell.as_raw_fd(),
+            ends_agent: false,
             join: what.leaf,
         });
         swap_signal_mask(mask);

@@ -7,10 +7,10 @@ use crate::facts::Notice;
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{close, mkfifo};
 use std::fs::{self, File, Permissions};
 use std::io::{self, IoSliceMut};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
 pub const WATCHDOG_VARIABLE: &str = "WATCHDOG_USEC";
 /// The longest message, in bytes; systemd has the same bound.
 const MAX_MESSAGE: usize = 4096;
+/// The most descriptors that a message can bring: the kernel's own bound (SCM_MAX_FD).
+const MAX_DESCRIPTORS: usize = 253;
 /// The longest status that is kept, in characters.
 const MAX_STATUS: usize = 200;
 
@@ -101,15 +103,21 @@ impl Line {
 fn receive(socket: &UnixDatagram) -> io::Result<Received> {
     let mut bytes = [0; MAX_MESSAGE];
     let mut parts = [IoSliceMut::new(&mut bytes)];
-    // There is room for the credentials only: descriptors that came along (systemd-notify waits until its own is
-    // closed) are closed by the kernel.
-    let mut room = cmsg_space!(UnixCredentials);
+    // Descriptors may come along (systemd-notify waits until its own is closed). Without room for them the credentials
+    // could not be read either.
+    let mut room = cmsg_space!(UnixCredentials, [RawFd; MAX_DESCRIPTORS]);
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let (length, cut) = (message.bytes, message.flags.contains(MsgFlags::MSG_TRUNC));
-    let pid = message.cmsgs()?.find_map(|c| match c {
-        ControlMessageOwned::ScmCredentials(sender) => Some(sender.pid()),
-        _ => None,
-    });
+    let mut pid = None;
+    for control in message.cmsgs()? {
+        match control {
+            ControlMessageOwned::ScmCredentials(sender) => pid = Some(sender.pid()),
+            ControlMessageOwned::ScmRights(descriptors) => {
+                descriptors.into_iter().for_each(|descriptor| _ = close(descriptor));
+            }
+            _ => {}
+        }
+    }
     let notice = if cut { None } else { read(&bytes[..length]) };
     Ok(Received { pid: pid.unwrap_or(0), notice })
 }

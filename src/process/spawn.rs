@@ -5,6 +5,7 @@ use super::identity::{Handle, Identity};
 use super::kernel::{self, Launch};
 use super::tree::{AGENT_MARK, INSTANCE_MARK, NONCE_MARK};
 use super::{Leaf, envfile, output, shortage};
+use crate::crash::{self, Done};
 use crate::model::{Bounds, Capability, Resource, Unit};
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -210,6 +211,7 @@ impl Spawn<'_> {
         })?;
         // These are the child's now; where descriptors have run out, they make room for reading who it is.
         drop((stdin, output));
+        crash::here(Done::Launched);
         match Identity::of_child(launched.pid) {
             Ok(identity) => Ok(Handle::new(identity, launched.pidfd)),
             Err(cause) => {

@@ -9,8 +9,8 @@
 use super::identity::{Handle, Identity, Lost};
 use super::leaf::{self, Cgroups, Leaf, Owner, is_instance_name};
 use super::look::Look;
-use super::proc;
-use crate::model::{CgroupLimits, Unit};
+use super::proc::{self, Stat};
+use crate::model::{CgroupLimits, RunKind, Unit};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -198,15 +198,16 @@ impl Tree {
         Ok(found)
     }
 
-    /// The main process of a unit that daemonises: proven, not believed.
+    /// The main process: proven, not believed.
     ///
-    /// With a pid file it is the process named there, once that is a member of the tree. Without one it is the only
+    /// A daemon forks itself away. With a pid file it is the process named there, once that is a member of the tree. Without one it is the only
     /// process of the tree whose parent is not of the tree; call this after the launcher has exited, and again
-    /// when what was found exits soon (a daemon that forks twice shows its middle process for an instant).
+    /// when what was found exits soon (a daemon that forks twice shows its middle process for an instant). Of all other
+    /// kinds it is the one that was started.
     pub fn find_main(&self, unit: &Unit, instance: &str) -> Result<Handle, NotYet> {
         match &unit.run.pidfile {
-            Some(path) => self.main_by_pidfile(path, instance),
-            None => self.main_by_descent(instance),
+            Some(path) if unit.run.kind == RunKind::Forking => self.main_by_pidfile(path, instance),
+            _ => self.main_by_descent(unit, instance),
         }
     }
 
@@ -241,19 +242,24 @@ impl Tree {
         Err(NotYet(format!("{shown} names {pid}, which is {who} and does not descend from this start")))
     }
 
-    /// The only process of the tree whose parent is not of the tree.
-    pub(crate) fn main_by_descent(&self, instance: &str) -> Result<Handle, NotYet> {
+    /// The only process of the tree whose parent is not of the tree. Where nothing daemonises it leads its session, as
+    /// it was born: a child that outlived the main process does not.
+    pub(crate) fn main_by_descent(&self, unit: &Unit, instance: &str) -> Result<Handle, NotYet> {
         let cannot = |e: io::Error| NotYet(format!("cannot look for its processes: {e}"));
         let members = match self.cgroups {
             Ok(_) => self.leaf_members(instance),
             Err(_) => self.members(instance),
         }
         .map_err(cannot)?;
-        let parent = |pid: &i32| proc::stat(*pid).ok().filter(|s| !s.is_dead()).map(|s| s.parent);
-        let tops: Vec<i32> =
-            members.iter().copied().filter(|p| parent(p).is_some_and(|up| !members.contains(&up))).collect();
+        let leads = |pid: i32, stat: &Stat| unit.run.kind == RunKind::Forking || stat.session == pid;
+        let is_top = |pid: i32| {
+            let stat = proc::stat(pid).ok().filter(|s| !s.is_dead());
+            stat.is_some_and(|s| leads(pid, &s) && !members.contains(&s.parent))
+        };
+        let tops: Vec<i32> = members.iter().copied().filter(|pid| is_top(*pid)).collect();
         match tops[..] {
-            [] => Err(NotYet("none of its processes is left".into())),
+            [] if members.is_empty() => Err(NotYet("none of its processes is left".into())),
+            [] => Err(NotYet("only children of its main process are left".into())),
             [pid] => {
                 let handle = Handle::open(pid).map_err(|lost| NotYet(lost.to_string()))?;
                 match self.is_member(pid, instance) {

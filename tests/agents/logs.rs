@@ -1,6 +1,6 @@
 //! What services print: with real agents that are killed, over rotations, through `clusterctl logs` and in the files.
 
-use super::{Cluster, wait};
+use super::agents::{Cluster, wait};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};

@@ -3,22 +3,21 @@
 //! What each engine is given and says is recorded, and replayed when the test ends: it must say the same again, and
 //! never be given what the simulator's contract does not know.
 
-mod logs;
-mod notify;
-mod reverse;
-mod scarce;
-mod shutdown;
-mod traces;
+#![allow(dead_code)] // each test binary uses its part
 
+use clusterd::api::wire::NodeStatus;
+use clusterd::process::Tree;
 use clusterd::sim::contract::Contract;
 use clusterd::sim::replay::{Replayed, replay};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::BufReader;
+use std::io::{BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for a fact.
@@ -40,8 +39,8 @@ pub fn wait<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
 #[derive(Debug)]
 pub struct Told {
     pub code: i32,
-    out: String,
-    err: String,
+    pub out: String,
+    pub err: String,
 }
 
 impl Told {
@@ -52,8 +51,10 @@ impl Told {
 
 pub struct Cluster {
     dir: tempfile::TempDir,
-    name: String,
-    net: String,
+    pub name: String,
+    pub net: String,
+    /// As long as it listens there, no other cluster has the network.
+    _ours: TcpListener,
     agents: HashMap<String, Child>,
 }
 
@@ -66,9 +67,20 @@ impl Cluster {
     /// As [`Cluster::new`], with its folders in this one.
     pub fn new_in(folder: &Path, name: &str) -> Cluster {
         let hash = name.bytes().fold(std::process::id(), |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
-        let net = format!("127.{}.{}", 200 + hash % 50, hash / 50 % 250);
+        let taken = (0..1000).find_map(|n| {
+            let at = hash.wrapping_add(n);
+            let net = format!("127.{}.{}", 200 + at % 50, at / 50 % 250);
+            let ours = TcpListener::bind(format!("{net}.254:7399")).ok()?;
+            Some((net, ours))
+        });
+        let (net, ours) = taken.expect("a free network");
         let name = format!("{name}-{}", std::process::id());
-        Cluster { dir: tempfile::tempdir_in(folder).unwrap(), name, net, agents: HashMap::new() }
+        Cluster { dir: tempfile::tempdir_in(folder).unwrap(), name, net, _ours: ours, agents: HashMap::new() }
+    }
+
+    /// The folder that is the test's own.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub fn file(&self) -> PathBuf {
@@ -84,13 +96,14 @@ impl Cluster {
         self.dir.path().join(node).join("trace.jsonl")
     }
 
-    /// Writes a cluster file, and these units beside it. `NAME` stands for the cluster's name, `A1` and `A2` for the
+    /// Writes a cluster file, and these units beside it. `NAME` stands for the cluster's name, `A1` to `A3` for the
     /// nodes' addresses, `PROGRAM` for `clusterctl`, `DIR` for the folder that is the test's own.
     pub fn write(&self, file: &str, units: &[(&str, &str)]) {
         let dir = self.dir.path();
         let fill = |text: &str| {
             text.replace("A1", &self.address(1))
                 .replace("A2", &self.address(2))
+                .replace("A3", &self.address(3))
                 .replace("NAME", &self.name)
                 .replace("PROGRAM", env!("CARGO_BIN_EXE_clusterctl"))
                 .replace("DIR", dir.to_str().unwrap())
@@ -135,7 +148,8 @@ impl Cluster {
         fs::write(self.dir.path().join("units").join(format!("{name}.toml")), text).unwrap();
     }
 
-    fn agent(&self, node: &str) -> Command {
+    /// The agent of a node, as it is started.
+    pub fn agent(&self, node: &str) -> Command {
         let folder = self.dir.path().join(node);
         let mut command = Command::new(env!("CARGO_BIN_EXE_clusterd"));
         command.args(["--node", node, "--config"]).arg(self.file());
@@ -146,7 +160,7 @@ impl Cluster {
 
     pub fn start(&mut self, node: &str) {
         let command = self.agent(node);
-        self.launch(node, command);
+        self.start_as(node, command);
     }
 
     /// Starts an agent whose state is on a disk of its own, of this size and in memory.
@@ -158,7 +172,7 @@ impl Cluster {
         command.args(["--mount", "sh", "-c"]);
         command.arg(format!("mount -t tmpfs -o size={size} none {} && exec \"$@\"", state.display()));
         command.arg("sh").arg(agent.get_program()).args(agent.get_args());
-        self.launch(node, command);
+        self.start_as(node, command);
     }
 
     /// Runs a shell's line where it sees the same disks as the agent of a node does.
@@ -168,7 +182,8 @@ impl Cluster {
         assert!(done.unwrap().success(), "{script}");
     }
 
-    fn launch(&mut self, node: &str, mut command: Command) {
+    /// Starts an agent by another command.
+    pub fn start_as(&mut self, node: &str, mut command: Command) {
         fs::create_dir_all(self.dir.path().join(node)).unwrap();
         let log = fs::File::options()
             .create(true)
@@ -187,13 +202,29 @@ impl Cluster {
     }
 
     /// The agent's own pid.
-    fn pid(&self, node: &str) -> u32 {
+    pub fn pid(&self, node: &str) -> u32 {
         self.agents[node].id()
     }
 
     /// Sends the agent a signal.
     pub fn signal(&self, node: &str, signal: Signal) {
         nix::sys::signal::kill(Pid::from_raw(self.pid(node) as i32), signal).unwrap();
+    }
+
+    pub fn has_agent(&self, node: &str) -> bool {
+        self.agents.contains_key(node)
+    }
+
+    /// How the agent ended, if it has; it is still to be taken away.
+    pub fn peek_ended(&mut self, node: &str) -> Option<ExitStatus> {
+        self.agents.get_mut(node)?.try_wait().unwrap()
+    }
+
+    /// How the agent ended, if it has.
+    pub fn ended(&mut self, node: &str) -> Option<ExitStatus> {
+        let status = self.peek_ended(node)?;
+        self.agents.remove(node);
+        Some(status)
     }
 
     /// Waits for the agent's end.
@@ -219,10 +250,51 @@ impl Cluster {
         told(self.ctl_command(node, args))
     }
 
-    fn ctl_command(&self, node: &str, args: &[&str]) -> Command {
+    pub fn ctl_command(&self, node: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clusterctl"));
         command.args(args).arg("--socket").arg(self.run(node).join("clusterd.sock"));
         command
+    }
+
+    /// What the agent of a node says of itself, asked without a program in between; `None` when it does not answer.
+    pub fn node_status(&self, node: &str) -> Option<NodeStatus> {
+        serde_json::from_str(&self.http(node, "GET /v1/node", "")?).ok()
+    }
+
+    /// Has the agent of a node start or stop its own instances, all where none is named; `None` when nobody took it.
+    pub fn order(&self, node: &str, verb: &str, instances: &[&str]) -> Option<()> {
+        let order = serde_json::json!({
+            "verb": verb, "instances": instances, "timeout_ms": 10_000, "by": "a test"
+        });
+        self.http(node, "POST /v1/order", &order.to_string()).map(drop)
+    }
+
+    fn http(&self, node: &str, what: &str, body: &str) -> Option<String> {
+        let mut agent = UnixStream::connect(self.run(node).join("clusterd.sock")).ok()?;
+        agent.set_read_timeout(Some(WITHIN)).ok()?;
+        let head = format!(
+            "{what} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        agent.write_all(head.as_bytes()).ok()?;
+        let mut answer = String::new();
+        agent.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+    }
+
+    /// The trees of a node's agent; `None` before it has begun for the first time.
+    pub fn tree(&self, node: &str) -> Option<Tree> {
+        let id = fs::read_to_string(self.dir.path().join(node).join("state/id")).ok()?;
+        Some(Tree::locate(&Tree::tag(&self.name, node, id.trim())))
+    }
+
+    /// The nodes that have had an agent.
+    fn nodes(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap());
+        let nodes = entries.filter(|e| e.path().join("agent.log").exists());
+        nodes.map(|e| e.file_name().into_string().unwrap()).collect()
     }
 
     pub fn status(&self, node: &str) -> Option<serde_json::Value> {
@@ -235,7 +307,7 @@ impl Cluster {
     }
 
     /// The view of an instance, as its own agent tells it.
-    fn view(&self, node: &str, instance: &str) -> Option<serde_json::Value> {
+    pub fn view(&self, node: &str, instance: &str) -> Option<serde_json::Value> {
         let status = self.status(node)?;
         let mut views =
             status["nodes"].as_array()?.iter().filter_map(|n| n["status"]["instances"].as_array()).flatten();
@@ -283,10 +355,8 @@ impl Drop for Cluster {
             let _ = agent.kill();
             let _ = agent.wait();
         }
-        for node in ["n1", "n2"] {
-            let Ok(id) = fs::read_to_string(self.dir.path().join(node).join("state/id")) else { continue };
-            let tree =
-                clusterd::process::Tree::locate(&clusterd::process::Tree::tag(&self.name, node, id.trim()));
+        for node in self.nodes() {
+            let Some(tree) = self.tree(&node) else { continue };
             for marked in tree.find_marked().unwrap_or_default() {
                 if let Ok(dying) = tree.kill_all(&marked.instance) {
                     dying.iter().for_each(|handle| drop(handle.wait(Duration::from_secs(5))));
@@ -295,8 +365,8 @@ impl Drop for Cluster {
             tree.dismantle();
         }
         if !std::thread::panicking() {
-            for node in ["n1", "n2"] {
-                self.replayed(node);
+            for node in self.nodes() {
+                self.replayed(&node);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Services that say themselves how they fare: with real agents, `systemd-notify`, and daemons that speak sd_notify.
 
-use super::{Cluster, wait};
+use super::agents::{Cluster, wait};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -57,6 +57,15 @@ fn a_newline_on_its_descriptor_makes_it_ready_even_one_that_was_written_while_no
     cluster.start("n1");
     assert_eq!(wait("the new agent to read it", || cluster.pid_if("n1", "it@n1", "ready")), pid);
     assert!(cluster.event("n1", "it@n1", "not-heard").is_none());
+}
+
+#[test]
+fn it_is_heard_on_after_messages_that_bring_descriptors() {
+    // Each systemd-notify sends one, and waits until it is closed.
+    let script = "for i in 1 2 3 4 5; do systemd-notify --ready --status=said$i; done; exec sleep 1000";
+    let mut cluster = one("descriptors", &shell(script), "");
+    cluster.start("n1");
+    wait("the last word", || (cluster.view("n1", "it@n1")?["reason"] == "said5").then_some(()));
 }
 
 #[test]

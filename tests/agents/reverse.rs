@@ -1,6 +1,6 @@
 //! A stop across two machines, by the clocks of the programs themselves.
 
-use super::{Cluster, wait};
+use super::agents::{Cluster, wait};
 use std::fs;
 
 const FILE: &str = "[cluster]\nname = \"NAME\"\n[nodes]\ncache = { n1 = \"A1\" }\nweb = { n2 = \"A2\" }\n[services]\n\

@@ -1,9 +1,10 @@
 //! What runs out: disks, descriptors, processes. Real agents; what they run keeps running, what is wrong is said in a
 //! plain sentence, nothing is tried without end, and all is well by itself when there is room again.
 
+#[path = "scarce/room.rs"]
 mod room;
 
-use super::{Cluster, wait};
+use crate::agents::{Cluster, wait};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use room::{Disk, PidsGroup};
@@ -31,7 +32,7 @@ fn two_of(name: &str, unit: &str) -> Cluster {
 
 impl Cluster {
     fn node(&self, node: &str) -> PathBuf {
-        self.dir.path().join(node)
+        self.dir().join(node)
     }
 
     /// Starts the agent with so many file descriptors.
@@ -39,8 +40,7 @@ impl Cluster {
         let agent = self.agent(node);
         let mut limited = Command::new("prlimit");
         limited.arg(format!("--nofile={most}:{most}")).arg(agent.get_program()).args(agent.get_args());
-        let log = fs::File::create(self.node(node).join("agent.log")).unwrap();
-        self.agents.insert(node.to_owned(), limited.stderr(log).spawn().unwrap());
+        self.start_as(node, limited);
     }
 
     fn ready(&self, instance: &str) -> i64 {
@@ -52,7 +52,7 @@ impl Cluster {
     }
 
     fn agent_pid(&self) -> i32 {
-        self.agents["n1"].id() as i32
+        self.pid("n1") as i32
     }
 
     fn reason_with(&self, instance: &str, state: &str, part: &str) -> Option<String> {
@@ -315,7 +315,7 @@ fn what_fails_on_damaged_data_is_given_up_with_its_last_words() {
     let said = wait("it to be given up", || cluster.reason_with("it@n1", "failed", "gave up"));
     let last = ["page 4711 is damaged"; 3].join(" | ");
     assert_eq!(said, format!("gave up after 4 failures: exit code 3; last words: {last}"));
-    let starts = fs::read_to_string(cluster.dir.path().join("starts")).unwrap().lines().count();
+    let starts = fs::read_to_string(cluster.dir().join("starts")).unwrap().lines().count();
     assert_eq!(starts, 4);
     assert!(cluster.ctl("n1", &["why", "it@n1"]).text().contains("page 4711 is damaged"));
 }

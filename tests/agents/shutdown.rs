@@ -1,6 +1,6 @@
 //! What `units/clusterd.service` does when it is stopped: by its own line, as a shell runs it.
 
-use super::{Cluster, wait};
+use super::agents::{Cluster, wait};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;

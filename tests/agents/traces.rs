@@ -9,7 +9,7 @@
 //!
 //! The folders, programs and addresses of the machine are replaced by the same words on every machine.
 
-use super::{Cluster, wait};
+use super::agents::{Cluster, wait};
 use clusterd::sim::contract::Contract;
 use clusterd::sim::replay::{KINDS, replay};
 use nix::sys::signal::{Signal, kill};

@@ -67,7 +67,7 @@ impl Ground for Sham<'_> {
         Ok(self.left.front().cloned().unwrap_or_default())
     }
 
-    fn main_by_descent(&self) -> Result<i32, NotYet> {
+    fn main_by_descent(&self, _unit: &Unit) -> Result<i32, NotYet> {
         Err(NotYet("several".into()))
     }
 

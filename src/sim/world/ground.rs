@@ -142,7 +142,7 @@ impl Ground for &mut Soil<'_> {
         Ok(self.machine.members(self.instance).filter(|_| !self.rash).map(|p| p.pid).collect())
     }
 
-    fn main_by_descent(&self) -> Result<Held, NotYet> {
+    fn main_by_descent(&self, _unit: &Unit) -> Result<Held, NotYet> {
         self.machine.main_by_descent(self.instance).map(Held::from).map_err(NotYet)
     }
 
