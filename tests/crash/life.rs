@@ -107,7 +107,7 @@ impl Life {
         for (service, _) in PROCESSES {
             assert_eq!(self.runs(service), 1, "{service} was started once");
         }
-        assert_eq!(self.runs("task"), 1 + self.asked.get(), "a oneshot is never silently run again");
+        assert!(self.runs("task") <= 1 + self.asked.get(), "a oneshot is never silently run again");
         self.check();
 
         self.begin("crash");
@@ -271,8 +271,9 @@ impl Life {
                 _ => StateName::Ready,
             };
             if view.state == StateName::Failed && view.reason.contains("result unknown") {
-                self.cluster.order("n1", "start", &[&view.instance])?;
+                // Counted first: an agent that takes it may die before it says so.
                 self.asked.set(self.asked.get() + 1);
+                self.cluster.order("n1", "start", &[&view.instance])?;
             }
             if view.state != wanted {
                 return None;
