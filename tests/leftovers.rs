@@ -226,6 +226,20 @@ fn a_folder_that_is_a_symlink_is_resolved_as_var_run_is() {
 }
 
 #[test]
+fn a_path_that_cannot_be_looked_at_is_not_taken_for_empty() {
+    let mut scene = Scene::new();
+    let circle = scene.yard.path("circle");
+    std::os::unix::fs::symlink(&circle, &circle).unwrap();
+    let path = circle.join("redis.pid");
+    scene.unit.run.pidfile = Some(path.clone());
+    let (finding, _) = scene.expect_doubt();
+    assert!(
+        finding.evidence.starts_with(&format!("{} cannot be looked at: ", path.display())),
+        "{finding:?}"
+    );
+}
+
+#[test]
 fn a_zombie_is_dead_and_a_thread_is_no_process() {
     let scene = Scene::new();
     let mut child = Command::new("/bin/true").spawn().unwrap();
