@@ -110,6 +110,7 @@ fn all_gone(held: &[Handle]) -> Moment {
 
 /// All that are at rest of the supervisors that were just laid out: ours has booted its services.
 fn all_stopped(ear: &Ear, supervisors: &mut [Box<dyn Supervisor>], many: usize) {
+    supervisors[0].prepare();
     supervisors[0].stop();
     supervisors[0].settle();
     supervisors[0].stops_told(many);
@@ -123,6 +124,7 @@ fn crash(ear: &Ear, _: &Path) -> Vec<Figure> {
     let mut figures = figures_of(&supervisors, "crash");
     let mut pids = Vec::new();
     for supervisor in &mut supervisors {
+        supervisor.prepare();
         supervisor.start();
         pids.push(ear.hear_any(supervisor.name()).pid);
     }
@@ -156,11 +158,13 @@ fn many(ear: &Ear, _: &Path) -> Vec<Figure> {
     let mut bare = Bare::default();
     for _ in 0..CYCLES {
         for (which, supervisor) in supervisors.iter_mut().enumerate() {
+            supervisor.prepare();
             let begun = clock::now();
             supervisor.start();
             let (last, held) = hear_all(ear, &services);
             starts[which].push(last.since(begun));
             std::thread::sleep(Duration::from_millis(50)); // at rest again
+            supervisor.prepare();
             let begun = clock::now();
             supervisor.stop();
             stops[which].push(all_gone(&held).since(begun));
@@ -196,11 +200,13 @@ fn chain(ear: &Ear, folder: &Path) -> Vec<Figure> {
     let _ = fs::remove_file(&ends);
     for _ in 0..CYCLES {
         for (which, supervisor) in supervisors.iter_mut().enumerate() {
+            supervisor.prepare();
             let begun = clock::now();
             supervisor.start();
             let (last, held) = hear_all(ear, &services);
             starts[which].push(last.since(begun));
             std::thread::sleep(Duration::from_millis(50)); // at rest again
+            supervisor.prepare();
             let begun = clock::now();
             supervisor.stop();
             stops[which].push(all_gone(&held).since(begun));
@@ -231,6 +237,7 @@ fn status(ear: &Ear, _: &Path) -> Vec<Figure> {
     let services = services(ear, "shown", MANY);
     let mut supervisors: Vec<_> = peers::each(&services).collect();
     for supervisor in &mut supervisors {
+        supervisor.prepare();
         supervisor.start();
     }
     supervisors.retain(|s| s.status().is_some());
@@ -256,6 +263,7 @@ fn rest(ear: &Ear, _: &Path) -> Vec<Figure> {
     let mut figures = Vec::new();
     // One after the other: five thousand processes at once would be another question.
     for (which, mut supervisor) in peers::each(&services).enumerate() {
+        supervisor.prepare();
         supervisor.start();
         std::thread::sleep(SETTLE);
         ear.drain();

@@ -30,6 +30,8 @@ pub trait Supervisor {
     fn start(&mut self);
     /// Tells it to stop all of them, likewise.
     fn stop(&mut self);
+    /// Makes ready to be told, outside of what is measured: a connection may have been closed meanwhile.
+    fn prepare(&mut self) {}
     /// Waits until it has taken note that all are stopped.
     fn settle(&mut self) {}
     /// The command that shows the state of all of them.
@@ -149,6 +151,10 @@ impl Supervisor for Ours {
 
     fn stop(&mut self) {
         self.cluster.order("a", Verb::Stop, &[]);
+    }
+
+    fn prepare(&mut self) {
+        self.cluster.status("a");
     }
 
     fn settle(&mut self) {
