@@ -5,7 +5,7 @@
 
 use super::picture::{self, UnknownName, silence};
 use super::text::{DIM, Look, paint, put};
-use super::{Asked, Exit, Global, Misuse, hint};
+use super::{Asked, Exit, Global, Misuse};
 use crate::facts::{Report, Verdict};
 use crate::probe::by_hand::{NoQuestion, Typed};
 use anstyle::{AnsiColor, Style};
@@ -86,8 +86,7 @@ async fn configured(name: &str, from: Option<&str>, global: &Global) -> anyhow::
         return Err(Misuse { text: format!("there is no node '{from}'"), hint }.into());
     };
     if node.status.is_none() {
-        hint("--from asks from another node");
-        anyhow::bail!("{from} cannot ask: {}", silence(node));
+        anyhow::bail!("{from} cannot ask: {}; --from asks from another node", silence(node));
     }
     let path = format!("/v1/probe?instance={}", known.name());
     let report = asked.get_at(from, &path).await?;

@@ -440,14 +440,16 @@ impl<'a> Drafts<'a> {
 fn can_tell(question: Option<&Question>, role: Role) -> Result<(), &'static str> {
     match (question.map(|q| &q.ask), role) {
         (Some(Ask::Redis { .. }), _)
-        | (Some(Ask::Postgres { .. }), Role::Writable)
-        | (Some(Ask::Mysql { login: Some(_), .. }), Role::Writable) => Ok(()),
-        (Some(Ask::Mysql { login: None, .. }), Role::Writable) => Err(
+        | (Some(Ask::Postgres { .. }), Role::Writable | Role::Replica)
+        | (Some(Ask::Mysql { login: Some(_), .. }), Role::Writable | Role::Replica) => Ok(()),
+        (Some(Ask::Mysql { login: None, .. }), Role::Writable | Role::Replica) => Err(
             "give the unit's mysql probe a `user`, and if it has one its `password_file`: only a login sees read_only",
         ),
-        (Some(Ask::Mysql { .. } | Ask::Postgres { .. }), _) => Err("it knows the role \"writable\""),
+        (Some(Ask::Mysql { .. } | Ask::Postgres { .. }), _) => {
+            Err("it knows the roles \"writable\" and \"replica\"")
+        }
         _ => Err(
-            "roles are told by the probes redis (writable, master, replica), mysql and postgres (writable)",
+            "roles are told by the probes redis (writable, master, replica), mysql and postgres (writable, replica)",
         ),
     }
 }

@@ -3,7 +3,7 @@
 use super::diag::Problem;
 use super::fields::{Fields, Value};
 use super::unit_file::read_command;
-use super::{Ask, Get, Login, Probe, Question};
+use super::{Ask, FastdfsAsk, Get, Login, Probe, Question};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use toml::de::DeValue;
@@ -120,7 +120,7 @@ fn question(fields: &mut Fields<'_>, kind: Kind, node: IpAddr) -> Option<Questio
             address.zip(login).map(|(address, login)| Ask::Redis { address, login })
         }
         Kind::Activemq => address(fields, node, Some(61616)).map(|address| Ask::Activemq { address }),
-        Kind::Fastdfs => address(fields, node, None).map(|address| Ask::Fastdfs { address }),
+        Kind::Fastdfs => fastdfs(fields, node),
         Kind::Running | Kind::Notified => None,
     };
     Some(Question { ask: ask?, timeout: timeout? })
@@ -164,6 +164,56 @@ fn postgres(fields: &mut Fields<'_>, node: IpAddr) -> Option<Ask> {
         None => "postgres".to_string(),
     };
     Some(Ask::Postgres { address: address?, login: login?, database })
+}
+
+fn fastdfs(fields: &mut Fields<'_>, node: IpAddr) -> Option<Ask> {
+    let address = address(fields, node, None);
+    let group_value = fields.take("group");
+    let group = group_value.map_or(Some(None), |v| read_group(&v).map(Some));
+    let upload = fields.take("upload").map_or(Some(false), |v| v.flag());
+    let ask = match (fields.take("trackers"), upload?, group?) {
+        (Some(value), true, _) => {
+            let hint = "leave out `upload` for a storage, and `trackers` for a tracker";
+            value.error("a storage has `trackers`, and a tracker is asked for an `upload`", hint);
+            return None;
+        }
+        (Some(value), false, group) => {
+            if let Some(address) = address.filter(|address| address.ip().is_loopback()) {
+                let hint =
+                    "write the address that it has for its trackers, or leave it out for the node's own";
+                value.error(format!("no tracker knows a storage as {}", address.ip()), hint);
+                return None;
+            }
+            let items = value.items();
+            let trackers: Vec<_> = items.into_iter().filter_map(socket_address).collect();
+            if trackers.is_empty() {
+                value.error("`trackers` names none", "write them as \"192.168.1.61:22122\"");
+                return None;
+            }
+            FastdfsAsk::Storage { group: group.unwrap_or_else(|| "group1".into()), trackers }
+        }
+        (None, true, group) => FastdfsAsk::Upload { group },
+        (None, false, None) => FastdfsAsk::Active,
+        (None, false, Some(_)) => {
+            if let Some(value) = group_value {
+                let hint = "add `upload = true` for a tracker, or `trackers = [\"ip:port\"]` for a storage";
+                value.error("the active test knows no `group`", hint);
+            }
+            return None;
+        }
+    };
+    Some(Ask::Fastdfs { address: address?, ask })
+}
+
+/// The name of a group: 16 bytes have room for it.
+fn read_group(value: &Value<'_>) -> Option<String> {
+    let name = value.words()?;
+    if name.len() > 16 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+        let hint = "write it as in storage.conf: at most 16 letters, digits, `_` and `-`";
+        value.error(format!("`group` is \"{name}\", which is no group of FastDFS"), hint);
+        return None;
+    }
+    Some(name.into_owned())
 }
 
 fn http(fields: &mut Fields<'_>, node: IpAddr) -> Option<Ask> {
@@ -229,7 +279,7 @@ fn pairs(value: &Value<'_>, means: &str) -> Option<Vec<(String, String)>> {
             DeValue::String(_) => value.text()?.into_owned(),
             _ => {
                 let hint = "write a string, a number, true or false";
-                value.error(format!("`{}` must be {means}", value.key), hint);
+                value.error(format!("`{}` must say {means}", value.key), hint);
                 return None;
             }
         };
@@ -319,7 +369,7 @@ fn socket_address(value: Value<'_>) -> Option<SocketAddr> {
         Ok(address) => is_askable(&value, address.ip()).then_some(address),
         Err(_) => {
             value.error(
-                format!("`address` is \"{text}\", which is not an address with a port"),
+                format!("`{}` is \"{text}\", which is not an address with a port", value.key),
                 "write \"{address}:8080\" or \"127.0.0.1:8080\"",
             );
             None

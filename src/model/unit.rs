@@ -138,8 +138,12 @@ pub enum Ask {
     Redis { address: SocketAddr, login: Option<Login> },
     /// ActiveMQ's OpenWire greeting (WireFormatInfo).
     Activemq { address: SocketAddr },
-    /// FastDFS tracker or storage: the active test (command 111).
-    Fastdfs { address: SocketAddr },
+    /// FastDFS tracker or storage.
+    Fastdfs {
+        address: SocketAddr,
+        #[serde(default)]
+        ask: FastdfsAsk,
+    },
 }
 
 /// A GET, and what is expected of its answer.
@@ -184,6 +188,19 @@ impl Get {
     }
 }
 
+/// What is asked of a FastDFS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FastdfsAsk {
+    /// The active test (command 111), which a tracker and a storage answer alike.
+    #[default]
+    Active,
+    /// A tracker: whether it knows where to upload, in any group or in this one.
+    Upload { group: Option<String> },
+    /// A storage: its active test, and that a tracker lists it as active.
+    Storage { group: String, trackers: Vec<SocketAddr> },
+}
+
 /// Credentials: a name, and a file that holds the password (never the password itself).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Login {
@@ -200,7 +217,7 @@ impl Ask {
             | Ask::Postgres { address, .. }
             | Ask::Redis { address, .. }
             | Ask::Activemq { address }
-            | Ask::Fastdfs { address } => Some(address),
+            | Ask::Fastdfs { address, .. } => Some(address),
             Ask::Http(_) | Ask::Exec { .. } => None,
         }
     }
@@ -215,7 +232,7 @@ impl Question {
             | Ask::Postgres { address, .. }
             | Ask::Redis { address, .. }
             | Ask::Activemq { address }
-            | Ask::Fastdfs { address } => Some(*address),
+            | Ask::Fastdfs { address, .. } => Some(*address),
             Ask::Http(Get { url, .. }) => {
                 let rest = url.split_once("://").map_or(url.as_str(), |(_, r)| r);
                 let authority = rest.split('/').next().unwrap_or(rest);

@@ -10,13 +10,12 @@ use super::net;
 use crate::facts::{Ready, Stage, Trouble, Verdict};
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The largest frame that is read, in bytes; a greeting has about 350, an introduction about 100.
-const MOST: u32 = 16 * 1024;
+pub(super) const MOST: u32 = 16 * 1024;
 /// The most frames that are read while waiting for the introduction.
-const FRAMES: usize = 4;
+pub(super) const FRAMES: usize = 4;
 
 /// The most characters of a name or id that are kept. An id holds a host name and three numbers.
 const LONGEST: usize = 400;
@@ -50,7 +49,7 @@ pub(super) async fn ask(address: SocketAddr, course: Course<'_>) -> Verdict {
     }
 }
 
-enum Failure {
+pub(super) enum Failure {
     Io(io::Error),
     Garbled(String),
 }
@@ -62,7 +61,10 @@ impl From<io::Error> for Failure {
 }
 
 /// Greets and reads until the `BrokerInfo`.
-async fn introduction(stream: &mut TcpStream, greeted: &mut bool) -> Result<Vec<u8>, Failure> {
+pub(super) async fn introduction<S>(stream: &mut S, greeted: &mut bool) -> Result<Vec<u8>, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     stream.write_all(&GREETING).await?;
     let greeting = frame(stream).await?;
     if !greeting.starts_with(MAGIC) {
@@ -79,7 +81,7 @@ async fn introduction(stream: &mut TcpStream, greeted: &mut bool) -> Result<Vec<
 }
 
 /// One frame without its size.
-async fn frame(stream: &mut TcpStream) -> Result<Vec<u8>, Failure> {
+async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Failure> {
     let mut head = [0; 4];
     stream.read_exact(&mut head).await?;
     let size = u32::from_be_bytes(head);
@@ -91,7 +93,7 @@ async fn frame(stream: &mut TcpStream) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-fn judge(info: &[u8]) -> Verdict {
+pub(super) fn judge(info: &[u8]) -> Verdict {
     let Some((name, id)) = name_and_id(info) else { return Verdict::ready("greets, broker unknown") };
     Verdict::Ready(Ready { detail: format!("broker {name}"), roles: vec![], identity: Some(id) })
 }
@@ -117,13 +119,13 @@ fn string(rest: &mut &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::Ask;
     use crate::probe::testing::{answers, ask, ask_in_vain, greets, not_ready};
 
     /// From a broker of version 5.17 in answer to our greeting.
-    const INFO: &[u8] = b"\x02\0\0\0\0\0\x01|\x01\0\x1dID:vm-46527-1795396108413-0:1\
+    pub(in crate::probe) const INFO: &[u8] = b"\x02\0\0\0\0\0\x01|\x01\0\x1dID:vm-46527-1795396108413-0:1\
         \x01\0\x15tcp://127.0.0.1:26161\0\x01\0\tlocalhost\0\0\0";
 
     fn framed(body: &[u8]) -> Vec<u8> {

@@ -6,7 +6,7 @@
 use super::course::{Commitment, Course, Stages};
 use super::{Asker, meaning, net};
 use crate::facts::Report;
-use crate::model::{Ask, Get, Instance, Login, Probe, Question};
+use crate::model::{Ask, FastdfsAsk, Get, Instance, Login, Probe, Question};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -128,7 +128,7 @@ impl Typed {
                 return Err(NoQuestion::new("PostgreSQL says nothing to nobody", hint));
             }
             ("activemq", _) => Ask::Activemq { address },
-            ("fastdfs", _) => Ask::Fastdfs { address },
+            ("fastdfs", _) => Ask::Fastdfs { address, ask: FastdfsAsk::Active },
             _ => Ask::Tcp { address },
         };
         Ok(Typed { ask, host: Some((host, port)) })

@@ -73,8 +73,18 @@ fn number(digits: &[u8]) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// By openssl 3.0, good until 2027-03-03 07:49:48 UTC.
+    pub const SIGNED: &[u8] = include_bytes!("../../tests/captures/certificate.der");
+
+    #[test]
+    fn a_real_certificate_ends_when_openssl_says() {
+        assert_eq!(ends(SIGNED), Some(1_804_060_188));
+        assert_eq!(ends(&SIGNED[..100]), None);
+        assert_eq!(ends(b"-----BEGIN CERTIFICATE-----"), None);
+    }
 
     #[test]
     fn times_are_those_of_the_calendar() {

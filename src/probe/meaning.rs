@@ -1,7 +1,7 @@
 //! What an answer means, in one sentence, for who asked by hand. Pure.
 
 use crate::facts::{Ready, Role, Trouble, Verdict};
-use crate::model::Ask;
+use crate::model::{Ask, FastdfsAsk};
 
 /// What is asked of whom, without anything secret: `redis at 10.0.0.1:6379`.
 pub(super) fn asked(ask: &Ask) -> String {
@@ -16,7 +16,14 @@ pub(super) fn asked(ask: &Ask) -> String {
         }
         Ask::Redis { address, .. } => format!("redis at {address}"),
         Ask::Activemq { address } => format!("activemq at {address}"),
-        Ask::Fastdfs { address } => format!("fastdfs at {address}"),
+        Ask::Fastdfs { address, ask } => match ask {
+            FastdfsAsk::Active => format!("fastdfs at {address}"),
+            FastdfsAsk::Upload { .. } => format!("fastdfs tracker at {address}, where to upload"),
+            FastdfsAsk::Storage { trackers, .. } => {
+                let trackers: Vec<_> = trackers.iter().map(ToString::to_string).collect();
+                format!("fastdfs storage at {address}, and of it the tracker {}", trackers.join(" or "))
+            }
+        },
     }
 }
 
@@ -43,6 +50,9 @@ fn of_ready(ask: &Ask, ready: &Ready) -> &'static str {
         Ask::Mysql { .. } | Ask::Postgres { .. } if plays(Role::Writable) => {
             "it lets us in, answers queries and takes writes"
         }
+        Ask::Mysql { .. } | Ask::Postgres { .. } if plays(Role::Replica) => {
+            "it lets us in and answers queries as a replica whose link to its primary stands; it takes no writes"
+        }
         Ask::Mysql { .. } | Ask::Postgres { .. } => {
             "it lets us in and answers queries, but takes no writes: it meets no need for `writable`"
         }
@@ -52,7 +62,13 @@ fn of_ready(ask: &Ask, ready: &Ready) -> &'static str {
         }
         Ask::Redis { .. } => "it answers",
         Ask::Activemq { .. } => "this broker has its store, and serves",
-        Ask::Fastdfs { .. } => "it serves",
+        Ask::Fastdfs { ask: FastdfsAsk::Active, .. } => {
+            "it answers; whether files can be put there, a tracker tells that is asked for an upload"
+        }
+        Ask::Fastdfs { ask: FastdfsAsk::Upload { .. }, .. } => "files can be put into the store now",
+        Ask::Fastdfs { ask: FastdfsAsk::Storage { .. }, .. } => {
+            "it has all files of its group, and serves them"
+        }
     }
 }
 

@@ -18,7 +18,10 @@ mod certificate;
 mod course;
 mod exec;
 pub(crate) mod fastdfs;
+#[cfg(test)]
+mod hostile;
 mod http;
+mod lag;
 mod meaning;
 mod mysql;
 mod net;
@@ -97,7 +100,7 @@ impl Asker {
             (Ask::Exec { command }, _) => exec::ask(command, course).await,
             (Ask::Redis { address, login }, _) => redis::ask(*address, login.as_ref(), course).await,
             (Ask::Activemq { address }, _) => activemq::ask(*address, course).await,
-            (Ask::Fastdfs { address }, _) => fastdfs::ask(*address, course).await,
+            (Ask::Fastdfs { address, ask }, _) => fastdfs::ask(*address, ask, course).await,
             (Ask::Http(get), Client::Http(client)) => client.ask(get, course).await,
             (Ask::Mysql { address, login }, Client::Mysql(client)) => {
                 client.ask(*address, login.as_ref(), course).await

@@ -1,4 +1,4 @@
-//! MySQL and MariaDB: log in, `SELECT 1`, and whether it takes writes.
+//! MySQL and MariaDB: log in, `SELECT 1`, whether it takes writes, and if not whom it follows.
 //!
 //! mysql_async speaks the protocol. What is special:
 //!
@@ -11,7 +11,7 @@
 //!   has not stopped being ready.
 
 use super::course::Course;
-use super::{FRESH_FOR, net, password};
+use super::{FRESH_FOR, lag, net, password};
 use crate::facts::{Ready, Role, Stage, Trouble, Verdict};
 use crate::model::Login;
 use mysql_async::prelude::Queryable;
@@ -86,10 +86,10 @@ impl Client {
     ) -> Option<Result<Verdict, Error>> {
         let connection = kept.connection.as_mut()?;
         course.enter(Stage::Reply);
-        let answer = course.limit(connection.query_first::<Row, _>(QUESTION)).await?;
-        Some(answer.map(|row| {
+        let answer = course.limit(look(connection)).await?;
+        Some(answer.map(|(row, replica)| {
             self.kept = Some(kept);
-            judge(address, row)
+            judge(address, row, replica)
         }))
     }
 
@@ -173,7 +173,82 @@ impl Drop for Kept {
     }
 }
 
-fn judge(address: SocketAddr, row: Option<Row>) -> Verdict {
+/// Asks what there is to ask: of one that takes no writes, also whether it follows another.
+async fn look(connection: &mut Conn) -> Result<(Option<Row>, Replica), Error> {
+    let row = connection.query_first::<Row, _>(QUESTION).await?;
+    let column = |i| row.as_ref().and_then(|row| row.get_opt::<String, usize>(i)?.ok()).unwrap_or_default();
+    if column(1) == "0" {
+        return Ok((row, Replica::None));
+    }
+    // MySQL has had the new word since 8.0.22, and only that since 8.4; MariaDB takes the old one for ever.
+    let version = column(2);
+    let (major, _) = version.split_once('.').unwrap_or_default();
+    let new = !version.contains("MariaDB") && major.parse().is_ok_and(|major: u32| major >= 8);
+    let question = if new { "SHOW REPLICA STATUS" } else { "SHOW SLAVE STATUS" };
+    let replica = match connection.query_first::<Row, _>(question).await {
+        Ok(Some(status)) => Replica::of(&status),
+        Ok(None) => Replica::None,
+        Err(Error::Server(_)) => Replica::Hidden,
+        Err(error) => return Err(error),
+    };
+    Ok((row, replica))
+}
+
+/// Whom a server follows, and whether it does.
+enum Replica {
+    None,
+    /// Our account may not see it.
+    Hidden,
+    Follows {
+        primary: String,
+        /// Both threads run: one fetches, one applies.
+        fetches: bool,
+        applies: bool,
+        /// The last error of each, 0 for none.
+        errors: [u32; 2],
+        /// Seconds.
+        behind: Option<f64>,
+    },
+}
+
+impl Replica {
+    /// From the row of `SHOW REPLICA STATUS`, by its new names or its old ones.
+    fn of(row: &Row) -> Replica {
+        let text = |new: &str, old: &str| -> String {
+            [new, old].iter().find_map(|name| row.get_opt::<String, _>(*name)?.ok()).unwrap_or_default()
+        };
+        let error = |name: &str| text(name, name).parse().unwrap_or(0);
+        Replica::Follows {
+            primary: format!("{}:{}", text("Source_Host", "Master_Host"), text("Source_Port", "Master_Port")),
+            fetches: text("Replica_IO_Running", "Slave_IO_Running") == "Yes",
+            applies: text("Replica_SQL_Running", "Slave_SQL_Running") == "Yes",
+            errors: [error("Last_IO_Errno"), error("Last_SQL_Errno")],
+            behind: text("Seconds_Behind_Source", "Seconds_Behind_Master").parse().ok(),
+        }
+    }
+
+    /// As it is told after the mode, and whether it plays a replica's role.
+    fn told(&self) -> (String, bool) {
+        let (primary, fetches, applies, [io, sql], behind) = match self {
+            Replica::None => return (String::new(), false),
+            Replica::Hidden => return (", replication not shown to this user".into(), false),
+            Replica::Follows { primary, fetches, applies, errors, behind } => {
+                (net::shown(primary.as_bytes()), *fetches, *applies, errors, behind)
+            }
+        };
+        let error = |code: &u32| if *code == 0 { String::new() } else { format!(" (error {code})") };
+        let told = match (fetches, applies) {
+            (true, true) => format!("replica of {primary}{}", behind.map_or("", lag::told)),
+            (_, false) => {
+                format!("replica of {primary} that applies nothing: its SQL thread has stopped{}", error(sql))
+            }
+            (false, true) => format!("replica without a link to its primary {primary}{}", error(io)),
+        };
+        (format!(", {told}"), fetches && applies)
+    }
+}
+
+fn judge(address: SocketAddr, row: Option<Row>, replica: Replica) -> Verdict {
     let Some(mut row) = row else { return net::garbled(address, "MySQL", "SELECT 1 brings no row") };
     let mut text = |column: usize| row.take_opt::<String, _>(column).and_then(Result::ok).unwrap_or_default();
     if text(0) != "1" {
@@ -184,13 +259,18 @@ fn judge(address: SocketAddr, row: Option<Row>) -> Verdict {
     let (super_read_only, uuid) = (text(7), text(8));
     // `10.11.14-MariaDB-0+deb12u2`: what comes after the second dash is for packagers.
     let version = version.splitn(3, '-').take(2).collect::<Vec<_>>().join("-");
+    let (follows, is_replica) = replica.told();
     let (mode, roles) = match (read_only.as_str(), super_read_only.as_str()) {
         ("0", "0" | "") => ("writable", vec![Role::Writable]),
-        (_, "1") => ("super_read_only", vec![]),
-        _ => ("read_only", vec![]),
+        (_, "1") => ("super_read_only", if is_replica { vec![Role::Replica] } else { vec![] }),
+        _ => ("read_only", if is_replica { vec![Role::Replica] } else { vec![] }),
     };
     let identity = if uuid.is_empty() { format!("{host}:{port} {folder} server_id {id}") } else { uuid };
-    Verdict::Ready(Ready { detail: format!("SELECT 1, {version}, {mode}"), roles, identity: Some(identity) })
+    Verdict::Ready(Ready {
+        detail: format!("SELECT 1, {version}, {mode}{follows}"),
+        roles,
+        identity: Some(identity),
+    })
 }
 
 /// The verdict on a login or a query that failed.

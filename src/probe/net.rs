@@ -5,7 +5,6 @@ use crate::facts::{Stage, Trouble, Verdict};
 use std::fmt;
 use std::io::{self, BufRead};
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Connects with TCP_NODELAY; whatever goes wrong is already a verdict.
@@ -107,14 +106,6 @@ pub(super) fn plain(error: &io::Error) -> String {
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
-}
-
-/// Sends `request` and reads exactly `N` bytes of answer.
-pub(super) async fn exchange<const N: usize>(stream: &mut TcpStream, request: &[u8]) -> io::Result<[u8; N]> {
-    stream.write_all(request).await?;
-    let mut reply = [0; N];
-    stream.read_exact(&mut reply).await?;
-    Ok(reply)
 }
 
 /// Whether a connect from this machine to `address` is waiting for its answer at this moment, as the kernel tells.

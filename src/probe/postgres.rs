@@ -4,7 +4,7 @@
 //! be told apart, and that what it reads has a limit.
 
 use super::course::Course;
-use super::{FRESH_FOR, net, password};
+use super::{FRESH_FOR, lag, net, password};
 use crate::facts::{Ready, Role, Stage, Trouble, Verdict};
 use crate::model::Login;
 use std::io;
@@ -23,9 +23,13 @@ use tokio_postgres::{Config, Error, NoTls, SimpleQueryMessage};
 const MOST: usize = 1 << 20;
 
 /// The start of the postmaster, to the microsecond, tells one server from another; the system identifier does not:
-/// a replica has its primary's.
+/// a replica has its primary's. A replica that has replayed all it received is not behind, however long ago the last
+/// write was.
 const QUESTION: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), \
-    current_setting('server_version'), extract(epoch from pg_postmaster_start_time())";
+    current_setting('server_version'), extract(epoch from pg_postmaster_start_time()), \
+    (SELECT count(*) FROM pg_stat_wal_receiver), \
+    CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn() \
+    THEN extract(epoch from now() - pg_last_xact_replay_timestamp()) END";
 
 /// Keeps the connection between questions.
 #[derive(Default)]
@@ -120,10 +124,12 @@ fn judge(address: SocketAddr, messages: &[SimpleQueryMessage]) -> Verdict {
     let (mode, roles) = match (recovers, read_only) {
         (false, false) => ("writable", vec![Role::Writable]),
         (false, true) => ("read-only", vec![]),
-        (true, _) => ("in recovery, read-only", vec![]),
+        (true, _) if column(4) == "1" => ("in recovery, replica", vec![Role::Replica]),
+        (true, _) => ("in recovery, without a link to a primary", vec![]),
     };
+    let behind = column(5).parse().map_or("", lag::told);
     let identity = Some(format!("postmaster started at {started}"));
-    Verdict::Ready(Ready { detail: format!("answers queries, {version}, {mode}"), roles, identity })
+    Verdict::Ready(Ready { detail: format!("answers queries, {version}, {mode}{behind}"), roles, identity })
 }
 
 /// The verdict on a login or a query that failed.

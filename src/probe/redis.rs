@@ -12,12 +12,15 @@ use redis::{Parser, Value};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The most bytes of replies that are read. The sections asked for are about 3 KiB; `ROLE` of a master adds 60
 /// bytes a replica.
-const MOST: usize = 64 * 1024;
+pub(super) const MOST: usize = 64 * 1024;
+
+/// The most pieces that it may come in; two are usual. Each is looked at with all before it, so one that drips would
+/// keep a core busy.
+const PIECES: usize = 256;
 
 pub(super) async fn ask(address: SocketAddr, login: Option<&Login>, course: Course<'_>) -> Verdict {
     let mut questions = redis::pipe();
@@ -50,18 +53,21 @@ pub(super) async fn ask(address: SocketAddr, login: Option<&Login>, course: Cour
     }
 }
 
-enum Failure {
+pub(super) enum Failure {
     Io(io::Error),
     Garbled(String),
 }
 
 /// Sends the packed `questions` and reads `count` replies, or fewer when the server closes after an error reply
 /// (protected mode, too many clients).
-async fn exchange(stream: &mut TcpStream, questions: &[u8], count: usize) -> Result<Vec<Value>, Failure> {
+pub(super) async fn exchange<S>(stream: &mut S, questions: &[u8], count: usize) -> Result<Vec<Value>, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     // A server that refuses this client answers and closes without reading: its words are still there to be read.
     let sent = stream.write_all(questions).await;
     let mut heard = Vec::with_capacity(4096);
-    loop {
+    for _ in 0..=PIECES {
         let mut replies = parse(&heard)?;
         if replies.len() >= count {
             replies.truncate(count);
@@ -77,6 +83,7 @@ async fn exchange(stream: &mut TcpStream, questions: &[u8], count: usize) -> Res
             Err(error) => return Err(Failure::Io(error)),
         }
     }
+    Err(Failure::Garbled(format!("its answer comes in more than {PIECES} pieces")))
 }
 
 /// The complete replies in `bytes`.
@@ -95,7 +102,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<Value>, Failure> {
     }
 }
 
-fn judge(address: SocketAddr, mut replies: Vec<Value>, authenticates: bool) -> Verdict {
+pub(super) fn judge(address: SocketAddr, mut replies: Vec<Value>, authenticates: bool) -> Verdict {
     if authenticates && matches!(replies.first(), Some(Value::Okay)) {
         replies.remove(0);
     }
@@ -131,6 +138,12 @@ fn refused(address: SocketAddr, code: &str, said: &str) -> Verdict {
         "DENIED" => Verdict::not_ready(
             Trouble::Denied,
             format!("{address} is in protected mode: it has no password and answers its own machine only"),
+        ),
+        "MASTERDOWN" => Verdict::not_ready(
+            Trouble::Declined,
+            format!(
+                "{address} is a replica without a link to its master, and answers nobody meanwhile (MASTERDOWN)"
+            ),
         ),
         "ERR" if said.starts_with("AUTH ") => {
             Verdict::not_ready(Trouble::Denied, format!("{address} has no password, and one is given"))

@@ -251,7 +251,7 @@ fn say(line: &str) {
 mod tests {
     use super::*;
     use crate::facts::{Role, Verdict};
-    use crate::model::{Ask, Get, Question};
+    use crate::model::{Ask, FastdfsAsk, Get, Question};
     use crate::probe::Asker;
     use crate::probe::testing::nobody;
 
@@ -272,9 +272,15 @@ mod tests {
     #[tokio::test]
     async fn each_passes_its_own_probe() {
         let address = stand_in(Kind::FastdfsTracker).await;
-        assert_eq!(ask(Ask::Fastdfs { address }).await.to_string(), "ready (active test passed)");
+        assert_eq!(
+            ask(Ask::Fastdfs { address, ask: FastdfsAsk::Active }).await.to_string(),
+            "ready (active test passed)"
+        );
         let address = stand_in(Kind::FastdfsStorage).await;
-        assert_eq!(ask(Ask::Fastdfs { address }).await.to_string(), "ready (active test passed)");
+        assert_eq!(
+            ask(Ask::Fastdfs { address, ask: FastdfsAsk::Active }).await.to_string(),
+            "ready (active test passed)"
+        );
         let address = stand_in(Kind::Redis).await;
         assert_eq!(ask(Ask::Redis { address, login: None }).await.to_string(), "ready (PONG, master)");
         let address = stand_in(Kind::Activemq).await;

@@ -1,0 +1,192 @@
+//! MariaDB, alone and with a replica.
+
+use super::*;
+
+struct MariaDb {
+    dir: TempDir,
+    address: SocketAddr,
+}
+
+impl MariaDb {
+    fn install() -> MariaDb {
+        let mysql = user("mysql");
+        let dir = folder_of(&mysql);
+        done(
+            Command::new("mariadb-install-db")
+                .args([
+                    "--no-defaults",
+                    "--user=mysql",
+                    "--skip-test-db",
+                    "--auth-root-authentication-method=normal",
+                ])
+                .arg(format!("--datadir={}", dir.path().join("data").display())),
+        );
+        let init = dir.path().join("init.sql");
+        std::fs::write(&init, "CREATE USER IF NOT EXISTS probe@'127.0.0.1' IDENTIFIED BY 'secret';\n")
+            .unwrap();
+        MariaDb { dir, address: free_address() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, more: &[&str]) -> Daemon {
+        let MariaDb { address, .. } = self;
+        Daemon::start(
+            Command::new("mariadbd")
+                .args(["--no-defaults", "--user=mysql", "--bind-address=127.0.0.1", "--skip-name-resolve"])
+                .arg(format!("--port={}", address.port()))
+                .arg(format!("--datadir={}", self.path("data").display()))
+                .arg(format!("--socket={}", self.path("sock").display()))
+                .arg(format!("--pid-file={}", self.path("pid").display()))
+                .arg(format!("--init-file={}", self.path("init.sql").display()))
+                .arg("--innodb-buffer-pool-size=16M")
+                .args(more),
+        )
+    }
+
+    fn sql(&self, text: &str) -> String {
+        let socket = format!("--socket={}", self.path("sock").display());
+        done(Command::new("mariadb").args(["--no-defaults", "-uroot", "-N", "-B", &socket, "-e", text]))
+    }
+
+    fn aborted(&self) -> u64 {
+        let status = self.sql("SHOW GLOBAL STATUS LIKE 'Aborted_connects'");
+        status.split_whitespace().last().unwrap().parse().unwrap()
+    }
+
+    fn question(&self, password: &str) -> Ask {
+        let login = Some(login(self.dir.path(), "probe", password));
+        Ask::Mysql { address: self.address, login }
+    }
+}
+
+#[tokio::test]
+async fn mariadb_tells_its_role_and_survives_its_restart_and_our_probes() {
+    let db = MariaDb::install();
+    let address = db.address;
+    let question = || db.question("secret");
+    not_ready(ask(question()).await, Trouble::Refused, format!("connection refused by {address}"));
+
+    let daemon = db.start();
+    let up = until(question(), Verdict::is_ready).await;
+    assert_eq!(roles(&up), [Role::Writable]);
+    assert!(identity(&up).contains(&format!(":{} {}", address.port(), db.path("data").display())), "{up:?}");
+    assert!(up.to_string().ends_with("writable)"), "{up}");
+
+    let mut kept = asker(question());
+    for _ in 0..20 {
+        assert_eq!(kept.ask().await.verdict, up);
+    }
+    for _ in 0..20 {
+        assert_eq!(ask(question()).await, up);
+    }
+    assert_eq!(db.aborted(), 0, "no login was left before its end");
+
+    db.sql("SET GLOBAL read_only = 1");
+    let read_only = kept.ask().await.verdict;
+    assert_eq!(roles(&read_only), []);
+    assert!(
+        read_only.to_string().ends_with(", read_only, replication not shown to this user)"),
+        "{read_only}"
+    );
+    db.sql("SET GLOBAL read_only = 0");
+
+    let reason = format!("{address} refuses the login of probe (error 1045): wrong name or password");
+    not_ready(ask(db.question("wrong")).await, Trouble::Denied, reason);
+    let stranger = ask(Ask::Mysql { address, login: None }).await;
+    assert_eq!(stranger, Verdict::ready("handshake completed, unverified: no login is given"));
+    let aborted = db.aborted();
+    assert_eq!(aborted, 2, "the two that were refused");
+
+    // Frozen: every question has a connection that hangs. None of them may count against us when it thaws.
+    daemon.signal(Signal::SIGSTOP);
+    let mut frozen = Asker::new(Question { ask: question(), timeout: Duration::from_millis(300) });
+    for _ in 0..3 {
+        let reason = format!("{address} accepts the connection and says nothing within 300 ms");
+        not_ready(frozen.ask().await.verdict, Trouble::Silent, reason);
+    }
+    daemon.signal(Signal::SIGCONT);
+    assert_eq!(until(question(), Verdict::is_ready).await, up);
+    drop(frozen);
+    assert_eq!(db.aborted(), aborted);
+
+    // Killed and started again between two questions on a kept connection: no false alarm.
+    daemon.cut();
+    not_ready(kept.ask().await.verdict, Trouble::Refused, format!("connection refused by {address}"));
+    let again = db.start();
+    until(question(), Verdict::is_ready).await;
+    assert!(kept.ask().await.verdict.is_ready());
+    again.cut();
+    let _third = db.start();
+    until(question(), Verdict::is_ready).await;
+    assert!(kept.ask().await.verdict.is_ready(), "the dead connection is replaced within the same question");
+}
+
+#[tokio::test]
+async fn mariadb_without_a_free_connection_says_so() {
+    let db = MariaDb::install();
+    let _daemon = db.start();
+    until(db.question("secret"), Verdict::is_ready).await;
+    db.sql("SET GLOBAL max_connections = 10");
+    let address = db.address;
+    let mut kept = asker(db.question("secret"));
+    assert!(kept.ask().await.verdict.is_ready());
+    let sockets: Vec<_> = (0..12).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let full = until(db.question("secret"), |v| !v.is_ready()).await;
+    not_ready(full, Trouble::Declined, format!("{address} has too many connections already (error 1040)"));
+    assert!(
+        kept.ask().await.verdict.is_ready(),
+        "which a kept connection does not see, for half a minute at most"
+    );
+    drop(sockets);
+}
+
+#[tokio::test]
+async fn a_replica_of_mariadb_tells_whom_it_follows_and_when_it_stops() {
+    let (primary, replica) = (MariaDb::install(), MariaDb::install());
+    let first = primary.start_with(&["--server-id=1", "--log-bin=bin"]);
+    let _second = replica.start_with(&["--server-id=2", "--read-only", "--slave-ddl-exec-mode=STRICT"]);
+    until(primary.question("secret"), Verdict::is_ready).await;
+    until(replica.question("secret"), Verdict::is_ready).await;
+    primary.sql("CREATE USER repl@'127.0.0.1' IDENTIFIED BY 'repl'; GRANT REPLICATION SLAVE ON *.* TO repl@'127.0.0.1'");
+    replica.sql(&format!(
+        "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={}, MASTER_USER='repl', MASTER_PASSWORD='repl', \
+         MASTER_CONNECT_RETRY=1; START SLAVE",
+        primary.address.port()
+    ));
+
+    let told =
+        |verdict: &Verdict| verdict.to_string().split_once(", read_only").unwrap_or_default().1.to_owned();
+    let hidden = ask(replica.question("secret")).await;
+    let right = ", replication not shown to this user)";
+    assert_eq!(told(&hidden), right);
+    assert_eq!(roles(&hidden), []);
+
+    replica.sql("GRANT REPLICA MONITOR ON *.* TO probe@'127.0.0.1'");
+    let plays = |v: &Verdict| matches!(v, Verdict::Ready(ready) if ready.roles == [Role::Replica]);
+    let follows = until(replica.question("secret"), plays).await;
+    assert_eq!(told(&follows), format!(", replica of {})", primary.address));
+
+    // What the primary writes cannot be applied: the port is open, queries are answered, and nothing moves any more.
+    replica.sql("CREATE DATABASE taken");
+    primary.sql("CREATE DATABASE taken");
+    let stopped = until(replica.question("secret"), |v| !plays(v)).await;
+    let stopped_by = format!(
+        ", replica of {} that applies nothing: its SQL thread has stopped (error 1007))",
+        primary.address
+    );
+    assert_eq!(told(&stopped), stopped_by);
+    replica.sql("DROP DATABASE taken; START SLAVE");
+    until(replica.question("secret"), plays).await;
+
+    first.cut();
+    let lost = until(replica.question("secret"), |v| !plays(v)).await;
+    let without = format!(", replica without a link to its primary {}", primary.address);
+    assert!(told(&lost).starts_with(&without), "{lost}");
+}

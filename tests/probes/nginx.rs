@@ -1,0 +1,77 @@
+//! nginx: HTTP and HTTPS.
+
+use super::*;
+
+#[tokio::test]
+async fn nginx_by_http_and_https() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, tls) = (free_address(), free_address());
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (key, certificate) = (at("key.pem"), at("certificate.pem"));
+    let names = [
+        "-subj",
+        "/CN=127.0.0.1",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=CA:FALSE",
+    ];
+    let files = ["-keyout", &key, "-out", &certificate];
+    done(
+        Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "13"])
+            .args(names)
+            .args(files),
+    );
+    let configuration = format!(
+        "daemon off; master_process off; pid {pid}; error_log {log}; events {{}}
+         http {{ access_log off; client_body_temp_path {t}; proxy_temp_path {t}; fastcgi_temp_path {t};
+           uwsgi_temp_path {t}; scgi_temp_path {t};
+           server {{ listen {plain}; location / {{ return 200 'shop is open'; }}
+             location /away {{ return 302 https://shop.example/; }} location /broken {{ return 503; }} }}
+           server {{ listen {tls} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};
+             location / {{ return 200 'safe'; }} }} }}",
+        pid = at("pid"),
+        log = at("log"),
+        t = at("tmp"),
+    );
+    std::fs::write(at("nginx.conf"), configuration).unwrap();
+    let get = |url: String, contains: Option<&str>| {
+        Ask::Http(Get { contains: contains.map(Into::into), ..Get::of(url) })
+    };
+    let refused = ask(get(format!("http://{plain}/"), None)).await;
+    not_ready(refused, Trouble::Refused, format!("connection refused by {plain}"));
+
+    let _nginx = Daemon::start(Command::new("nginx").args(["-c", &at("nginx.conf")]));
+    assert_eq!(
+        until(get(format!("http://{plain}/"), None), Verdict::is_ready).await,
+        Verdict::ready("200 OK")
+    );
+    let open = ask(get(format!("http://{plain}/"), Some("is open"))).await;
+    assert_eq!(open, Verdict::ready("200 OK, with \"is open\""));
+    let away = ask(get(format!("http://{plain}/away"), None)).await;
+    let reason =
+        format!("{plain} answers GET /away with 302 Found (a redirect to https://shop.example/), not 200");
+    not_ready(away, Trouble::Declined, reason);
+    let broken = ask(get(format!("http://{plain}/broken"), None)).await;
+    let reason = format!("{plain} answers GET /broken with 503 Service Unavailable, not 200");
+    not_ready(broken, Trouble::Declined, reason);
+
+    let untrusted = ask(get(format!("https://{tls}/"), None)).await;
+    let reason = format!("TLS with {tls} fails: nobody that is trusted here has signed its certificate");
+    not_ready(untrusted, Trouble::Declined, reason);
+    let trusting = |url: String, name: Option<&str>| {
+        let (ca, name) = (Some(certificate.clone().into()), name.map(Into::into));
+        Ask::Http(Get { ca, name, headers: vec![("Server".into(), "nginx".into())], ..Get::of(url) })
+    };
+    let trusted = ask(trusting(format!("https://{tls}/"), None)).await;
+    let ends =
+        |days| Verdict::ready(format!("200 OK, Server \"nginx\", its certificate ends in {days} days"));
+    assert!([12, 13].map(ends).contains(&trusted), "made for 13 days, less this moment: {trusted}");
+    let other = ask(trusting(format!("https://{tls}/"), Some("shop.example"))).await;
+    let reason = format!("TLS with {tls} fails: its certificate is for another name");
+    not_ready(other, Trouble::Declined, reason);
+    let not_tls = ask(get(format!("https://{plain}/"), None)).await;
+    let Verdict::NotReady { kind: Trouble::Garbled, reason } = not_tls else { panic!("{not_tls:?}") };
+    assert!(reason.starts_with(&format!("{plain} does not speak TLS: ")), "{reason}");
+}

@@ -1,0 +1,120 @@
+//! PostgreSQL, alone and with a replica.
+
+use super::*;
+
+struct Postgres {
+    dir: TempDir,
+    address: SocketAddr,
+}
+
+impl Postgres {
+    fn command(program: &str) -> Command {
+        let postgres = user("postgres");
+        // Debian keeps each version's binaries in a folder of its own.
+        let versions = std::fs::read_dir("/usr/lib/postgresql").expect("postgresql is installed");
+        let newest = versions.map(|entry| entry.unwrap().path()).max().expect("a version of it");
+        let mut command = Command::new(newest.join("bin").join(program));
+        command.uid(postgres.uid.as_raw()).gid(postgres.gid.as_raw()).current_dir("/");
+        command
+    }
+
+    fn install() -> Postgres {
+        let dir = folder_of(&user("postgres"));
+        let word = dir.path().join("password");
+        std::fs::write(&word, "secret\n").unwrap();
+        std::fs::set_permissions(&word, PermissionsExt::from_mode(0o644)).unwrap();
+        let data = dir.path().join("data");
+        let arguments = ["-A", "scram-sha-256", "-U", "probe", "-N", "--pwfile"];
+        done(Postgres::command("initdb").args(arguments).arg(&word).arg("-D").arg(data));
+        Postgres { dir, address: free_address() }
+    }
+
+    fn start(&self, more: &[&str]) -> Daemon {
+        let port = self.address.port().to_string();
+        let mut command = Postgres::command("postgres");
+        command.args(["-h", "127.0.0.1", "-p", &port, "-c", "unix_socket_directories=", "-c", "fsync=off"]);
+        Daemon::start(command.args(more).arg("-D").arg(self.dir.path().join("data")))
+    }
+
+    fn question(&self, password: &str) -> Ask {
+        let login = login(self.dir.path(), "probe", password);
+        Ask::Postgres { address: self.address, login, database: "postgres".into() }
+    }
+
+    fn stop(&self, mut daemon: Daemon) {
+        daemon.signal(Signal::SIGINT);
+        daemon.child.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn postgres_tells_its_role_and_survives_its_restart() {
+    let db = Postgres::install();
+    let address = db.address;
+    let question = || db.question("secret");
+    not_ready(ask(question()).await, Trouble::Refused, format!("connection refused by {address}"));
+
+    let daemon = db.start(&[]);
+    let up = until(question(), Verdict::is_ready).await;
+    assert_eq!(roles(&up), [Role::Writable]);
+    assert!(up.to_string().ends_with("writable)"), "{up}");
+    let reason = format!("{address} answers error 28P01: password authentication failed for user \"probe\"");
+    not_ready(ask(db.question("wrong")).await, Trouble::Denied, reason);
+    let mut missing = db.question("secret");
+    if let Ask::Postgres { database, .. } = &mut missing {
+        *database = "shop".into();
+    }
+    let reason = format!("{address} answers error 3D000: database \"shop\" does not exist");
+    not_ready(ask(missing).await, Trouble::Declined, reason);
+
+    let mut kept = asker(question());
+    assert_eq!(kept.ask().await.verdict, up);
+    assert_eq!(kept.ask().await.verdict, up);
+    db.stop(daemon);
+    let daemon = db.start(&["-c", "default_transaction_read_only=on"]);
+    until(question(), Verdict::is_ready).await;
+    let read_only = kept.ask().await.verdict;
+    assert_eq!(roles(&read_only), [], "the dead connection is replaced within the same question");
+    assert!(read_only.to_string().ends_with(", read-only)"), "{read_only}");
+    assert_ne!(identity(&read_only), identity(&up));
+
+    db.stop(daemon);
+    let signal = db.dir.path().join("data/standby.signal");
+    std::fs::write(&signal, "").unwrap();
+    let daemon = db.start(&[]);
+    let standby = until(question(), Verdict::is_ready).await;
+    assert_eq!(roles(&standby), []);
+    assert!(standby.to_string().ends_with("in recovery, without a link to a primary)"), "{standby}");
+
+    daemon.signal(Signal::SIGSTOP);
+    let reason = format!("{address} accepts the connection and says nothing within 3 s");
+    not_ready(ask(question()).await, Trouble::Silent, reason);
+    daemon.signal(Signal::SIGCONT);
+    // Its helpers end when it does so in good order.
+    db.stop(daemon);
+}
+
+#[tokio::test]
+async fn a_replica_of_postgres_tells_whether_its_link_stands() {
+    let primary = Postgres::install();
+    let daemon = primary.start(&[]);
+    until(primary.question("secret"), Verdict::is_ready).await;
+    let replica = Postgres { dir: folder_of(&user("postgres")), address: free_address() };
+    let (host, port) = (primary.address.ip(), primary.address.port());
+    let from = format!("host={host} port={port} user=probe password=secret");
+    let to = replica.dir.path().join("data");
+    done(
+        Postgres::command("pg_basebackup")
+            .args(["-R", "-X", "stream", "-c", "fast", "-d", &from, "-D"])
+            .arg(to),
+    );
+    let following = replica.start(&[]);
+
+    let plays = |v: &Verdict| matches!(v, Verdict::Ready(ready) if ready.roles == [Role::Replica]);
+    let follows = until(replica.question("secret"), plays).await;
+    assert!(follows.to_string().ends_with(", in recovery, replica)"), "{follows}");
+    primary.stop(daemon);
+    let lost = until(replica.question("secret"), |v| !plays(v)).await;
+    assert!(lost.to_string().ends_with(", in recovery, without a link to a primary)"), "{lost}");
+    replica.stop(following);
+}
