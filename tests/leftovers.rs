@@ -30,8 +30,17 @@ impl Scene {
 
     /// The unit's program is a copy of `program` under the name `redis-server`.
     fn running(program: &str, arguments: &[&str]) -> Scene {
+        Scene::under_the_name("redis-server", program, arguments)
+    }
+
+    /// A program whose name no process has that another test starts.
+    fn of_one_kind(name: &str) -> Scene {
+        Scene::under_the_name(name, "/bin/sleep", &["1000"])
+    }
+
+    fn under_the_name(name: &str, program: &str, arguments: &[&str]) -> Scene {
         let yard = Yard::new();
-        let copy = yard.path("redis-server");
+        let copy = yard.path(name);
         copy_program(program, &copy);
         let mut unit = unit(&[copy.to_str().unwrap()]);
         unit.run.command.extend(arguments.iter().map(|a| a.to_string()));
@@ -195,10 +204,7 @@ fn what_is_no_plain_file_is_refused_and_stays() {
     for (make, what) in make {
         make(&target, &path);
         let finding = scene.expect_clear(Judgement::Refused);
-        assert_eq!(
-            finding.evidence,
-            format!("{} is {what}, not a plain file; it is not touched", path.display())
-        );
+        assert_eq!(finding.evidence, format!("{} is {what}; it is not touched", path.display()));
         assert!(path.symlink_metadata().is_ok() && target.exists());
         if path.is_dir() { fs::remove_dir(&path).unwrap() } else { fs::remove_file(&path).unwrap() }
     }
@@ -494,7 +500,7 @@ fn a_socket_is_stale_when_it_refuses() {
 
 #[test]
 fn a_lock_is_stale_when_nobody_holds_it() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::of_one_kind("office-of-locks");
     let path = scene.yard.path(".lock");
     scene.unit.leftovers.locks = vec![path.clone()];
 

@@ -223,8 +223,8 @@ fn socket_inode(target: &Path) -> Option<u64> {
 /// Listening TCP sockets by inode, of the process's network namespace if that is ours: an address in another one
 /// is another address.
 fn listening_sockets(pid: i32) -> HashMap<u64, SocketAddr> {
-    let namespace = |who: &str| fs::metadata(format!("/proc/{who}/ns/net")).map(|m| m.ino()).ok();
-    if namespace(&pid.to_string()) != namespace("self") {
+    let namespace = |pid| proc::net_namespace(pid).ok();
+    if namespace(pid) != namespace(std::process::id() as i32) {
         return HashMap::new();
     }
     let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];

@@ -7,10 +7,11 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The most of a leftover that is read or kept, in bytes.
+/// The most of a leftover that is read or kept, in bytes. What is larger is somebody's data, and no leftover.
 pub(super) const MAX_READ: u64 = 64 << 10;
 
 /// Folders of the system in which nothing is ever removed, whatever a unit names. (`/usr/local` is not the system's.)
@@ -68,6 +69,9 @@ impl Place {
         }
         let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let folder = OpenOptions::new().read(true).custom_flags(flags).open(&parent)?;
+        if fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd()))? != parent {
+            return Err(io::Error::other("its folder was replaced while it was looked at"));
+        }
         match fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(seen) => {
                 let (path, name) = (path.to_owned(), name.to_owned());
@@ -80,6 +84,13 @@ impl Place {
 
     pub fn kind(&self) -> Kind {
         match SFlag::from_bits_truncate(self.seen.st_mode) & SFlag::S_IFMT {
+            // A daemon's own file has one name. Behind a second one may be anybody's file, and its text is told.
+            SFlag::S_IFREG if self.seen.st_nlink > 1 => {
+                Kind::Other("a file with a second name (a hard link)")
+            }
+            SFlag::S_IFREG if self.seen.st_size > MAX_READ as i64 => {
+                Kind::Other("a file of more than 64 KiB")
+            }
             SFlag::S_IFREG => Kind::File,
             SFlag::S_IFSOCK => Kind::Socket,
             SFlag::S_IFLNK => Kind::Other("a symlink"),
@@ -141,6 +152,36 @@ impl Place {
             Err(e) => Err(NotRemoved::Kernel(e.into())),
         }
     }
+}
+
+/// The most paths that one `*` may stand for.
+const MAX_MATCHES: usize = 100;
+
+/// The entries whose names a path with a `*` in its last part describes; a path without one is itself.
+pub(super) fn matching(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let (Some(folder), Some(star)) = (path.parent(), name.iter().position(|b| *b == b'*')) else {
+        return Ok(vec![path.to_owned()]);
+    };
+    let (before, after) = (&name[..star], &name[star + 1..]);
+    let entries = match fs::read_dir(folder) {
+        Err(e) if is_missing(&e) => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let name = name.as_bytes();
+        let long_enough = name.len() >= before.len() + after.len();
+        if long_enough && name.starts_with(before) && name.ends_with(after) {
+            found.push(folder.join(std::ffi::OsStr::from_bytes(name)));
+        }
+        if found.len() > MAX_MATCHES {
+            return Err(io::Error::other(format!("more than {MAX_MATCHES} files have such a name")));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// What changes when a file is replaced or written. The change time cannot be set back by `touch`.
