@@ -1,7 +1,7 @@
 //! Whether anybody still uses a unix socket or a lock file.
 
 use super::judge::Expected;
-use super::look::descriptors_with_ids;
+use super::look::has_open;
 use super::place::Place;
 use crate::process::proc;
 use nix::errno::Errno;
@@ -120,15 +120,13 @@ fn holder_by_descriptors(place: &Place) -> io::Result<Option<Holder>> {
     }
     let mut unseen = None;
     for pid in pids {
-        if pid == me {
+        // Init holds no daemon's lock, and may be closed to root itself.
+        if pid == me || pid == 1 {
             continue;
         }
-        match descriptors_with_ids(pid) {
-            Ok(mut open) => {
-                if open.any(|id| id == wanted) {
-                    return Ok(Some(Holder::Process(pid)));
-                }
-            }
+        match has_open(pid, wanted) {
+            Ok(true) => return Ok(Some(Holder::Process(pid))),
+            Ok(false) => {}
             // Without root's rights only the owner's own processes matter: nobody else's can be seen anyway.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 if proc::owner(pid).is_none_or(|uid| uid == place.owner()) {

@@ -214,4 +214,26 @@ mod tests {
             assert!(!is_forbidden(Path::new(folder)), "{folder}");
         }
     }
+
+    #[test]
+    fn a_star_in_a_name_stands_for_any_text() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in
+            ["OSL_PIPE_994_Single_aa", "OSL_PIPE__Single_aa", "OSL_PIPE_994_Single_ab", "OSL_PIPE_Single_aa"]
+        {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let found = |name: &str| matching(&dir.path().join(name)).unwrap();
+        let names = ["OSL_PIPE_994_Single_aa", "OSL_PIPE__Single_aa"].map(|n| dir.path().join(n));
+        assert_eq!(found("OSL_PIPE_*_Single_aa"), names);
+        assert_eq!(found("OSL_PIPE_994*_Single_ab").len(), 1);
+        assert_eq!(found("plain"), [dir.path().join("plain")], "whether it is there is asked later");
+        assert!(found("none/OSL_*").is_empty());
+        for n in 0..MAX_MATCHES {
+            fs::write(dir.path().join(format!("many_{n}")), "").unwrap();
+        }
+        assert_eq!(found("many_*").len(), MAX_MATCHES);
+        fs::write(dir.path().join("many_more"), "").unwrap();
+        assert!(matching(&dir.path().join("many_*")).is_err());
+    }
 }

@@ -208,9 +208,9 @@ pub struct Leftovers {
     /// Lock files: stale when no process holds them open or locked.
     pub locks: Vec<PathBuf>,
     /// Whether the daemon puts the cluster's virtual addresses on an interface, and a killed one leaves them there.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub vips: bool,
     /// With `vips`: those that may be on this node, as `cluster.toml` has them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
 }
