@@ -10,6 +10,7 @@ use processes::*;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,8 +31,17 @@ impl Scene {
 
     /// The unit's program is a copy of `program` under the name `redis-server`.
     fn running(program: &str, arguments: &[&str]) -> Scene {
+        Scene::under_the_name("redis-server", program, arguments)
+    }
+
+    /// A program whose name no process has that another test starts.
+    fn of_one_kind(name: &str) -> Scene {
+        Scene::under_the_name(name, "/bin/sleep", &["1000"])
+    }
+
+    fn under_the_name(name: &str, program: &str, arguments: &[&str]) -> Scene {
         let yard = Yard::new();
-        let copy = yard.path("redis-server");
+        let copy = yard.path(name);
         copy_program(program, &copy);
         let mut unit = unit(&[copy.to_str().unwrap()]);
         unit.run.command.extend(arguments.iter().map(|a| a.to_string()));
@@ -185,33 +195,131 @@ fn a_file_written_before_the_boot_is_called_so() {
     assert!(scene.expect_clear(Judgement::Stale).evidence.ends_with("and no such process exists"));
 }
 
+/// Makes what stands at the second path; the first is a file outside, which is not to be touched.
+type Make = fn(&Path, &Path);
+
+fn run(words: &[&std::ffi::OsStr]) {
+    assert!(Command::new(words[0]).args(&words[1..]).status().unwrap().success(), "{words:?}");
+}
+
 #[test]
 fn what_is_no_plain_file_is_refused_and_stays() {
     let mut scene = Scene::new();
-    let target = scene.yard.path("target");
-    fs::write(&target, dead_number().to_string()).unwrap();
-    let path = scene.yard.path("odd.pid");
-    scene.unit.run.pidfile = Some(path.clone());
-    type Make = fn(&Path, &Path);
-    let make: [(Make, &str); 4] = [
+    let outside = tempfile::tempdir().unwrap();
+    let target = outside.path().join("target");
+    let secret = format!("{}\n", dead_number());
+    fs::write(&target, &secret).unwrap();
+    let path = scene.yard.path("odd");
+    let make: [(Make, &str); 7] = [
         (|t, p| std::os::unix::fs::symlink(t, p).unwrap(), "a symlink"),
+        (|_, p| std::os::unix::fs::symlink("/proc/self/odd", p).unwrap(), "a symlink"),
+        (|t, p| fs::hard_link(t, p).unwrap(), "a file with a second name (a hard link)"),
         (|_, p| fs::create_dir(p).unwrap(), "a folder"),
+        // Opening one would wait for a writer for ever.
         (|_, p| nix::unistd::mkfifo(p, nix::sys::stat::Mode::S_IRWXU).unwrap(), "a pipe"),
-        (|_, p| drop(UnixListener::bind(p).unwrap()), "a socket"),
+        (
+            |_, p| run(&["mknod".as_ref(), p.as_os_str(), "c".as_ref(), "1".as_ref(), "5".as_ref()]),
+            "a device",
+        ),
+        // A terabyte of holes: read whole it would take minutes, and its copy would not fit.
+        (|_, p| fs::File::create(p).unwrap().set_len(1 << 40).unwrap(), "a file of more than 64 KiB"),
     ];
     for (make, what) in make {
-        make(&target, &path);
-        let finding = scene.expect_clear(Judgement::Refused);
-        assert_eq!(
-            finding.evidence,
-            format!("{} is {what}, not a plain file; it is not touched", path.display())
-        );
-        assert!(path.symlink_metadata().is_ok() && target.exists());
-        if path.is_dir() { fs::remove_dir(&path).unwrap() } else { fs::remove_file(&path).unwrap() }
+        for place in ["the pid file", "a further pid file", "a lock"] {
+            make(&target, &path);
+            scene.unit.run.pidfile = None;
+            scene.unit.leftovers = Default::default();
+            match place {
+                "the pid file" => scene.unit.run.pidfile = Some(path.clone()),
+                "a lock" => scene.unit.leftovers.locks = vec![path.clone()],
+                _ => scene.unit.leftovers.pidfiles = vec![path.clone()],
+            }
+            let before = path.symlink_metadata().unwrap();
+            let finding = scene.expect_clear(Judgement::Refused);
+            assert_eq!(
+                finding.evidence,
+                format!("{} is {what}; it is not touched", path.display()),
+                "{place}"
+            );
+            let after = path.symlink_metadata().unwrap();
+            assert_eq!((before.ino(), before.mtime()), (after.ino(), after.mtime()), "{what}: {place}");
+            assert_eq!(fs::read_to_string(&target).unwrap(), secret);
+            assert!(finding.kept.is_none() && !scene.yard.path("kept").exists());
+            if after.is_dir() { fs::remove_dir(&path).unwrap() } else { fs::remove_file(&path).unwrap() }
+        }
     }
-    scene.unit.run.pidfile = Some("/proc/version".into());
-    let finding = scene.expect_clear(Judgement::Refused);
-    assert_eq!(finding.evidence, "/proc/version lies in /proc, where nothing is ever removed");
+}
+
+#[test]
+fn a_socket_in_the_place_of_a_file_and_a_file_in_that_of_a_socket_are_refused() {
+    let mut scene = Scene::new();
+    let path = scene.yard.path("odd");
+    drop(UnixListener::bind(&path).unwrap());
+    scene.unit.run.pidfile = Some(path.clone());
+    assert!(scene.expect_clear(Judgement::Refused).evidence.contains("is a socket"));
+    scene.unit.run.pidfile = None;
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    scene.unit.leftovers.sockets = vec![path.clone()];
+    assert!(scene.expect_clear(Judgement::Refused).evidence.contains("is a plain file, not a socket"));
+    assert!(path.exists());
+}
+
+#[test]
+fn a_path_that_leads_into_the_systems_folders_is_refused() {
+    let mut scene = Scene::new();
+    let link = scene.yard.path("link");
+    std::os::unix::fs::symlink("/etc", &link).unwrap();
+    let up = "../".repeat(10);
+    for path in [
+        PathBuf::from("/proc/version"),
+        link.join("passwd"),
+        scene.yard.path(&format!("{up}etc/passwd")),
+        PathBuf::from("/dev/null"),
+    ] {
+        scene.unit.run.pidfile = Some(path.clone());
+        let finding = scene.expect_clear(Judgement::Refused);
+        assert!(finding.evidence.ends_with("where nothing is ever removed"), "{finding:?}");
+        assert!(path.exists());
+    }
+}
+
+#[test]
+fn a_mount_point_cannot_be_removed_and_blocks() {
+    use nix::mount::{MsFlags, mount};
+    // In a mount namespace of a thread's own.
+    let judged = std::thread::spawn(|| {
+        let scene = Scene::new();
+        scene.write_pid(dead_number());
+        let other = scene.yard.path("other");
+        fs::write(&other, format!("{}\n", dead_number())).unwrap();
+        let none = None::<&str>;
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("this test needs root");
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(Some(&other), &scene.pidfile(), none, MsFlags::MS_BIND, none).unwrap();
+        let (finding, _) = scene.expect_doubt();
+        assert!(scene.pidfile().exists() && other.exists());
+        nix::mount::umount(&scene.pidfile()).unwrap();
+        finding
+    });
+    let judged = judged.join().unwrap();
+    assert!(judged.evidence.contains("cannot remove it") && judged.kept.is_none(), "{judged:?}");
+}
+
+#[test]
+fn a_pid_file_that_somebody_holds_open_is_in_doubt() {
+    let scene = Scene::new();
+    scene.write_pid(dead_number());
+    let open = OwnedFd::from(fs::File::open(scene.pidfile()).unwrap());
+    let holder = Stranger::start(Command::new("/bin/sleep").arg("1000").stdin(Stdio::from(open)));
+    let (finding, suspect) = scene.expect_doubt();
+    assert!(
+        finding.evidence.contains(&format!("is held open by {}, which is sleep", holder.pid())),
+        "{finding:?}"
+    );
+    assert_eq!(suspect.unwrap().pid(), holder.pid());
+    drop(holder);
+    scene.expect_clear(Judgement::Stale);
 }
 
 #[test]
@@ -584,9 +692,19 @@ fn a_socket_is_stale_when_it_refuses() {
     scene.expect_doubt();
     drop(datagram);
     scene.expect_clear(Judgement::Stale);
+}
 
-    fs::write(&path, "").unwrap();
-    scene.expect_clear(Judgement::Refused);
+#[test]
+fn a_star_stands_for_any_text_in_a_sockets_name() {
+    let mut scene = Scene::new();
+    scene.unit.leftovers.sockets = vec![scene.yard.path("OSL_PIPE_*_aa")];
+    let (stale, other) = (scene.yard.path("OSL_PIPE_994_aa"), scene.yard.path("OSL_PIPE_994_ab"));
+    for path in [&stale, &other] {
+        drop(UnixListener::bind(path).unwrap());
+    }
+    let finding = scene.expect_clear(Judgement::Stale);
+    assert_eq!(finding.what, stale.display().to_string());
+    assert!(!stale.exists() && other.exists());
 }
 
 #[test]
@@ -613,7 +731,7 @@ fn a_socket_with_a_full_queue_is_in_use_and_is_not_waited_for() {
 
 #[test]
 fn a_lock_is_stale_when_nobody_holds_it() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::of_one_kind("office-of-locks");
     let path = scene.yard.path(".lock");
     scene.unit.leftovers.locks = vec![path.clone()];
 

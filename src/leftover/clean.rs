@@ -1,17 +1,20 @@
 //! Cleaning up for one instance, before its start.
 
+use super::address::{self, Assigned};
 use super::ground::{Ground, Here};
 use super::held::{Answer, Holder};
 use super::judge::{Expected, FileState, PidfileFacts, ProcessState, judge, judge_process};
 use super::look::{Known, Looker, pid_in};
-use super::place::{Found, Kind};
+use super::place::{Found, Kind, NotRemoved};
+use super::remove::Removed;
 use crate::crash::{self, Done};
 use crate::facts::{Cleaned, Finding, Judgement};
 use crate::model::Unit;
 use crate::process::{Boot, Handle, Identity, Lost, Tree};
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long processes that were told to die may take, together. The kernel needs a millisecond or two; longer only
@@ -78,10 +81,16 @@ pub(crate) fn clean_on<G: Ground>(
 /// One leftover that exists, as judged.
 struct Item<G: Ground> {
     finding: Finding,
-    place: Option<G::Place>,
+    thing: Option<Thing<G::Place>>,
     process: Option<G::Process>,
     /// It is the unit's own pid file: who is named there is the main process.
     main: bool,
+}
+
+/// What can be removed.
+enum Thing<P> {
+    Entry(P),
+    Address(Assigned),
 }
 
 /// A judgement with its proof, and the process that it is about.
@@ -136,7 +145,7 @@ impl<G: Ground> Cleaner<'_, G> {
                 items = self.files(); // some were used by those that are dead now
                 items.extend(left);
             }
-            Err(e) => items.push(Item::without_place(
+            Err(e) => items.push(Item::without_thing(
                 finding("processes".into(), Judgement::Doubt, format!("cannot look for its processes: {e}")),
                 None,
             )),
@@ -153,8 +162,15 @@ impl<G: Ground> Cleaner<'_, G> {
                 crash::here(Done::Judged);
             }
             for item in &mut items {
-                let (Some(place), Judgement::Stale) = (&item.place, item.finding.judgement) else { continue };
-                match self.ground.remove(place) {
+                let (Some(thing), Judgement::Stale) = (&item.thing, item.finding.judgement) else { continue };
+                let removed = match thing {
+                    Thing::Entry(place) => self.ground.remove(place),
+                    Thing::Address(held) => {
+                        let done = self.ground.drop_address(held).map_err(NotRemoved::from);
+                        done.map(|()| Removed { kept: None, not_kept: None })
+                    }
+                };
+                match removed {
                     Ok(removed) => {
                         item.finding.kept = removed.kept.map(|p| p.display().to_string());
                         if let Some(e) = removed.not_kept {
@@ -198,23 +214,58 @@ impl<G: Ground> Cleaner<'_, G> {
         if let Some(path) = &run.pidfile {
             items.extend(self.examine(path, Self::judge_pidfile).map(|i| Item { main: true, ..i }));
         }
-        for path in &leftovers.pidfiles {
-            items.extend(self.examine(path, Self::judge_pidfile));
-        }
-        for path in &leftovers.sockets {
-            items.extend(self.examine(path, Self::judge_socket));
-        }
-        for path in &leftovers.locks {
-            items.extend(self.examine(path, Self::judge_lock));
-        }
+        self.examine_all(&leftovers.pidfiles, Self::judge_pidfile, &mut items);
+        self.examine_all(&leftovers.sockets, Self::judge_socket, &mut items);
+        self.examine_all(&leftovers.locks, Self::judge_lock, &mut items);
+        self.examine_addresses(&leftovers.addresses, &mut items);
         items
     }
 
     fn judge_pidfile(&mut self, path: &Path, place: &G::Place) -> Judged<G> {
         let (file, process) = self.ground.pid_file(place);
         let old = self.ground.is_older_than_boot(place);
+        let number = if let FileState::Names(number, _) = &file { Some(*number) } else { None };
         let (judgement, evidence) = self.judge_file(path, file, old);
-        (judgement, evidence, process)
+        let veto = (judgement == Judgement::Stale).then(|| self.veto(path, place, number)).flatten();
+        veto.unwrap_or((judgement, evidence, process))
+    }
+
+    /// What speaks for a pid file although its number leads nowhere: somebody has it open, or the number is that of a
+    /// process in another pid namespace, as a container's is.
+    fn veto(&mut self, path: &Path, place: &G::Place, number: Option<i32>) -> Option<Judged<G>> {
+        let shown = path.display();
+        match self.ground.holder(place) {
+            // One of our own start: it outlived its main process, and is dealt with as such.
+            Ok(Holder::Process(pid)) if self.ground.is_member(pid) => {}
+            Ok(Holder::Process(pid)) => {
+                return Some(self.judge_user(pid, &format!("{shown} is held open by {pid}")));
+            }
+            Ok(Holder::Unknown) => {
+                return Some((Judgement::Doubt, format!("{shown} is locked; by whom is not told"), None));
+            }
+            // That no such process exists is the kernel's own word, and needs no look into others.
+            Ok(Holder::Nobody | Holder::Unseen(_) | Holder::Hidden) => {}
+            Err(e) => return Some((Judgement::Doubt, format!("{shown} cannot be looked at: {e}"), None)),
+        }
+        let number = number?;
+        match self.ground.namesakes(number) {
+            Ok(pids) => self.claimed(pids, |pid| {
+                format!("{shown} names {number}, which is the number of {pid} in its own pid namespace,")
+            }),
+            Err(e) => Some((Judgement::Doubt, format!("{shown}: cannot look at all processes: {e}"), None)),
+        }
+    }
+
+    /// The first of these that is this instance's, or may be.
+    fn claimed(&mut self, pids: Vec<i32>, who: impl Fn(i32) -> String) -> Option<Judged<G>> {
+        pids.into_iter().find_map(|pid| {
+            let (state, handle) = self.ground.look_at(pid);
+            let ProcessState::Alive(alive) = state else { return None };
+            let expected = self.expected().clone();
+            let (judgement, clause) = judge_process(pid, &alive, self.journal, &self.boot, &expected);
+            let counts = judgement != Judgement::Stale;
+            counts.then(|| (judgement, format!("{} {clause}", who(pid)), handle))
+        })
     }
 
     fn judge_file(&mut self, path: &Path, file: FileState, older_than_boot: bool) -> (Judgement, String) {
@@ -258,7 +309,7 @@ impl<G: Ground> Cleaner<'_, G> {
             Kind::Other(what) => Some(what),
         };
         if let Some(what) = what {
-            let evidence = format!("{shown} is {what}, not a plain file; it is not touched");
+            let evidence = format!("{shown} is {what}; it is not touched");
             return (Judgement::Refused, evidence, None);
         }
         match self.ground.holder(place) {
@@ -271,12 +322,24 @@ impl<G: Ground> Cleaner<'_, G> {
                 let why = format!("{shown} may be open in process {pid}, into which we may not look");
                 return (Judgement::Doubt, why, None);
             }
+            Ok(Holder::Hidden) => {
+                let why = format!("{shown}: who has it open cannot be told, processes are hidden (hidepid)");
+                return (Judgement::Doubt, why, None);
+            }
             Err(e) => return (Judgement::Doubt, format!("{shown} cannot be looked at: {e}"), None),
         }
         // Some locks (MySQL's) hold their owner's number and are not kept open: judged as a pid file too.
         let number = self.ground.read(place).ok().and_then(|b| pid_in(&String::from_utf8_lossy(&b)).ok());
         if number.is_some() {
             return self.judge_pidfile(path, place);
+        }
+        let expected = self.expected().clone();
+        let claimed = match self.ground.possible_owners(place, &expected) {
+            Ok(pids) => self.claimed(pids, |pid| format!("{shown} may be the lock of {pid},")),
+            Err(e) => Some((Judgement::Doubt, format!("{shown} cannot be looked at: {e}"), None)),
+        };
+        if let Some(claimed) = claimed {
+            return claimed;
         }
         (Judgement::Stale, format!("{shown}: no process holds it open or locked"), None)
     }
@@ -317,7 +380,7 @@ impl<G: Ground> Cleaner<'_, G> {
             let held = members.into_iter().filter_map(|pid| self.ground.open(pid));
             let left = held.map(|p| {
                 let evidence = format!("{} outlived its main process; a start kills it", self.describe(&p));
-                Item::without_place(self.about(&p, Judgement::Stale, evidence), None)
+                Item::without_thing(self.about(&p, Judgement::Stale, evidence), None)
             });
             return Ok(Survivors::Left(left.collect()));
         }
@@ -337,12 +400,12 @@ impl<G: Ground> Cleaner<'_, G> {
                 let name = names.get(&pid).map_or("a process", String::as_str);
                 left.push(if self.ground.dies(&killed, end.saturating_duration_since(Instant::now()))? {
                     let evidence = format!("{name} ({pid}) outlived its main process; it was killed");
-                    Item::without_place(finding(process(pid), Judgement::Stale, evidence), None)
+                    Item::without_thing(finding(process(pid), Judgement::Stale, evidence), None)
                 } else {
                     all_died = false;
                     let evidence =
                         format!("{name} ({pid}) outlived its main process, was killed and does not die");
-                    Item::without_place(finding(process(pid), Judgement::Doubt, evidence), Some(killed))
+                    Item::without_thing(finding(process(pid), Judgement::Doubt, evidence), Some(killed))
                 });
             }
             if !all_died || Instant::now() >= end {
@@ -352,7 +415,70 @@ impl<G: Ground> Cleaner<'_, G> {
         Ok(Survivors::Left(left))
     }
 
+    // Addresses.
+
+    fn examine_addresses(&mut self, vips: &[IpAddr], items: &mut Vec<Item<G>>) {
+        if vips.is_empty() {
+            return;
+        }
+        let all = match self.ground.addresses() {
+            Ok(all) => all,
+            Err(e) => {
+                let evidence = format!("cannot look at this machine's addresses: {e}");
+                items
+                    .push(Item::without_thing(finding("addresses".into(), Judgement::Doubt, evidence), None));
+                return;
+            }
+        };
+        let program = self.expected().program.clone();
+        for vip in vips {
+            for (held, judgement, evidence) in address::judge(*vip, &all, &program) {
+                let what = format!("{vip} on {}", held.interface);
+                let (judgement, evidence, process) =
+                    self.address_in_use(&what).unwrap_or((judgement, evidence, None));
+                let thing = Some(Thing::Address(held.clone()));
+                items.push(Item { finding: finding(what, judgement, evidence), thing, process, main: false });
+            }
+        }
+    }
+
+    /// Whoever lives and could have put the address there holds it, as far as can be told.
+    fn address_in_use(&mut self, what: &str) -> Option<Judged<G>> {
+        let expected = self.expected().clone();
+        match self.ground.possible_holders(&expected) {
+            Ok(Some(pids)) => {
+                pids.first().map(|pid| self.judge_user(*pid, &format!("{what} may be held by {pid}")))
+            }
+            Ok(None) => {
+                let why = format!(
+                    "{what}: whether anybody holds it cannot be told, processes are hidden (hidepid)"
+                );
+                Some((Judgement::Doubt, why, None))
+            }
+            Err(e) => Some((Judgement::Doubt, format!("{what}: cannot look at all processes: {e}"), None)),
+        }
+    }
+
     // What these share.
+
+    /// As [`Cleaner::examine`], for each file that a path with a `*` stands for.
+    fn examine_all(
+        &mut self,
+        paths: &[PathBuf],
+        judge: fn(&mut Self, &Path, &G::Place) -> Judged<G>,
+        items: &mut Vec<Item<G>>,
+    ) {
+        for path in paths {
+            match self.ground.matching(path) {
+                Ok(paths) => items.extend(paths.iter().filter_map(|p| self.examine(p, judge))),
+                Err(e) => {
+                    let what = path.display().to_string();
+                    let evidence = format!("{what} cannot be looked for: {e}");
+                    items.push(Item::without_thing(finding(what, Judgement::Doubt, evidence), None));
+                }
+            }
+        }
+    }
 
     fn examine(
         &mut self,
@@ -365,20 +491,20 @@ impl<G: Ground> Cleaner<'_, G> {
             Ok(Found::Forbidden(folder)) => {
                 let (judgement, evidence) =
                     self.judge_file(path, FileState::Outside(folder.display().to_string()), false);
-                Some(Item::without_place(finding(what, judgement, evidence), None))
+                Some(Item::without_thing(finding(what, judgement, evidence), None))
             }
             Ok(Found::Entry(place)) => {
                 let (judgement, evidence, process) = judge(self, path, &place);
                 Some(Item {
                     finding: finding(what, judgement, evidence),
-                    place: Some(place),
+                    thing: Some(Thing::Entry(place)),
                     process,
                     main: false,
                 })
             }
             Err(e) => {
                 let evidence = format!("{what} cannot be looked at: {e}");
-                Some(Item::without_place(finding(what, Judgement::Doubt, evidence), None))
+                Some(Item::without_thing(finding(what, Judgement::Doubt, evidence), None))
             }
         }
     }
@@ -406,8 +532,8 @@ enum Survivors<G: Ground> {
 }
 
 impl<G: Ground> Item<G> {
-    fn without_place(finding: Finding, process: Option<G::Process>) -> Item<G> {
-        Item { finding, place: None, process, main: false }
+    fn without_thing(finding: Finding, process: Option<G::Process>) -> Item<G> {
+        Item { finding, thing: None, process, main: false }
     }
 }
 

@@ -1,15 +1,16 @@
 //! The machine as the cleaning sees it, so that a simulated one is cleaned by the very same rules.
 
-use super::held::{Answer, Holder, answers, holder};
+use super::address::{self, Assigned};
+use super::held::{self, Answer, Holder, answers, holder};
 use super::judge::{Expected, FileState, ProcessState};
 use super::look::{Looker, expected, pid_in};
-use super::place::{Found, Kind, NotRemoved, Place};
+use super::place::{Found, Kind, NotRemoved, Place, matching};
 use super::remove::{Removed, remove};
 use crate::model::Unit;
 use crate::process::proc::{self, Exe};
 use crate::process::{Boot, Handle, Identity, Lost, NotYet, Tree};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What cleaning up for one instance asks of its machine, and does to it.
@@ -42,6 +43,10 @@ pub(crate) trait Ground {
     fn members(&self) -> io::Result<Vec<i32>>;
     /// The only process of the instance's tree whose parent is not of the tree.
     fn main_by_descent(&self, unit: &Unit) -> Result<Self::Process, NotYet>;
+    /// Living processes that go by this number in a pid namespace below this one.
+    fn namesakes(&self, _number: i32) -> io::Result<Vec<i32>> {
+        Ok(Vec::new())
+    }
     /// Kills the whole tree; those that were told to die.
     fn kill_all(&mut self) -> io::Result<Vec<Self::Process>>;
     /// Whether it is dead, within so long.
@@ -50,6 +55,10 @@ pub(crate) trait Ground {
     // Files.
 
     fn find(&self, path: &Path) -> io::Result<Found<Self::Place>>;
+    /// The paths that a path with a `*` in its last part stands for.
+    fn matching(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        Ok(vec![path.to_owned()])
+    }
     fn kind(&self, place: &Self::Place) -> Kind;
     fn read(&self, place: &Self::Place) -> io::Result<Vec<u8>>;
     /// By its modification time, which proves nothing.
@@ -58,8 +67,27 @@ pub(crate) trait Ground {
     fn answers(&self, place: &Self::Place) -> io::Result<Answer>;
     /// Who keeps a lock file.
     fn holder(&self, place: &Self::Place) -> io::Result<Holder>;
+    /// Living processes that may have written a file which nobody holds.
+    fn possible_owners(&self, _place: &Self::Place, _expected: &Expected) -> io::Result<Vec<i32>> {
+        Ok(Vec::new())
+    }
     /// Removes exactly the entry that was found, and keeps a copy.
     fn remove(&mut self, place: &Self::Place) -> Result<Removed, NotRemoved>;
+
+    // Addresses.
+
+    /// All that are on this machine's interfaces.
+    fn addresses(&self) -> io::Result<Vec<Assigned>> {
+        Ok(Vec::new())
+    }
+    /// Living processes that may have put an address there; `None` when it cannot be seen who lives.
+    fn possible_holders(&self, _expected: &Expected) -> io::Result<Option<Vec<i32>>> {
+        Ok(Some(Vec::new()))
+    }
+    /// Takes exactly this address off its interface.
+    fn drop_address(&mut self, _held: &Assigned) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Reads a pid file's text, and looks at the process that it names.
     fn pid_file(&self, place: &Self::Place) -> (FileState, Option<Self::Process>) {
@@ -151,6 +179,10 @@ impl Ground for Here<'_> {
         self.tree().main_by_descent(unit, self.instance())
     }
 
+    fn namesakes(&self, number: i32) -> io::Result<Vec<i32>> {
+        held::namesakes(number)
+    }
+
     fn kill_all(&mut self) -> io::Result<Vec<Handle>> {
         self.tree().kill_all(self.instance())
     }
@@ -165,6 +197,10 @@ impl Ground for Here<'_> {
 
     fn find(&self, path: &Path) -> io::Result<Found<Place>> {
         Place::find(path)
+    }
+
+    fn matching(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        matching(path)
     }
 
     fn kind(&self, place: &Place) -> Kind {
@@ -187,7 +223,23 @@ impl Ground for Here<'_> {
         holder(place)
     }
 
+    fn possible_owners(&self, place: &Place, expected: &Expected) -> io::Result<Vec<i32>> {
+        held::possible_owners(place, expected)
+    }
+
     fn remove(&mut self, place: &Place) -> Result<Removed, NotRemoved> {
         remove(place, self.instance(), self.keep)
+    }
+
+    fn addresses(&self) -> io::Result<Vec<Assigned>> {
+        address::assigned()
+    }
+
+    fn possible_holders(&self, expected: &Expected) -> io::Result<Option<Vec<i32>>> {
+        held::possible_holders(expected)
+    }
+
+    fn drop_address(&mut self, held: &Assigned) -> io::Result<()> {
+        address::remove(held)
     }
 }

@@ -1,6 +1,7 @@
 //! Whether anybody still uses a unix socket or a lock file.
 
-use super::look::descriptors_with_ids;
+use super::judge::Expected;
+use super::look::has_open;
 use super::place::Place;
 use crate::process::proc;
 use nix::errno::Errno;
@@ -47,6 +48,8 @@ pub(crate) enum Holder {
     Unknown,
     /// A process of the file's owner could not be looked into.
     Unseen(i32),
+    /// The processes of others are hidden from us (`hidepid`).
+    Hidden,
 }
 
 /// Looks for a lock, then for anybody who has the file open. Reads all of `/proc/PID/fd`: some milliseconds.
@@ -78,20 +81,52 @@ fn is_locked(file: File) -> io::Result<bool> {
     }
 }
 
+/// Living processes of the file's owner that run what may have written it. A lock that is not held open (an office's
+/// is not) says nothing of itself.
+pub(super) fn possible_owners(place: &Place, expected: &Expected) -> io::Result<Vec<i32>> {
+    let is_owners = |pid: &i32| proc::owner(*pid).is_none_or(|uid| uid == place.owner());
+    Ok(alike(expected)?.filter(is_owners).collect())
+}
+
+/// Living processes in this network namespace, or maybe in it, that run what may have put an address there; `None`
+/// when processes are hidden from us.
+pub(super) fn possible_holders(expected: &Expected) -> io::Result<Option<Vec<i32>>> {
+    if proc::hides_others(&proc::pids()?) {
+        return Ok(None);
+    }
+    let here = proc::net_namespace(std::process::id() as i32)?;
+    Ok(Some(alike(expected)?.filter(|pid| proc::net_namespace(*pid).map_or(true, |ns| ns == here)).collect()))
+}
+
+/// Living processes that run what the unit's processes can run.
+fn alike(expected: &Expected) -> io::Result<impl Iterator<Item = i32>> {
+    let me = std::process::id() as i32;
+    let runs_it = |pid: &i32| proc::exe(*pid).is_ok_and(|exe| expected.names_or_has(&exe));
+    Ok(proc::pids()?.into_iter().filter(move |pid| *pid != me).filter(runs_it))
+}
+
+/// Living processes whose number in a pid namespace below ours is this one.
+pub(super) fn namesakes(number: i32) -> io::Result<Vec<i32>> {
+    let is_one = |pid: &i32| proc::inner_number(*pid).is_ok_and(|inner| inner == Some(number));
+    Ok(proc::pids()?.into_iter().filter(is_one).collect())
+}
+
 fn holder_by_descriptors(place: &Place) -> io::Result<Option<Holder>> {
     let wanted = place.device_and_inode();
     let me = std::process::id() as i32;
+    let pids = proc::pids()?;
+    if proc::hides_others(&pids) {
+        return Ok(Some(Holder::Hidden));
+    }
     let mut unseen = None;
-    for pid in proc::pids()? {
-        if pid == me {
+    for pid in pids {
+        // Init holds no daemon's lock, and may be closed to root itself.
+        if pid == me || pid == 1 {
             continue;
         }
-        match descriptors_with_ids(pid) {
-            Ok(mut open) => {
-                if open.any(|id| id == wanted) {
-                    return Ok(Some(Holder::Process(pid)));
-                }
-            }
+        match has_open(pid, wanted) {
+            Ok(true) => return Ok(Some(Holder::Process(pid))),
+            Ok(false) => {}
             Err(e) => {
                 if may_hold(&e, proc::owner(pid), place.owner()) {
                     unseen = Some(Holder::Unseen(pid));

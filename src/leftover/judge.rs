@@ -140,6 +140,12 @@ impl Expected {
         self.anything || matches!(self.look_at(Some(exe)), Looks::Right)
     }
 
+    /// Whether this is an executable of the unit's by file or name, be it replaced since.
+    pub(super) fn names_or_has(&self, exe: &Exe) -> bool {
+        let name = exe.path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        exe.id.is_some_and(|id| self.files.contains(&id)) || self.names.iter().any(|n| n == name)
+    }
+
     fn look_at(&self, exe: Option<&Exe>) -> Looks {
         let Some(exe) = exe else { return Looks::Unclear("its executable may not be seen") };
         let name = exe.path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
@@ -168,9 +174,7 @@ pub fn judge(facts: &PidfileFacts) -> (Judgement, String) {
         FileState::OutOfRange(text) => {
             (Judgement::Stale, format!("{path} holds {text}, which no pid can be"))
         }
-        FileState::NotAFile(what) => {
-            (Judgement::Refused, format!("{path} is {what}, not a plain file; it is not touched"))
-        }
+        FileState::NotAFile(what) => (Judgement::Refused, format!("{path} is {what}; it is not touched")),
         FileState::Outside(folder) => {
             (Judgement::Refused, format!("{path} lies in {folder}, where nothing is ever removed"))
         }
@@ -373,11 +377,7 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_file_in_its_place_is_refused() {
-        check(
-            facts(FileState::NotAFile("a symlink")),
-            Refused,
-            "is a symlink, not a plain file; it is not touched",
-        );
+        check(facts(FileState::NotAFile("a symlink")), Refused, "is a symlink; it is not touched");
         check(
             facts(FileState::Outside("/etc".into())),
             Refused,

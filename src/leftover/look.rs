@@ -213,11 +213,19 @@ fn descriptors(pid: i32) -> impl Iterator<Item = PathBuf> {
     folder.take(MAX_DESCRIPTORS).filter_map(|entry| fs::read_link(entry.path()).ok())
 }
 
-/// Device and inode of everything that the process has open.
-pub(super) fn descriptors_with_ids(pid: i32) -> std::io::Result<impl Iterator<Item = (u64, u64)>> {
-    let folder = fs::read_dir(format!("/proc/{pid}/fd"))?;
-    let ids = |entry: fs::DirEntry| fs::metadata(entry.path()).ok().map(|m| (m.dev(), m.ino()));
-    Ok(folder.flatten().take(MAX_DESCRIPTORS).filter_map(ids))
+/// Whether the process has this file open, by device and inode. One into which we may not look is an error, be it
+/// the list that is kept from us or where its entries lead.
+pub(super) fn has_open(pid: i32, wanted: (u64, u64)) -> std::io::Result<bool> {
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.take(MAX_DESCRIPTORS) {
+        let link = entry?.path();
+        match fs::metadata(&link) {
+            Ok(m) if (m.dev(), m.ino()) == wanted => return Ok(true),
+            // Some files may be looked at by their own user only (FUSE); to be told their path is the process's affair.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => drop(fs::read_link(&link)?),
+            _ => {} // another one, or closed meanwhile
+        }
+    }
+    Ok(false)
 }
 
 fn socket_inode(target: &Path) -> Option<u64> {
@@ -227,8 +235,8 @@ fn socket_inode(target: &Path) -> Option<u64> {
 /// Listening TCP sockets by inode, of the process's network namespace if that is ours: an address in another one
 /// is another address.
 fn listening_sockets(pid: i32) -> HashMap<u64, SocketAddr> {
-    let namespace = |who: &str| fs::metadata(format!("/proc/{who}/ns/net")).map(|m| m.ino()).ok();
-    if namespace(&pid.to_string()) != namespace("self") {
+    let namespace = |pid| proc::net_namespace(pid).ok();
+    if namespace(pid) != namespace(std::process::id() as i32) {
         return HashMap::new();
     }
     let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];

@@ -5,6 +5,7 @@
 //!
 //! The rule above all: what may belong to a living process is not touched. In doubt nothing is.
 
+mod address;
 mod clean;
 mod ground;
 mod held;

@@ -7,10 +7,11 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The most of a leftover that is read or kept, in bytes.
+/// The most of a leftover that is read or kept, in bytes. What is larger is somebody's data, and no leftover.
 pub(super) const MAX_READ: u64 = 64 << 10;
 
 /// Folders of the system in which nothing is ever removed, whatever a unit names. (`/usr/local` is not the system's.)
@@ -68,6 +69,9 @@ impl Place {
         }
         let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let folder = OpenOptions::new().read(true).custom_flags(flags).open(&parent)?;
+        if fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd()))? != parent {
+            return Err(io::Error::other("its folder was replaced while it was looked at"));
+        }
         match fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(seen) => {
                 let (path, name) = (path.to_owned(), name.to_owned());
@@ -80,6 +84,13 @@ impl Place {
 
     pub fn kind(&self) -> Kind {
         match SFlag::from_bits_truncate(self.seen.st_mode) & SFlag::S_IFMT {
+            // A daemon's own file has one name. Behind a second one may be anybody's file, and its text is told.
+            SFlag::S_IFREG if self.seen.st_nlink > 1 => {
+                Kind::Other("a file with a second name (a hard link)")
+            }
+            SFlag::S_IFREG if self.seen.st_size > MAX_READ as i64 => {
+                Kind::Other("a file of more than 64 KiB")
+            }
             SFlag::S_IFREG => Kind::File,
             SFlag::S_IFSOCK => Kind::Socket,
             SFlag::S_IFLNK => Kind::Other("a symlink"),
@@ -143,6 +154,36 @@ impl Place {
     }
 }
 
+/// The most paths that one `*` may stand for.
+const MAX_MATCHES: usize = 100;
+
+/// The entries whose names a path with a `*` in its last part describes; a path without one is itself.
+pub(super) fn matching(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let (Some(folder), Some(star)) = (path.parent(), name.iter().position(|b| *b == b'*')) else {
+        return Ok(vec![path.to_owned()]);
+    };
+    let (before, after) = (&name[..star], &name[star + 1..]);
+    let entries = match fs::read_dir(folder) {
+        Err(e) if is_missing(&e) => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let name = name.as_bytes();
+        let long_enough = name.len() >= before.len() + after.len();
+        if long_enough && name.starts_with(before) && name.ends_with(after) {
+            found.push(folder.join(std::ffi::OsStr::from_bytes(name)));
+        }
+        if found.len() > MAX_MATCHES {
+            return Err(io::Error::other(format!("more than {MAX_MATCHES} files have such a name")));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// What changes when a file is replaced or written. The change time cannot be set back by `touch`.
 fn stamp(s: &FileStat) -> [i64; 8] {
     let (dev, ino) = (s.st_dev as i64, s.st_ino as i64);
@@ -200,5 +241,27 @@ mod tests {
         {
             assert!(!is_forbidden(Path::new(folder)), "{folder}");
         }
+    }
+
+    #[test]
+    fn a_star_in_a_name_stands_for_any_text() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in
+            ["OSL_PIPE_994_Single_aa", "OSL_PIPE__Single_aa", "OSL_PIPE_994_Single_ab", "OSL_PIPE_Single_aa"]
+        {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let found = |name: &str| matching(&dir.path().join(name)).unwrap();
+        let names = ["OSL_PIPE_994_Single_aa", "OSL_PIPE__Single_aa"].map(|n| dir.path().join(n));
+        assert_eq!(found("OSL_PIPE_*_Single_aa"), names);
+        assert_eq!(found("OSL_PIPE_994*_Single_ab").len(), 1);
+        assert_eq!(found("plain"), [dir.path().join("plain")], "whether it is there is asked later");
+        assert!(found("none/OSL_*").is_empty());
+        for n in 0..MAX_MATCHES {
+            fs::write(dir.path().join(format!("many_{n}")), "").unwrap();
+        }
+        assert_eq!(found("many_*").len(), MAX_MATCHES);
+        fs::write(dir.path().join("many_more"), "").unwrap();
+        assert!(matching(&dir.path().join("many_*")).is_err());
     }
 }

@@ -3,7 +3,8 @@
 use super::place::{Kind, NotRemoved, Place};
 use crate::crash::{self, Done};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// So many copies are kept, of at most 64 KiB each: 6 MiB in all. The oldest go first.
@@ -58,7 +59,8 @@ fn copy(place: &Place, instance: &str, keep: &Path) -> io::Result<PathBuf> {
     }
     let name = place.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let path = keep.join(format!("{next:08}-{}-{name}", instance.replace('/', "_")));
-    fs::write(&path, bytes)?;
+    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    file.write_all(&bytes)?;
     Ok(path)
 }
 

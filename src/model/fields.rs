@@ -322,6 +322,21 @@ impl<'a> Value<'a> {
         self.items().iter().filter_map(Value::path).collect()
     }
 
+    /// A list of absolute paths whose last parts may hold a `*`.
+    pub fn paths_of_any_name(&self) -> Vec<PathBuf> {
+        let paths = self.paths();
+        let starred = |p: &PathBuf| {
+            p.parent().is_some_and(|folder| folder.as_os_str().as_encoded_bytes().contains(&b'*'))
+        };
+        if let Some(path) = paths.iter().find(|p| starred(p)) {
+            self.error(
+                format!("`{}` has a `*` in the folder of {}", self.key, path.display()),
+                "a `*` may stand in the file's name only",
+            );
+        }
+        paths
+    }
+
     /// A table, called `name` in messages.
     pub fn table(&self, name: impl Into<Cow<'a, str>>) -> Option<Fields<'a>> {
         match self.raw() {

@@ -11,7 +11,7 @@ use super::drafts::Drafts;
 use super::fields::{Fields, Reader};
 use super::shelf::{Shelf, parse_toml};
 use super::source::Sources;
-use super::vips::read_vips;
+use super::vips::{give_vips, read_vips};
 use super::{Cluster, DefaultUsed, InstanceIx};
 use std::path::Path;
 
@@ -65,7 +65,8 @@ fn build(sources: &Sources, log: &Log) -> Option<Cluster> {
         let port = DEFAULT_PORT.to_string();
         defaults.insert(0, DefaultUsed { place: "cluster".into(), key: "port".into(), value: port });
     }
-    let instances: Vec<_> = instances.into_iter().map(|d| d.finish()).collect::<Option<_>>()?;
+    let mut instances: Vec<_> = instances.into_iter().map(|d| d.finish()).collect::<Option<_>>()?;
+    give_vips(&vips, &mut instances);
     let mut nodes = file.nodes;
     for (ix, instance) in (0..).map(InstanceIx).zip(&instances) {
         nodes[instance.node.0 as usize].instances.push(ix);

@@ -283,10 +283,16 @@ pub struct Restart {
 pub struct Leftovers {
     /// Further pid files.
     pub pidfiles: Vec<PathBuf>,
-    /// Unix sockets: stale when connecting is refused.
+    /// Unix sockets: stale when connecting is refused. A `*` in a file's name (of these three) stands for any text.
     pub sockets: Vec<PathBuf>,
     /// Lock files: stale when no process holds them open or locked.
     pub locks: Vec<PathBuf>,
+    /// Whether the daemon puts the cluster's virtual addresses on an interface, and a killed one leaves them there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vips: bool,
+    /// With `vips`: those that may be on this node, as `cluster.toml` has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// `[log]`: how much is kept of what it prints, in force from its next start.

@@ -429,9 +429,10 @@ fn read_restart(mut fields: Option<Fields<'_>>, said: &mut Defaults<'_>) -> Opti
 
 fn read_leftovers(fields: Option<Fields<'_>>) -> Leftovers {
     let Some(mut fields) = fields else { return Leftovers::default() };
-    let mut paths = |key| fields.take(key).map(|v| v.paths()).unwrap_or_default();
-    let leftovers =
-        Leftovers { pidfiles: paths("pidfiles"), sockets: paths("sockets"), locks: paths("locks") };
+    let mut paths = |key| fields.take(key).map(|v| v.paths_of_any_name()).unwrap_or_default();
+    let (pidfiles, sockets, locks) = (paths("pidfiles"), paths("sockets"), paths("locks"));
+    let vips = fields.take("vips").and_then(|v| v.flag()).unwrap_or(false);
+    let leftovers = Leftovers { pidfiles, sockets, locks, vips, addresses: Vec::new() };
     fields.finish();
     leftovers
 }

@@ -4,14 +4,23 @@ use super::cluster_file::{ClusterFile, checked_name, read_on};
 use super::diag::Problem;
 use super::fields::Value;
 use super::words::nearest;
-use super::{ServiceIx, Vip};
+use super::{Instance, ServiceIx, Vip};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub(super) fn read_vips(file: &ClusterFile<'_>, services: &HashMap<&str, ServiceIx>) -> Vec<Vip> {
     let Some(table) = file.vips.and_then(|v| v.table("`vips`")) else { return Vec::new() };
     let entries = table.rest();
     entries.into_iter().filter_map(|value| read_vip(value, file, services)).collect()
+}
+
+/// Tells the instances that hold virtual addresses which may be on their node.
+pub(super) fn give_vips(vips: &[Vip], instances: &mut [Instance]) {
+    for instance in instances.iter_mut().filter(|i| i.unit.leftovers.vips) {
+        let here = vips.iter().filter(|v| v.on.contains(&instance.node)).map(|v| v.address);
+        Arc::make_mut(&mut instance.unit).leftovers.addresses = here.collect();
+    }
 }
 
 fn read_vip(value: Value<'_>, file: &ClusterFile<'_>, services: &HashMap<&str, ServiceIx>) -> Option<Vip> {

@@ -157,6 +157,29 @@ pub(crate) fn pids() -> io::Result<Vec<i32>> {
     Ok(pids)
 }
 
+/// Whether `/proc` hides the processes of others from us (`hidepid=2` without the right to trace): of all that it
+/// shows, PID 1 is the one that always lives.
+pub(crate) fn hides_others(pids: &[i32]) -> bool {
+    !pids.contains(&1)
+}
+
+/// The number of a process in its own pid namespace, when that is one below ours (`NSpid`, proc(5)).
+pub(crate) fn inner_number(pid: i32) -> io::Result<Option<i32>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).map_err(gone_is_not_found)?;
+    Ok(parse_inner_number(&text))
+}
+
+/// One number for each namespace that shows the process, ours first.
+fn parse_inner_number(status: &str) -> Option<i32> {
+    let numbers = status.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
+    numbers.split_ascii_whitespace().skip(1).last()?.parse().ok()
+}
+
+/// The inode of a process's network namespace.
+pub(crate) fn net_namespace(pid: i32) -> io::Result<u64> {
+    fs::metadata(format!("/proc/{pid}/ns/net")).map(|m| m.ino()).map_err(gone_is_not_found)
+}
+
 /// The inode of a process's pid namespace.
 pub(crate) fn pid_namespace(pid: i32) -> io::Result<u64> {
     fs::metadata(format!("/proc/{pid}/ns/pid")).map(|m| m.ino()).map_err(gone_is_not_found)
@@ -173,6 +196,13 @@ mod tests {
         assert_eq!(stat, Stat { state: 'S', parent: 7, session: 41, kernel_thread: false, start: 98765 });
         assert_eq!(parse_stat("42 (cut"), None);
         assert_eq!(parse_stat("42 (cut) S 1 2"), None);
+    }
+
+    #[test]
+    fn the_innermost_number_is_told_of_a_process_in_another_namespace() {
+        assert_eq!(parse_inner_number("Name:\tredis\nNSpid:\t417\nNSsid:\t400\t1\n"), None);
+        assert_eq!(parse_inner_number("NSpid:\t417\t12\t7\n"), Some(7));
+        assert_eq!(parse_inner_number("Name:\tredis\n"), None);
     }
 
     #[test]

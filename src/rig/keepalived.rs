@@ -70,7 +70,8 @@ pub fn lay_out(site: &Site, placed: &Placed) -> Result<(Laid, Option<VrrpPair>),
          probe = {{ kind = \"running\" }}\n\
          \n\
          [leftovers]\n\
-         pidfiles = [{child}]\n",
+         pidfiles = [{child}]\n\
+         vips = true\n",
         command = command(words),
         pidfile = quoted(format!("{here}/keepalived.pid")),
         child = quoted(format!("{here}/vrrp.pid")),

@@ -180,7 +180,7 @@ impl Ground for &mut Soil<'_> {
     }
 
     fn holder(&self, place: &Place) -> io::Result<Holder> {
-        Ok(self.user(place).map_or(Holder::Nobody, |p| Holder::Process(p.pid)))
+        Ok(self.user(place).filter(|_| !self.rash).map_or(Holder::Nobody, |p| Holder::Process(p.pid)))
     }
 
     fn remove(&mut self, place: &Place) -> Result<Removed, NotRemoved> {
