@@ -8,3 +8,6 @@ mod life;
 #[cfg(debug_assertions)] // an agent can be told where to die in such a build only
 #[path = "crash/points.rs"]
 mod points;
+#[cfg(debug_assertions)]
+#[path = "crash/rotated.rs"]
+mod rotated;

@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("probe", &["facts", "clock", "model"]),
     ("process", &["facts", "clock", "crash", "model"]),
     ("store", &["crash"]),
-    ("logs", &["model", "store"]),
+    ("logs", &["crash", "model", "store"]),
     ("leftover", &["facts", "crash", "model", "process"]),
     ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes

@@ -12,6 +12,7 @@
 
 use super::layout::Layout;
 use super::{Log, LogError, cannot};
+use crate::crash;
 use crate::store::Slot;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -123,6 +124,7 @@ impl Log {
     }
 
     fn step(&self, step: Step, told: Told<'_>) -> Result<(), LogError> {
+        crash::here(format_args!("rotated {step:?}"));
         told(step).map_err(cannot("rotate", &self.path))
     }
 
