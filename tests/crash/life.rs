@@ -74,6 +74,10 @@ impl Life {
         let cluster = Cluster::new(name);
         write(&cluster);
         let dir = cluster.dir();
+        // Programs of its own: any other process that runs what it runs could be the one whose lock it finds.
+        for (program, copy) in [("/bin/sh", "stale-sh"), ("/bin/sleep", "stale-sleep")] {
+            assert!(Command::new("cp").args(["-L", program]).arg(dir.join(copy)).status().unwrap().success());
+        }
         // What a power cut leaves: an empty pid file, a socket of nobody, a lock of nobody.
         fs::write(dir.join("stale.pid"), "").unwrap();
         fs::write(dir.join("stale.lock"), "").unwrap();
@@ -422,8 +426,9 @@ fn write(cluster: &Cluster) {
             (
                 "stale",
                 &unit(
-                    "pidfile = \"DIR/stale.pid\"\nexecutables = [\"sleep\"]\n".to_owned()
-                        + &script("echo $$ >DIR/stale.pid; exec /bin/sleep 1000"),
+                    "pidfile = \"DIR/stale.pid\"\nexecutables = [\"DIR/stale-sleep\"]\n".to_owned()
+                        + &script("echo $$ >DIR/stale.pid; exec DIR/stale-sleep 1000")
+                            .replace("/bin/sh", "DIR/stale-sh"),
                     leftovers,
                 ),
             ),
