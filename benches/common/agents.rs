@@ -91,7 +91,7 @@ impl Cluster {
 
     /// Writes the file down.
     fn write(&self) -> PathBuf {
-        let mut text = format!("[cluster]\nname = \"{}\"\n\n[nodes]\n", self.name);
+        let mut text = format!("[cluster]\nname = \"{}\"\ninsecure = true\n\n[nodes]\n", self.name);
         let mut groups: Vec<&str> = Vec::new();
         for node in &self.nodes {
             if !groups.contains(&node.group.as_str()) {

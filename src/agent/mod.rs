@@ -8,6 +8,7 @@ mod args;
 mod config;
 mod events;
 mod hands;
+mod join;
 mod journal;
 mod links;
 mod notices;
@@ -15,11 +16,14 @@ mod notify;
 mod record;
 mod serve;
 mod shell;
+mod trust;
 mod whoami;
 
 pub use args::Args;
+use args::Verb;
 
 use crate::api::server;
+use crate::api::tls::Security;
 use crate::clock;
 use crate::engine::view::Wish;
 use crate::engine::{Engine, Input};
@@ -44,6 +48,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// Messages that may wait for the main loop. Senders wait when there are more.
 const MESSAGES: usize = 1024;
+/// How often an agent without a certificate looks whether it has got one.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often a port that cannot be had yet is tried again: after a power cut the address may come late.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 
@@ -52,6 +58,9 @@ const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// What keeps it from beginning: no configuration at all, an unknown node, another agent on the same state.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(Verb::Join { file }) = &args.verb {
+        return join::join(&args, file);
+    }
     tracing_subscriber::fmt()
         .with_max_level(args.log)
         .with_writer(std::io::stderr)
@@ -75,9 +84,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
     process::become_subreaper().context("cannot become the reaper of orphaned services")?;
 
     let address = SocketAddr::new(node.address, cluster.port);
-    config::may_listen(&cluster, address)?;
-    let socket = places.run.join("clusterd.sock");
-    let unix = listen_unix(&socket)?;
+    let unix = listen_unix(&places)?;
+    let socket = places.socket();
 
     let boot = process::Boot::current().context("cannot tell this boot from others")?;
     let wishes: Slot<Wishes> = Slot::durable(places.state.join("wishes.json"));
@@ -117,6 +125,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
     for problem in shell.problems.borrow().values() {
         tracing::error!("{problem}");
     }
+    shell.look_at_trust();
+    shell.open_socket();
 
     // Each listener has room of its own: a flood from the network leaves the operator's socket alone.
     let room = || Rc::new(Semaphore::new(server::MAX_CONNECTIONS));
@@ -220,12 +230,13 @@ fn make_folders(places: &Places) -> anyhow::Result<()> {
         (notify, 0o711),
         (run, 0o711),
     ];
-    for (folder, mode) in folders {
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)))
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    }
-    Ok(())
+    folders.into_iter().try_for_each(|(folder, mode)| make_folder(folder, mode))
+}
+
+fn make_folder(folder: &Path, mode: u32) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)))
+        .with_context(|| format!("cannot make the folder {}", folder.display()))
 }
 
 fn read_wishes(slot: &Slot<Wishes>) -> Wishes {
@@ -244,17 +255,25 @@ fn read_wishes(slot: &Slot<Wishes>) -> Wishes {
     }
 }
 
-/// Binds the local socket. The state folder's lock is held: a file there is of an agent that is gone.
-fn listen_unix(path: &Path) -> anyhow::Result<UnixListener> {
-    let _ = std::fs::remove_file(path);
-    let listener =
-        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+/// Binds the local socket, for this user only so far. The state folder's lock is held: a file there is of an agent
+/// that is gone. It is made where nobody else can reach it, and moved once its mode is right.
+fn listen_unix(places: &Places) -> anyhow::Result<UnixListener> {
+    let (aside, path) = (places.run.join("instances").join("sock"), places.socket());
+    let _ = std::fs::remove_file(&aside);
+    let cannot = || format!("cannot listen on {}", path.display());
+    let listener = UnixListener::bind(&aside).with_context(cannot)?;
+    std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o600))
+        .and_then(|()| std::fs::rename(&aside, &path))
+        .with_context(cannot)?;
     Ok(listener)
 }
 
-/// Serves the TCP port, as soon as its address can be had.
+/// Serves the TCP port, as soon as there is a certificate and its address can be had.
 async fn listen_tcp(address: SocketAddr, shell: Rc<Shell>, room: Rc<Semaphore>) {
+    while matches!(*shell.security.borrow(), Security::Missing) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        shell.trust_again();
+    }
     let listener = loop {
         match TcpListener::bind(address).await {
             Ok(listener) => break listener,

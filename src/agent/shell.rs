@@ -8,6 +8,7 @@ use super::events::Events;
 use super::journal::Journal;
 use super::links::Links;
 use super::record::Recorder;
+use crate::api::tls::Security;
 use crate::api::wire::{self, PeerLine};
 use crate::clock;
 use crate::engine::{Action, Engine, Input, Memory, Order, OrderVerb, QuestionIx, WAITING_PACE, Word};
@@ -85,6 +86,11 @@ impl Places {
         self.state.join("log").join(format!("{instance}.log"))
     }
 
+    /// Where operators of this machine find the agent.
+    pub fn socket(&self) -> PathBuf {
+        self.run.join("clusterd.sock")
+    }
+
     /// The folder of the sockets by which services say how they fare.
     pub fn notify(&self) -> PathBuf {
         self.run.join("notify")
@@ -115,6 +121,8 @@ pub struct Shell {
     /// What is wrong with the agent itself, by the part that is concerned.
     pub problems: RefCell<HashMap<&'static str, String>>,
     pub links: Links,
+    /// How this agent is spoken to, and speaks to others.
+    pub security: RefCell<Security>,
     pub messages: mpsc::Sender<Message>,
     pub finished: Cell<bool>,
     probers: RefCell<HashMap<QuestionIx, Prober>>,
@@ -163,6 +171,7 @@ impl Shell {
             last_good: parts.last_good,
             problems: RefCell::new(parts.problems),
             links: Links::default(),
+            security: RefCell::new(Security::Missing),
             messages: parts.messages,
             finished: Cell::new(false),
             probers: RefCell::default(),
@@ -375,6 +384,11 @@ impl Shell {
         subscribers.retain(|s| !s.lines.is_closed());
         subscribers.push(Subscriber { lines });
         receiver
+    }
+
+    /// Ends the stream of every reader; they come back, and those who may are let in.
+    pub fn end_streams(&self) {
+        self.subscribers.borrow_mut().clear();
     }
 
     fn line(&self, instances: impl IntoIterator<Item = InstanceIx>) -> Bytes {

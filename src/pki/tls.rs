@@ -13,7 +13,7 @@ use rustls::version::TLS13;
 use rustls::{
     AlertDescription, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
 };
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
@@ -47,7 +47,7 @@ pub struct Trust {
     cluster: String,
     anchor: TrustAnchor<'static>,
     algorithms: WebPkiSupportedAlgorithms,
-    revoked: RwLock<HashSet<Key>>,
+    revoked: RwLock<BTreeSet<Key>>,
 }
 
 impl Trust {
@@ -143,6 +143,11 @@ impl Tls {
     /// caller's to look at.
     pub fn revoke(&self, keys: impl IntoIterator<Item = Key>) {
         *self.trust.revoked.write().unwrap_or_else(PoisonError::into_inner) = keys.into_iter().collect();
+    }
+
+    /// The keys that are not trusted any more.
+    pub fn revoked(&self) -> BTreeSet<Key> {
+        self.trust.revoked.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether a key is revoked.

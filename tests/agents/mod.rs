@@ -108,7 +108,7 @@ impl Cluster {
             .replace("A1", &self.address(1))
             .replace("A2", &self.address(2));
         let text = format!(
-            "[cluster]\nname = \"{}\"\n\n[nodes]\n{nodes}\n[services]\ncache = {{ on = \"cache\" }}\n\n[services.web]\n\
+            "[cluster]\nname = \"{}\"\ninsecure = true\n\n[nodes]\n{nodes}\n[services]\ncache = {{ on = \"cache\" }}\n\n[services.web]\n\
              on = \"web\"\n{web}\n",
             self.name
         );
