@@ -6,6 +6,7 @@
 
 mod common;
 
+use common::cost::{memory, wake_ups};
 use common::figures::{self, Figure};
 use common::{fourteen, program};
 use std::fs;
@@ -56,24 +57,4 @@ fn main() {
     let threads = fs::read_dir(format!("/proc/{seldom}/task")).map_or(0, Iterator::count);
     figures.push(Figure::single("threads", threads as f64, "", None));
     figures::print("One agent at rest, among fourteen", &figures);
-}
-
-/// How often the threads of a process went to sleep of their own will; each time something woke them again.
-fn wake_ups(pid: i32) -> f64 {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the agent lives").flatten();
-    tasks
-        .map(|task| field(&task.path().join("status").display().to_string(), "voluntary_ctxt_switches"))
-        .sum()
-}
-
-/// In KiB.
-fn memory(pid: i32, name: &str) -> f64 {
-    field(&format!("/proc/{pid}/status"), name)
-}
-
-fn field(path: &str, name: &str) -> f64 {
-    let text = fs::read_to_string(path).expect("the agent lives");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let number = line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse().ok());
-    number.unwrap_or_else(|| panic!("{path} has no {name}"))
 }

@@ -165,6 +165,56 @@ pub struct Answer {
     pub ended: Moment,
 }
 
+/// A part of a question that takes time of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// A name becomes an address.
+    LookUp,
+    Connect,
+    /// The handshake of TLS, with the look at the certificate.
+    Tls,
+    Login,
+    /// Connecting and logging in, where the driver does both as one (MySQL).
+    Open,
+    /// From the question to the end of its answer.
+    Reply,
+}
+
+impl Stage {
+    /// As a person reads it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::LookUp => "look-up",
+            Stage::Connect => "connect",
+            Stage::Tls => "TLS",
+            Stage::Login => "login",
+            Stage::Open => "connect and login",
+            Stage::Reply => "reply",
+        }
+    }
+}
+
+/// How long a stage took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Took {
+    pub stage: Stage,
+    /// Microseconds.
+    pub us: u64,
+}
+
+/// A question that was asked by hand, and its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// What was asked of whom: `redis at 10.0.0.1:6379`. Holds no secret.
+    pub asked: String,
+    pub verdict: Verdict,
+    /// One sentence: what the answer means.
+    pub meaning: String,
+    /// In their order. The last one is where the question ended.
+    pub stages: Vec<Took>,
+}
+
 /// What a service said of itself in one message: sd_notify(3). What it did not say is false or `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

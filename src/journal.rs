@@ -30,6 +30,9 @@ pub struct Record {
     pub unit: Arc<Unit>,
     /// What the engine wants to know again.
     pub memory: Memory,
+    /// The position in its log where its own lines begin; `None`: unknown, as in the journal of an older agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub printed_from: Option<u64>,
 }
 
 /// The journal's folder: one small file for each instance, in the run folder, which a reboot empties. It is written
@@ -202,6 +205,7 @@ fn search_marked<P: Processes>(
         nonce: nonce.clone(),
         unit: unit.clone(),
         memory: memory.clone(),
+        printed_from: None,
     };
     let found = Found::Running { pid, memory, unit: None };
     Searched { found, held: Some((held, nonce)), journal: Some(record) }

@@ -1,6 +1,16 @@
 //! Agents as real processes, on loopback addresses of their own, with stand-ins as their services.
 
 mod agents;
+#[path = "agents/logs.rs"]
+mod logs;
+#[path = "agents/notify.rs"]
+mod notify;
+#[path = "agents/reverse.rs"]
+mod reverse;
+#[path = "agents/shutdown.rs"]
+mod shutdown;
+#[path = "agents/traces.rs"]
+mod traces;
 
 use agents::{Cluster, wait};
 use std::fs;
@@ -61,6 +71,30 @@ fn a_stop_takes_the_dependents_on_the_other_machine_first() {
 }
 
 #[test]
+fn a_question_by_hand_is_asked_from_where_one_says() {
+    let mut cluster = two_nodes("by-hand");
+    cluster.start("n1");
+    cluster.start("n2");
+    wait("the cache to be ready", || cluster.pid_if("n1", "cache@n1", "ready"));
+    let asked = cluster.ctl("n1", &["probe", "cache", "--from", "n2", "--timing"]);
+    assert_eq!(asked.code, 0, "{asked:?}");
+    for part in
+        ["ready (PONG, master)", "takes writes", ":7401, from n2", "connect  ", "reply  ", "together  "]
+    {
+        assert!(asked.text().contains(part), "no {part:?}: {asked:?}");
+    }
+    cluster.ctl("n1", &["stop", "web"]);
+    let refused = cluster.ctl("n1", &["probe", "web"]);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    assert!(
+        refused.text().contains("connection refused by") && refused.text().contains("from n2"),
+        "{refused:?}"
+    );
+    let unknown = cluster.ctl("n1", &["probe", "nobody"]);
+    assert_eq!(unknown.code, 2, "{unknown:?}");
+}
+
+#[test]
 fn held_stays_held_when_the_machine_reboots() {
     let mut cluster = two_nodes("held");
     cluster.start("n1");
@@ -113,16 +147,6 @@ fn a_second_agent_of_the_same_node_is_refused() {
     let second = cluster.run_agent_to_its_end("n1");
     assert_ne!(second.code, 0);
     assert!(second.text().contains("another agent"), "{second:?}");
-}
-
-#[test]
-fn without_tls_it_listens_on_loopback_only() {
-    let cluster = Cluster::new("listen");
-    // TEST-NET-1 (RFC 5737): nobody's address.
-    cluster.write_file("", &[("cache", "{ n1 = \"192.0.2.1\" }"), ("web", "{ n2 = \"192.0.2.2\" }")]);
-    let refused = cluster.run_agent_to_its_end("n1");
-    assert_ne!(refused.code, 0);
-    assert!(refused.text().contains("insecure = true"), "{refused:?}");
 }
 
 #[test]

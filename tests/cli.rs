@@ -3,6 +3,7 @@
 
 use clusterd::api::wire::{ClusterStatus, NodeEntry, NodeStatus, Order, OrderReply, ReloadReply, Verb};
 use clusterd::engine::view::{InstanceView, StateName, Wish};
+use clusterd::facts::{Report, Stage, Took, Trouble, Verdict};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -83,6 +84,30 @@ fn a_stop_that_is_not_complete_in_time_ends_with_3() {
     assert_eq!(told.code, 3, "{}", told.err);
     assert!(told.err.contains("not complete after"), "{}", told.err);
     assert_eq!(agent.run(&["stop", "web1", "--no-wait"]).code, 0);
+}
+
+#[test]
+fn a_question_by_hand_is_asked_by_the_agent_of_the_node() {
+    let agent = Agent::new(StateName::Ready);
+    let told = agent.run(&["probe", "web", "--timing"]);
+    assert_eq!(told.code, 3, "{}", told.err);
+    assert!(told.out.starts_with("no answer from 10.0.0.3:80 within 2 s\n"), "{}", told.out);
+    assert!(told.out.contains("asked: GET http://10.0.0.3:80/, from web1"), "{}", told.out);
+    assert!(
+        told.out.ends_with("connect               2.00 s\n  together              2.00 s\n"),
+        "{}",
+        told.out
+    );
+    let json: serde_json::Value = serde_json::from_str(&agent.run(&["probe", "web", "--json"]).out).unwrap();
+    assert_eq!((&json["of"], &json["verdict"]["kind"]), (&"web@web1".into(), &"unreachable".into()));
+
+    let told = agent.run(&["probe", "web", "--from", "web9"]);
+    assert_eq!((told.code, told.out.as_str()), (2, ""));
+    assert!(
+        told.err.contains("there is no node 'web9'") && told.err.contains("the nodes are web1"),
+        "{}",
+        told.err
+    );
 }
 
 #[test]
@@ -205,6 +230,12 @@ impl Played {
                 config: "3f2a91bc".into(),
                 changed: false,
                 text: "nothing has changed".into(),
+            }),
+            "/v1/at/web1/v1/probe?instance=web@web1" => serde_json::to_string(&Report {
+                asked: "GET http://10.0.0.3:80/".into(),
+                verdict: Verdict::not_ready(Trouble::Unreachable, "no answer from 10.0.0.3:80 within 2 s"),
+                meaning: "nobody answers".into(),
+                stages: vec![Took { stage: Stage::Connect, us: 2_000_000 }],
             }),
             other => panic!("nobody should ask {other}"),
         };

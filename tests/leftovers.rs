@@ -4,12 +4,12 @@ mod processes;
 
 use clusterd::facts::{Cleaned, Finding, Judgement};
 use clusterd::leftover::{Context, Known, Mode, Outcome, clean};
-use clusterd::model::Unit;
+use clusterd::model::{Ask, Probe, Question, Unit};
 use clusterd::process::{Handle, Identity, Spawn, Tree};
 use processes::*;
 use std::fs;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -176,6 +176,13 @@ fn a_file_written_before_the_boot_is_called_so() {
     let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
     fs::File::options().write(true).open(scene.pidfile()).unwrap().set_modified(long_ago).unwrap();
     assert!(scene.expect_clear(Judgement::Stale).evidence.ends_with("; the file is older than this boot"));
+
+    let kernel = fs::read_to_string("/proc/stat").unwrap();
+    let boot = kernel.lines().find_map(|l| l.strip_prefix("btime ")).unwrap().trim().parse().unwrap();
+    let boot = std::time::UNIX_EPOCH + std::time::Duration::from_secs(boot);
+    scene.write_pid(dead_number());
+    fs::File::options().write(true).open(scene.pidfile()).unwrap().set_modified(boot).unwrap();
+    assert!(scene.expect_clear(Judgement::Stale).evidence.ends_with("and no such process exists"));
 }
 
 #[test]
@@ -301,6 +308,17 @@ fn an_upgraded_executable_blocks() {
 }
 
 #[test]
+fn another_name_of_the_program_is_the_program() {
+    let scene = Scene::new();
+    let second = scene.yard.path("redis-check-rdb");
+    fs::hard_link(&scene.unit.run.command[0], &second).unwrap();
+    let mut stranger = Stranger::start(Command::new(&second).arg("1000"));
+    scene.write_pid(stranger.pid());
+    assert!(scene.expect_doubt().0.evidence.contains("which is redis-check-rdb, as this instance could be"));
+    assert!(stranger.is_alive());
+}
+
+#[test]
 fn a_script_blocks_unless_the_unit_lists_what_it_leads_to() {
     let mut scene = Scene::new();
     let program = PathBuf::from(&scene.unit.run.command[0]);
@@ -368,6 +386,36 @@ fn who_listens_where_another_instance_does_is_its() {
 }
 
 #[test]
+fn who_listens_at_another_address_of_our_port_is_not_tied_to_us() {
+    let (mut scene, stranger, port) = listening("127.0.0.1:0");
+    scene.write_pid(stranger.pid());
+    scene.me.listens = vec![SocketAddr::from(([127, 0, 0, 2], port))];
+    assert!(scene.expect_doubt().0.evidence.contains("nothing tells whose it is"));
+}
+
+#[test]
+fn who_listens_everywhere_as_we_do_is_ours_alone() {
+    let (mut scene, stranger, port) = listening("0.0.0.0:0");
+    scene.write_pid(stranger.pid());
+    scene.me.listens = vec![SocketAddr::from(([0, 0, 0, 0], port))];
+    let listens = vec![SocketAddr::from(([127, 0, 0, 2], port))];
+    scene.others = vec![Known { instance: "redis-b@here".into(), listens, folders: vec![] }];
+    scene.expect_alive(stranger.pid());
+}
+
+#[test]
+fn an_instance_listens_where_its_unit_asks() {
+    let ask = |address: &str| Question { ask: Ask::Tcp { address: address.parse().unwrap() }, timeout: SOON };
+    let mut unit = unit(&["/usr/bin/redis-server"]);
+    assert_eq!(Known::of("redis@here", &unit).listens, []);
+    unit.ready.local = Probe::Ask(ask("127.0.0.1:6379"));
+    unit.ready.remote = Some(ask("10.0.0.1:6379"));
+    let known = Known::of("redis@here", &unit);
+    assert_eq!(known.instance, "redis@here");
+    assert_eq!(known.listens, ["127.0.0.1:6379".parse().unwrap(), "10.0.0.1:6379".parse().unwrap()]);
+}
+
+#[test]
 fn who_listens_everywhere_may_be_either() {
     let (mut scene, stranger, port) = listening("0.0.0.0:0");
     scene.write_pid(stranger.pid());
@@ -378,14 +426,21 @@ fn who_listens_everywhere_may_be_either() {
     assert!(scene.expect_doubt().0.evidence.contains("claimed by two"));
 }
 
+/// A data folder, and a process of the unit's program that somebody else has started on it: it has a file there open.
+fn working_in_our_folder(scene: &Scene) -> (PathBuf, PathBuf, Stranger) {
+    let data = scene.yard.path("data");
+    fs::create_dir(&data).unwrap();
+    let path = data.join("dump.rdb");
+    let file = fs::File::create(&path).unwrap();
+    let stranger =
+        Stranger::start(Command::new(&scene.unit.run.command[0]).arg("1000").stdin(Stdio::from(file)));
+    (data, path, stranger)
+}
+
 #[test]
 fn an_open_data_folder_is_a_tie() {
     let mut scene = Scene::new();
-    let data = scene.yard.path("data");
-    fs::create_dir(&data).unwrap();
-    let file = fs::File::create(data.join("dump.rdb")).unwrap();
-    let stranger =
-        Stranger::start(Command::new(&scene.unit.run.command[0]).arg("1000").stdin(Stdio::from(file)));
+    let (data, _, stranger) = working_in_our_folder(&scene);
     scene.write_pid(stranger.pid());
     scene.expect_doubt();
     scene.me.folders = vec![data];
@@ -393,11 +448,36 @@ fn an_open_data_folder_is_a_tie() {
 }
 
 #[test]
+fn what_only_a_further_pid_file_leads_to_may_be_the_main_process() {
+    let mut scene = Scene::new();
+    let (data, _, mut stranger) = working_in_our_folder(&scene);
+    scene.write_pid(stranger.pid());
+    scene.unit.leftovers.pidfiles = scene.unit.run.pidfile.take().into_iter().collect();
+    scene.me.folders = vec![data];
+    scene.expect_alive(stranger.pid());
+    assert!(stranger.is_alive() && scene.pidfile().exists());
+}
+
+#[test]
+fn whoever_holds_our_lock_and_is_ours_is_adopted() {
+    let mut scene = Scene::new();
+    let (data, lock, mut stranger) = working_in_our_folder(&scene);
+    scene.unit.leftovers.locks = vec![lock.clone()];
+    scene.expect_doubt();
+    scene.me.folders = vec![data];
+    let finding = scene.expect_alive(stranger.pid());
+    assert!(finding.evidence.starts_with(&format!("{} is held by", lock.display())), "{finding:?}");
+    assert!(stranger.is_alive() && lock.exists());
+}
+
+#[test]
 fn the_journalled_process_is_ours_and_one_with_its_number_is_not() {
     let mut scene = Scene::new();
     let mut stranger = scene.stranger();
     scene.journal = Some(Handle::open(stranger.pid()).unwrap().identity().clone());
-    scene.expect_alive(stranger.pid()); // with no pid file at all
+    let finding = scene.expect_alive(stranger.pid()); // with no pid file at all
+    let says = format!("redis-server ({}) lives: boot, pid and start time are as journalled", stranger.pid());
+    assert_eq!(finding.evidence, says);
     scene.write_pid(stranger.pid());
     scene.expect_alive(stranger.pid());
 
@@ -448,8 +528,10 @@ fn what_outlived_its_main_process_is_killed_before_the_next_start() {
         main.signal(libc::SIGKILL).unwrap();
         assert!(main.wait(SOON).unwrap());
         main.reap();
-        let looked = scene.clean(Mode::Look);
-        assert!(matches!(looked.cleaned, Cleaned::Clear { .. }), "{looked:?}");
+        let Cleaned::Clear { findings } = scene.clean(Mode::Look).cleaned else { panic!("not clear") };
+        let told: Vec<_> = findings.iter().map(|f| (f.judgement, f.evidence.as_str())).collect();
+        let says = format!("sleep ({worker_pid}) outlived its main process; a start kills it");
+        assert_eq!(told.last(), Some(&(Judgement::Stale, says.as_str())), "{findings:?}");
         assert!(Handle::open(worker_pid).is_ok(), "a look kills nobody");
 
         let mut stranger = Stranger::sleep();
@@ -464,7 +546,8 @@ fn what_outlived_its_main_process_is_killed_before_the_next_start() {
                 (format!("process {worker_pid}"), Judgement::Stale),
             ]
         );
-        assert!(findings[2].evidence.contains("outlived its main process; it was killed"), "{findings:?}");
+        let says = format!("sleep ({worker_pid}) outlived its main process; it was killed");
+        assert_eq!(findings[2].evidence, says);
         assert!(Handle::open(worker_pid).is_err());
         assert!(!scene.pidfile().exists() && !worker.exists() && stranger.is_alive());
     }
@@ -490,6 +573,28 @@ fn a_socket_is_stale_when_it_refuses() {
 
     fs::write(&path, "").unwrap();
     scene.expect_clear(Judgement::Refused);
+}
+
+#[test]
+fn a_socket_with_a_full_queue_is_in_use_and_is_not_waited_for() {
+    use nix::sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+    };
+    let mut scene = Scene::new();
+    let path = scene.yard.path("redis.sock");
+    scene.unit.leftovers.sockets = vec![path.clone()];
+    let address = UnixAddr::new(&path).unwrap();
+    let new = || socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_NONBLOCK, None).unwrap();
+    let busy = new();
+    bind(busy.as_raw_fd(), &address).unwrap();
+    listen(&busy, Backlog::new(1).unwrap()).unwrap();
+    let mut clients = vec![new()];
+    while connect(clients.last().unwrap().as_raw_fd(), &address).is_ok() {
+        clients.push(new());
+    }
+    let says = format!("{} is in use; by whom is not told", path.display());
+    assert_eq!(scene.expect_doubt().0.evidence, says);
+    assert!(path.exists());
 }
 
 #[test]
@@ -564,4 +669,42 @@ fn a_mark_outside_the_leaf_is_a_tie_too() {
     let main = moved.spawn().unwrap();
     scene.write_pid(main.pid());
     assert!(scene.expect_alive(main.pid()).evidence.contains("it carries the instance's mark"));
+}
+
+#[test]
+fn what_was_moved_out_of_its_leaf_and_has_lost_its_main_process_is_killed() {
+    let mut scene = Scene::new();
+    let moved = Spawn {
+        unit: &scene.unit,
+        instance: &scene.yard.instance,
+        nonce: "n1",
+        agent: scene.yard.tree.agent(),
+        leaf: None,
+        output: &scene.yard.path("output.log"),
+        ready: None,
+    };
+    let worker = moved.spawn().unwrap();
+    let further = scene.yard.path("worker.pid");
+    fs::write(&further, worker.pid().to_string()).unwrap();
+    let gone = Stranger::sleep();
+    scene.journal = Some(Handle::open(gone.pid()).unwrap().identity().clone());
+    drop(gone);
+    scene.unit.run.pidfile = None;
+    scene.unit.leftovers.pidfiles = vec![further.clone()];
+
+    let Cleaned::Clear { findings } = scene.clean(Mode::Remove).cleaned else { panic!("not clear") };
+    let told: Vec<_> = findings.iter().map(|f| (f.what.clone(), f.judgement)).collect();
+    let killed = (format!("process {}", worker.pid()), Judgement::Stale);
+    assert_eq!(told, [(further.display().to_string(), Judgement::Stale), killed]);
+    assert!(!worker.is_alive() && !further.exists());
+}
+
+#[test]
+fn what_is_left_in_the_tree_is_no_main_process_unless_its_program_is_the_units() {
+    let mut scene = Scene::new();
+    scene.unit.run.pidfile = None;
+    let worker = scene.yard.spawn(&unit(&["/bin/sleep", "1000"])).unwrap();
+    let finding = scene.expect_clear(Judgement::Stale); // nothing is journalled of it
+    assert_eq!(finding.what, format!("process {}", worker.pid()));
+    assert!(!worker.is_alive());
 }

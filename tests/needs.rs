@@ -85,6 +85,30 @@ fn the_table_says_everything() {
 }
 
 #[test]
+fn a_need_in_the_same_zone_goes_by_the_dependents_own_node() {
+    let text = r#"[cluster]
+name = "shop"
+[nodes]
+all = { n1 = { address = "10.0.0.1", labels = { zone = "a" } }, n2 = { address = "10.0.0.2", labels = { zone = "b" } }, n3 = { address = "10.0.0.3", labels = { zone = "a" } }, n4 = "10.0.0.4" }
+[services]
+cache = { on = "all", unit = "plain" }
+web = { on = ["n1", "n2"], unit = "plain", set.port = 81, needs.cache = { count = "any", same = "zone" } }
+mesh = { on = ["n1", "n3"], unit = "plain", set.port = 82, needs.mesh = { count = "all", same = "zone", wait = "1m", then = "start" } }
+"#;
+    let cluster = parse(&sources(text.to_owned())).unwrap_or_else(|e| panic!("{e}"));
+    let near = |name: &str| {
+        let ix = cluster.instance_named(name).unwrap();
+        let need = cluster.needs_of(ix).next().unwrap();
+        let all = cluster.candidates(need, cluster.instance(ix).node);
+        all.iter().map(|i| cluster.instance(*i).name.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(near("web@n1"), "cache@n1 cache@n3");
+    assert_eq!(near("web@n2"), "cache@n2", "not n4, which has no zone");
+    assert_eq!(near("mesh@n1"), "mesh@n3", "nobody counts for itself");
+    assert_eq!(cluster.service(cluster.service_named("web").unwrap()).needs[0].to_string(), "any, same zone");
+}
+
+#[test]
 fn defaults_are_told() {
     let cluster = cluster("db = { on = \"db\" }\nweb = { on = \"web\", needs = [\"db\"] }");
     let told = |place: &str, key: &str| {

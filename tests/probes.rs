@@ -4,7 +4,7 @@
 //! MariaDB run as their own users). What is missing fails.
 
 use clusterd::facts::{Role, Trouble, Verdict};
-use clusterd::model::{Ask, Login, Question};
+use clusterd::model::{Ask, Get, Login, Question};
 use clusterd::probe::{Asker, Pace, Prober};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown};
@@ -447,7 +447,7 @@ async fn nginx_by_http_and_https() {
     let files = ["-keyout", &key, "-out", &certificate];
     done(
         Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes"])
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "13"])
             .args(names)
             .args(files),
     );
@@ -464,10 +464,8 @@ async fn nginx_by_http_and_https() {
         t = at("tmp"),
     );
     std::fs::write(at("nginx.conf"), configuration).unwrap();
-    let get = |url: String, contains: Option<&str>| Ask::Http {
-        url,
-        status: 200,
-        contains: contains.map(Into::into),
+    let get = |url: String, contains: Option<&str>| {
+        Ask::Http(Get { contains: contains.map(Into::into), ..Get::of(url) })
     };
     let refused = ask(get(format!("http://{plain}/"), None)).await;
     not_ready(refused, Trouble::Refused, format!("connection refused by {plain}"));
@@ -488,8 +486,19 @@ async fn nginx_by_http_and_https() {
     not_ready(broken, Trouble::Declined, reason);
 
     let untrusted = ask(get(format!("https://{tls}/"), None)).await;
-    let reason = format!("TLS with {tls} fails: invalid peer certificate: UnknownIssuer");
+    let reason = format!("TLS with {tls} fails: nobody that is trusted here has signed its certificate");
     not_ready(untrusted, Trouble::Declined, reason);
+    let trusting = |url: String, name: Option<&str>| {
+        let (ca, name) = (Some(certificate.clone().into()), name.map(Into::into));
+        Ask::Http(Get { ca, name, headers: vec![("Server".into(), "nginx".into())], ..Get::of(url) })
+    };
+    let trusted = ask(trusting(format!("https://{tls}/"), None)).await;
+    let ends =
+        |days| Verdict::ready(format!("200 OK, Server \"nginx\", its certificate ends in {days} days"));
+    assert!([12, 13].map(ends).contains(&trusted), "made for 13 days, less this moment: {trusted}");
+    let other = ask(trusting(format!("https://{tls}/"), Some("shop.example"))).await;
+    let reason = format!("TLS with {tls} fails: its certificate is for another name");
+    not_ready(other, Trouble::Declined, reason);
     let not_tls = ask(get(format!("https://{plain}/"), None)).await;
     let Verdict::NotReady { kind: Trouble::Garbled, reason } = not_tls else { panic!("{not_tls:?}") };
     assert!(reason.starts_with(&format!("{plain} does not speak TLS: ")), "{reason}");

@@ -11,20 +11,26 @@
 //! | `after 1s` | time passes; timers that fall due on the way are let through |
 //! | `searched X nothing`, `searched X running PID [ready] [stopping] [launcher] [failures N]`, `searched X ended [seen | completed | gave-up]` | (`searched all nothing` for all) |
 //! | `answer X ready [ROLE…]`, `answer X refused`, `answer X loading 40`, `answer X loading [for 60s]` | the question to instance X is answered now |
-//! | `late answer X ready …` | answered by a probe that had begun 2 s ago |
+//! | `late answer X ready …`, `slow 5ms answer X ready …` | answered by a probe that had begun 2 s, or 5 ms, ago |
 //! | `own X ready`, … | the same for X's own question |
 //! | `cleaned X clear`, `cleaned X doubt WORDS`, `cleaned X alive PID` | |
 //! | `spawned X PID`, `spawn-failed X WORDS`, `adopted X PID`, `main X PID`, `no-main X`, `daemonless X` | |
 //! | `says X READY=1 STATUS=a~line …` | X notified its agent; `~` is a space |
+//! | `earlier …` | the same of the incarnation before the present one |
 //! | `exited X code N`, `exited X signal N`, with `saying WORDS`; `exited X unknown`; `swept X [killed N]` | |
 //! | `peer X STATE [veto EPOCH [nowait]] [released Y]… [released-before Y]…` | X's agent says so; `released` speaks of Y's present withdrawal, `released-before` of an earlier one |
 //! | `NODE claims X STATE` | an agent that is not X's says so |
 //! | `lost NODE` | its stream ends |
+//! | `answer nobody …`, `NODE claims nobody STATE` | about a question or an instance that there is not |
 //! | `start X…`, `stop X…`, `restart X…` with `force`, `without NODE`, `within 60s`, `because WORDS` | an operator orders it |
 //! | `shutdown` | the machine goes down |
 //! | `reload` | the cluster and units as written above this line, in place of those in force, come into force |
 //! | `show X`, `view X` | nothing happens; the view of X is printed, in short or whole |
 //! | `memory X` | nothing happens; what the next agent would know of X is printed |
+//! | `journal X` | nothing happens; what was last told to be journalled of X is printed |
+//! | `heard X` | nothing happens; what was last heard of X is printed |
+//! | `command X` | nothing happens; the command that X is run by, or would be, is printed |
+//! | `neighbours` | nothing happens; the nodes whose agents' word matters are printed |
 //! | `wake` | nothing happens; when the engine wants to be woken next is printed |
 //! | `data` | nothing happens; what the latest event says to programs is printed |
 
@@ -173,6 +179,10 @@ struct Stage {
     names: HashMap<QuestionIx, String>,
     /// What the latest event says to programs.
     data: serde_json::Value,
+    /// How many incarnations ago the process was of which the present line speaks.
+    earlier: u64,
+    /// What the journal has of each own instance.
+    journal: HashMap<InstanceIx, Memory>,
 }
 
 impl Stage {
@@ -192,6 +202,8 @@ impl Stage {
             trace: String::new(),
             names: HashMap::new(),
             data: serde_json::Value::Null,
+            earlier: 0,
+            journal: HashMap::new(),
         };
         stage.name_questions();
         Ok(stage)
@@ -210,6 +222,7 @@ impl Stage {
             .map(|(ix, n)| (self.engine.cluster().instance(*ix).name.clone(), *n))
             .collect();
         let (new, orphans) = self.engine.reconfigure(self.now, self.cluster.clone(), me, &ranks);
+        assert_eq!(self.engine.in_force_since(), self.now);
         let known = by_name.iter().filter_map(|(name, n)| Some((self.cluster.instance_named(name)?, *n)));
         self.incarnations = known.collect();
         self.names.clear();
@@ -244,7 +257,7 @@ impl Stage {
     }
 
     fn incarnation(&self, ix: InstanceIx) -> u64 {
-        self.incarnations.get(&ix).copied().unwrap_or(0)
+        self.incarnations.get(&ix).copied().unwrap_or(0) - self.earlier
     }
 
     fn question(&self, name: &str, own: bool) -> Result<QuestionIx, String> {
@@ -309,6 +322,15 @@ impl Stage {
             }
             ["late", "answer", name, rest @ ..] => {
                 self.answer(name, false, rest, Duration::from_secs(2))?;
+            }
+            ["slow", took, "answer", name, rest @ ..] => {
+                self.answer(name, false, rest, duration(took)?)?;
+            }
+            ["earlier", rest @ ..] => {
+                self.earlier = 1;
+                let happened = self.happen(rest);
+                self.earlier = 0;
+                happened?;
             }
             ["answer", name, rest @ ..] => self.answer(name, false, rest, Duration::ZERO)?,
             ["own", name, rest @ ..] => self.answer(name, true, rest, Duration::ZERO)?,
@@ -394,7 +416,11 @@ impl Stage {
             }
             [verb @ ("start" | "stop" | "restart"), rest @ ..] => self.order(verb, rest)?,
             [liar, "claims", name, state] => {
-                let (node, instance) = (self.cluster.node_named(liar), self.instance(name)?);
+                let node = self.cluster.node_named(liar);
+                let instance = match *name {
+                    "nobody" => InstanceIx(self.cluster.instances.len() as u32),
+                    name => self.instance(name)?,
+                };
                 let state = state_named(state)?;
                 let word = Word { state, reason: String::new(), veto: None, released: Vec::new() };
                 let node = node.ok_or("no such node")?;
@@ -407,6 +433,27 @@ impl Stage {
                 let memory =
                     self.engine.memory(self.instance(name)?).ok_or("not an instance of this node")?;
                 writeln!(self.trace, "{}", serde_json::to_string(&memory).unwrap()).unwrap();
+            }
+            ["journal", name] => {
+                let memory = self.journal.get(&self.instance(name)?).ok_or("nothing is journalled of it")?;
+                writeln!(self.trace, "{}", serde_json::to_string(memory).unwrap()).unwrap();
+            }
+            ["heard", name] => {
+                let heard = self.engine.last_heard(self.instance(name)?, self.now);
+                let text = match heard {
+                    Some((state, ms)) => format!("{state}, {ms} ms ago"),
+                    None => "nothing".to_owned(),
+                };
+                writeln!(self.trace, "of {name} was heard: {text}").unwrap();
+            }
+            ["command", name] => {
+                let unit = self.engine.unit(self.instance(name)?).ok_or("not an instance of this node")?;
+                writeln!(self.trace, "{name} is run by {:?}", unit.run.command).unwrap();
+            }
+            ["neighbours"] => {
+                let all = self.engine.neighbours();
+                let names: Vec<_> = all.into_iter().map(|n| self.cluster.node(n).name.to_string()).collect();
+                writeln!(self.trace, "listens to {names:?}").unwrap();
             }
             ["wake"] => match self.engine.next_wake() {
                 Some(at) => writeln!(self.trace, "wakes in {:?}", at.since(self.now)).unwrap(),
@@ -467,7 +514,10 @@ impl Stage {
             },
             _ => return Err("what was answered?".to_owned()),
         };
-        let question = self.question(name, own)?;
+        let question = match name {
+            "nobody" => QuestionIx(self.engine.questions().count() as u32),
+            _ => self.question(name, own)?,
+        };
         let answer = Answer { verdict, begun: self.now - age, ended: self.now };
         self.feed(Input::Answered { question, answer });
         Ok(())
@@ -535,7 +585,12 @@ impl Stage {
     }
 
     fn show(&mut self, name: &str) -> Result<(), String> {
-        let view = self.engine.view(self.instance(name)?, self.now).ok_or("not an instance of this node")?;
+        let instance = self.instance(name)?;
+        let view = self.engine.view(instance, self.now).ok_or("not an instance of this node")?;
+        // What the simulator asks all the time is the same in short.
+        let counts: Vec<_> = self.engine.counts(instance).collect();
+        assert_eq!(self.engine.state(instance), Some(view.state));
+        assert_eq!(counts, view.needs.iter().map(|need| need.met).collect::<Vec<_>>());
         let held = if matches!(view.wish, Wish::Up) { "" } else { " (held)" };
         let reason = if view.reason.is_empty() { String::new() } else { format!(": {}", view.reason) };
         writeln!(self.trace, "{name} is {}{held}{reason}", view.state).unwrap();
@@ -568,6 +623,13 @@ impl Stage {
     }
 
     fn write(&mut self, action: &Action) {
+        if let Action::Spawn { instance, memory, .. }
+        | Action::Adopt { instance, memory, .. }
+        | Action::FindMain { instance, memory }
+        | Action::Remember { instance, memory } = action
+        {
+            self.journal.insert(*instance, memory.clone());
+        }
         let name = |ix: &InstanceIx| self.cluster.instance(*ix).name.clone();
         let asked =
             |q: &QuestionIx| self.names.get(q).cloned().unwrap_or_else(|| format!("question {}", q.0));

@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("probe", &["facts", "clock", "model"]),
     ("process", &["facts", "clock", "model"]),
     ("store", &[]),
-    ("logs", &["store"]),
+    ("logs", &["model", "store"]),
     ("leftover", &["facts", "model", "process"]),
     ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
@@ -26,13 +26,16 @@ const LAYERS: &[(&str, &[&str])] = &[
         "agent",
         &[
             "facts", "clock", "model", "graph", "engine", "probe", "process", "leftover", "store", "journal",
-            "pki", "api",
+            "logs", "pki", "api",
         ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),
     (
         "ctl",
-        &["sim", "facts", "clock", "model", "graph", "engine", "pki", "api", "process", "standin", "rig"],
+        &[
+            "sim", "facts", "clock", "model", "graph", "engine", "pki", "api", "process", "probe", "standin",
+            "rig",
+        ],
     ),
 ];
 

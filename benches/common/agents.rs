@@ -211,9 +211,14 @@ impl Cluster {
 
     /// Restarts one instance.
     pub fn restart(&mut self, node: &str, instance: &str) {
+        self.order(node, Verb::Restart, &[instance]);
+    }
+
+    /// Gives an order for these instances, or for all of the node. It is taken when this returns, not yet done.
+    pub fn order(&mut self, node: &str, verb: Verb, instances: &[&str]) {
         let order = Order {
-            verb: Verb::Restart,
-            instances: vec![instance.into()],
+            verb,
+            instances: instances.iter().map(|name| (*name).to_owned()).collect(),
             force: false,
             timeout_ms: 30_000,
             without: Vec::new(),
@@ -223,7 +228,7 @@ impl Cluster {
         let index = self.nodes.iter().position(|n| n.name == node).expect("a known node");
         let agent = self.nodes[index].agent.as_mut().expect("a running agent");
         let reply: Result<OrderReply, _> = self.runtime.block_on(agent.client.post("/v1/order", &order));
-        reply.unwrap_or_else(|e| panic!("restart of {instance}: {e}"));
+        reply.unwrap_or_else(|e| panic!("{verb:?} of {instances:?}: {e}"));
     }
 
     /// Waits until every instance of these nodes is up.

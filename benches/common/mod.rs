@@ -6,9 +6,12 @@
 #![allow(dead_code)] // each bench takes its part of it
 
 pub mod agents;
+pub mod bare;
 pub mod black_hole;
+pub mod cost;
 pub mod figures;
 pub mod fourteen;
+pub mod peers;
 pub mod program;
 pub mod world;
 

@@ -46,6 +46,13 @@ pub struct Ear {
     teller: PathBuf,
 }
 
+/// What a telling program said first.
+pub struct Told {
+    pub label: String,
+    pub begun: Moment,
+    pub pid: i32,
+}
+
 impl Ear {
     pub fn new(folder: &Path) -> Ear {
         let path = folder.join("ear");
@@ -61,15 +68,25 @@ impl Ear {
 
     /// The first instruction of the next program with this label; what others tell is passed over.
     pub fn hear(&self, label: &str) -> Moment {
-        let mut buffer = [0; 256];
         loop {
-            let length =
-                self.socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{label} did not begin: {e}"));
-            let text = String::from_utf8_lossy(&buffer[..length]);
-            let (who, when) = text.split_once(' ').expect("a label and a number");
-            if who == label {
-                return Moment(when.parse().expect("nanoseconds"));
+            let told = self.hear_any(label);
+            if told.label == label {
+                return told.begun;
             }
+        }
+    }
+
+    /// The next program, whichever it is. `who` is for the message when none comes.
+    pub fn hear_any(&self, who: &str) -> Told {
+        let mut buffer = [0; 256];
+        let length = self.socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{who} did not begin: {e}"));
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        let mut words = text.split(' ');
+        let mut next = || words.next().expect("a label and two numbers");
+        Told {
+            label: next().to_owned(),
+            begun: Moment(next().parse().expect("nanoseconds")),
+            pid: next().parse().expect("a pid"),
         }
     }
 

@@ -1,11 +1,19 @@
-//! The service that the benches start: it sends one datagram, its label and the monotonic clock as it read it first
-//! thing, and then waits to be killed.
+//! The service that the benches start: it sends one datagram, its label, the monotonic clock as it read it first
+//! thing and its pid, and then waits to be killed.
+//!
+//! `teller SOCKET LABEL [FD ENDS]`: with the latter two it also writes a newline to that descriptor, which says that it
+//! is ready, and when it is told to end (SIGTERM) appends its label and the clock to the file ENDS. Words may come in
+//! one argument: so a `#!` line can start it.
 //!
 //! A program of its own, compiled by the bench: what is measured is how soon it begins, so the loader must have
 //! little to do for it. (The bench binary itself has twenty thousand relocations, half a millisecond's worth.)
 
 use std::ffi::{c_int, c_long};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixDatagram;
+use std::ptr;
 
 #[repr(C)]
 struct Timespec {
@@ -13,23 +21,52 @@ struct Timespec {
     nanoseconds: c_long,
 }
 
+/// As the C library has it: a bit for each of 1024 signals.
+type SignalSet = [u64; 16];
+
 unsafe extern "C" {
     fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int;
+    fn sigprocmask(how: c_int, set: *const SignalSet, old: *mut SignalSet) -> c_int;
+    fn sigwait(set: *const SignalSet, signal: *mut c_int) -> c_int;
 }
 
 const CLOCK_MONOTONIC: c_int = 1;
+const SIG_BLOCK: c_int = 0;
+const SIGTERM: u32 = 15;
 
-fn main() {
+fn now() -> i64 {
     let mut now = Timespec { seconds: 0, nanoseconds: 0 };
     // Sound: the structure is the kernel's on every 64-bit Linux, and lives on the stack.
     unsafe { clock_gettime(CLOCK_MONOTONIC, &mut now) };
-    let nanoseconds = now.seconds * 1_000_000_000 + now.nanoseconds as i64;
-    let mut arguments = std::env::args().skip(1);
-    let (socket, label) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
-    let message = format!("{label} {nanoseconds}");
+    now.seconds * 1_000_000_000 + now.nanoseconds as i64
+}
+
+fn main() {
+    let begun = now();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().flat_map(|a| a.split_whitespace()).collect();
+    let (socket, label) = (words[0], words[1]);
+    let ready = words.get(2).and_then(|fd| fd.parse::<c_int>().ok()).zip(words.get(3));
+    let mut end: SignalSet = [0; 16];
+    end[0] = 1 << (SIGTERM - 1);
+    if ready.is_some() {
+        // Sound: the set is of the C library's size, and lives on the stack.
+        unsafe { sigprocmask(SIG_BLOCK, &end, ptr::null_mut()) };
+    }
+    let message = format!("{label} {begun} {}", std::process::id());
     let told = UnixDatagram::unbound().and_then(|s| s.send_to(message.as_bytes(), socket));
     told.expect("the bench listens");
-    loop {
-        std::thread::park();
-    }
+    let Some((fd, ends)) = ready else {
+        loop {
+            std::thread::park();
+        }
+    };
+    // Sound: whoever starts this program hands it the descriptor of that number, for it alone.
+    let told = unsafe { File::from_raw_fd(fd) }.write_all(b"\n");
+    told.expect("who started it listens");
+    let mut ends = OpenOptions::new().append(true).create(true).open(ends).expect("a folder of the bench");
+    let mut signal = 0;
+    // Sound: as above.
+    unsafe { sigwait(&end, &mut signal) };
+    let _ = writeln!(ends, "{label} {}", now());
 }

@@ -7,8 +7,8 @@ use crate::engine::{Found, Input, Memory};
 use crate::facts::Exit;
 use crate::journal::{self, Record, Searched};
 use crate::leftover;
-use crate::model::{InstanceIx, Unit};
-use crate::process::{Handle, Identity, Marked, NotYet, Spawn, Tree, output};
+use crate::model::{InstanceIx, LogLimits, Unit};
+use crate::process::{Handle, Identity, Marked, NotYet, Spawn, Tree};
 use nix::libc;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -51,26 +51,31 @@ impl Shell {
         let name = self.name(instance);
         let unit = self.cluster().instance(instance).unit.clone();
         let known = (self.journal.read(&name), self.journal.boot());
+        let printed_from = known.0.as_ref().and_then(|record| record.printed_from);
         let Searched { found, held, journal } = journal::search(&mut &self.tree, &name, known, marked, &unit);
         if let Some(record) = journal {
             self.write_journal(&name, &record);
         }
         if let (Found::Running { memory, unit: started, .. }, Some((handle, nonce))) = (&found, held) {
-            self.hold(&name, memory.incarnation, nonce, handle);
-            self.listen_again(&name, memory.incarnation, started.as_ref().unwrap_or(&unit));
+            let started = started.as_ref().unwrap_or(&unit);
+            // Where it is not known, what is printed from now on is certainly its own.
+            let printed_from = printed_from.or_else(|| self.printed(&name));
+            self.hold(&name, Held::new(handle, memory.incarnation, nonce, printed_from), started.log);
+            self.listen_again(&name, memory.incarnation, started);
         }
         Input::Searched { instance, found }
     }
 
     /// Keeps a process, and waits for its end.
-    fn hold(self: &Rc<Self>, name: &Arc<str>, incarnation: u64, nonce: String, handle: Handle) {
+    fn hold(self: &Rc<Self>, name: &Arc<str>, it: Held, log: LogLimits) {
         // Only what an agent has started: one adopted from a login would bring that session along.
-        if !nonce.is_empty() {
-            self.tree.remember(name, handle.identity());
+        if !it.nonce.is_empty() {
+            self.tree.remember(name, it.handle.identity());
         }
-        let handle = Rc::new(handle);
+        let (handle, incarnation) = (it.handle.clone(), it.incarnation);
         let exited = handle.exited();
-        self.held.borrow_mut().insert(name.clone(), Held { handle: handle.clone(), incarnation, nonce });
+        self.held.borrow_mut().insert(name.clone(), it);
+        self.logs.begun(name, log);
         let (shell, instance) = (self.clone(), name.clone());
         tokio::task::spawn_local(async move {
             if let Err(e) = exited.await {
@@ -89,9 +94,17 @@ impl Shell {
         });
     }
 
-    /// The last lines that an ended incarnation printed.
-    pub fn last_words(&self, name: &str, _incarnation: u64) -> String {
-        let lines = output::tail(&self.places.output(name), LAST_WORDS_LINES, LAST_WORDS_BYTES);
+    /// How much was printed up to now; `None` when that cannot be told.
+    fn printed(&self, name: &str) -> Option<u64> {
+        self.logs.log(name).end().map_err(|e| tracing::warn!("{e}")).ok()
+    }
+
+    /// The last lines that this incarnation printed, never an earlier one's.
+    pub fn last_words(&self, name: &str, incarnation: u64) -> String {
+        let held = self.held.borrow();
+        let held = held.get(name).filter(|h| h.incarnation == incarnation);
+        let Some(since) = held.and_then(|h| h.printed_from) else { return String::new() };
+        let lines = self.logs.log(name).last_words(since, LAST_WORDS_LINES, LAST_WORDS_BYTES);
         lines.map(|lines| lines.join(" | ")).unwrap_or_default()
     }
 
@@ -100,7 +113,9 @@ impl Shell {
         let incarnation = memory.incarnation;
         let failed = |reason: String| Input::SpawnFailed { instance, incarnation, reason };
         let nonce = format!("{:x}-{incarnation}", crate::clock::now().0);
-        let mut record = Record { boot: self.journal.boot().clone(), identity: None, nonce, unit, memory };
+        let printed_from = self.printed(&name);
+        let boot = self.journal.boot().clone();
+        let mut record = Record { boot, identity: None, nonce, unit, memory, printed_from };
         // A process that is not journalled could be started twice: no journal, no start. This replaces an older memory.
         self.memories.borrow_mut().remove(&instance);
         if let Err(e) = self.journal.write(&name, &record) {
@@ -127,7 +142,7 @@ impl Shell {
             nonce: &record.nonce,
             agent: self.tree.agent(),
             leaf: leaf.as_ref(),
-            output: &self.places.output(&name),
+            output: &self.logs.path(&name),
             ready: ready.as_ref().map(AsFd::as_fd),
         }
         .spawn();
@@ -137,7 +152,7 @@ impl Shell {
                 record.memory.spawned = crate::clock::now();
                 self.write_journal(&name, &record);
                 let pid = handle.pid();
-                self.hold(&name, incarnation, record.nonce, handle);
+                self.hold(&name, Held::new(handle, incarnation, record.nonce, printed_from), record.unit.log);
                 Input::Spawned { instance, incarnation, pid }
             }
             Err(e) => failed(e.to_string()),
@@ -158,15 +173,18 @@ impl Shell {
         match judged.filter(Handle::is_alive) {
             Some(handle) => {
                 let identity: Identity = handle.identity().clone();
+                let printed_from = self.printed(&name);
+                let log = unit.log;
                 let record = Record {
                     boot: self.journal.boot().clone(),
                     identity: Some(identity),
                     nonce: String::new(),
                     unit,
                     memory,
+                    printed_from,
                 };
                 self.write_journal(&name, &record);
-                self.hold(&name, incarnation, String::new(), handle);
+                self.hold(&name, Held::new(handle, incarnation, String::new(), printed_from), log);
                 Some(Input::Adopted { instance, incarnation, pid })
             }
             // It ended between judging and holding.
@@ -188,7 +206,9 @@ impl Shell {
         match self.tree.find_main(&unit, &name) {
             Ok(handle) => {
                 let pid = handle.pid();
-                let nonce = self.held.borrow().get(&name).map(|h| h.nonce.clone()).unwrap_or_default();
+                let launcher = self.held.borrow().get(&name).map(|h| (h.nonce.clone(), h.printed_from));
+                let (nonce, printed_from) = launcher.unwrap_or_default();
+                let log = unit.log;
                 let memory = Memory { main: true, ..memory };
                 let identity = Some(handle.identity().clone());
                 self.write_journal(
@@ -199,15 +219,17 @@ impl Shell {
                         nonce: nonce.clone(),
                         unit,
                         memory,
+                        printed_from,
                     },
                 );
-                self.hold(&name, incarnation, nonce, handle);
+                self.hold(&name, Held::new(handle, incarnation, nonce, printed_from), log);
                 Input::MainFound { instance, incarnation, pid }
             }
             Err(NotYet(reason)) => {
                 let empty = self.tree.members(&name).is_ok_and(|members| members.is_empty())
                     && (self.tree.without_cgroups().is_none() || !self.has_orphans());
-                let reason = if empty { self.or_last_words(&name, reason) } else { reason };
+                let words = if empty { self.last_words(&name, incarnation) } else { String::new() };
+                let reason = if words.is_empty() { reason } else { words };
                 Input::MainMissing { instance, incarnation, reason, empty }
             }
         }
@@ -217,11 +239,6 @@ impl Shell {
     fn has_orphans(&self) -> bool {
         let held: Vec<i32> = self.held.borrow().values().map(|h| h.handle.pid()).collect();
         crate::process::has_orphans(&|pid| held.contains(&pid))
-    }
-
-    fn or_last_words(&self, name: &str, reason: String) -> String {
-        let words = self.last_words(name, 0);
-        if words.is_empty() { reason } else { words }
     }
 
     /// Journals what was kept back.
@@ -245,9 +262,10 @@ impl Shell {
         let held = held.get(&name).filter(|h| h.incarnation == memory.incarnation);
         let identity = held.filter(|h| h.handle.is_alive()).map(|h| h.handle.identity().clone());
         let nonce = held.map(|h| h.nonce.clone()).unwrap_or_default();
+        let printed_from = held.and_then(|h| h.printed_from);
         self.write_journal(
             &name,
-            &Record { boot: self.journal.boot().clone(), identity, nonce, unit, memory },
+            &Record { boot: self.journal.boot().clone(), identity, nonce, unit, memory, printed_from },
         );
     }
 
@@ -338,6 +356,7 @@ impl Shell {
         let mut held = self.held.borrow_mut();
         if held.get(name).is_some_and(|h| h.incarnation == incarnation) {
             held.remove(name);
+            self.logs.ended(name);
         }
         drop(held);
         self.tree.forget(name);

@@ -11,6 +11,7 @@ mod hands;
 mod join;
 mod journal;
 mod links;
+mod logs;
 mod notices;
 mod notify;
 mod record;
@@ -29,12 +30,13 @@ use crate::engine::view::Wish;
 use crate::engine::{Engine, Input};
 use crate::graph::Graph;
 use crate::journal::Wishes;
+use crate::logs::Keeper;
 use crate::model::InstanceIx;
 use crate::process::{self, Tree};
 use crate::store::{self, Slot};
 use anyhow::Context;
 use record::Recorder;
-use shell::{Parts, Places, Shell};
+use shell::{Message, Parts, Places, Shell};
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -75,7 +77,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 async fn live(args: Args) -> anyhow::Result<()> {
     let places = Places { config: args.config, units: args.units, state: args.state, run: args.run };
     make_folders(&places)?;
-    let _state_lock = store::lock(&places.state)?;
+    let state_lock = store::lock(&places.state)?;
     let last_good = Slot::durable(places.state.join("config.json"));
     let (sources, cluster, problems) = config::load_or_last_good(&places, &last_good)?;
     let me = whoami::decide(&cluster, &whoami::Clues::gather(args.node))?;
@@ -103,12 +105,17 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let tag = Tree::tag(&cluster.name, &node.name, &config::agent_id(&places.state)?);
     let (messages, mut inbox) = mpsc::channel(MESSAGES);
     let (answers, mut probes) = mpsc::unbounded_channel();
+    let trouble = messages.clone();
+    let logs = Keeper::start(places.logs(), move |told| {
+        let _ = trouble.blocking_send(Message::Log(told)); // the agent may be ending
+    });
     let shell = Rc::new(Shell::new(Parts {
         engine,
         recorder,
         events: events::Events::open(&places.state),
         tree: Tree::locate(&tag),
         journal: journal::Journal::open(&places.run, boot.clone())?,
+        logs: logs.context("cannot start the thread that rotates logs")?,
         wishes,
         last_good,
         problems,
@@ -180,6 +187,9 @@ async fn live(args: Args) -> anyhow::Result<()> {
     );
     let _ = std::fs::remove_file(&socket);
     shell.tree.dismantle();
+    // Kept until the process is gone: a log may be in the middle of a rotation, and the next agent is not to begin
+    // another.
+    std::mem::forget(state_lock);
     Ok(())
 }
 

@@ -7,20 +7,26 @@ use crate::api::server::Agent;
 use crate::api::tls::Security;
 use crate::api::wire::*;
 use crate::clock;
-use crate::facts::Cleaned;
+use crate::facts::{Cleaned, Report};
 use crate::leftover::Mode;
 use crate::model::{InstanceIx, NodeIx};
+use crate::probe::by_hand;
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// How long the other agents have to answer when the whole cluster is asked: a black-holed node must not keep the
 /// operator waiting.
 const ASK_ALL: Duration = Duration::from_millis(700);
 /// How long another agent has for a relayed call.
 const RELAY: Duration = Duration::from_secs(5);
+
+/// The longest that a question asked by hand may take: less than a relayed call.
+const BY_HAND: Duration = Duration::from_secs(4);
+/// How many questions by hand may be under way. Each is a connection to somebody else's daemon.
+static HANDS: Semaphore = Semaphore::const_new(4);
 
 /// The shell as the API sees it.
 #[derive(Clone)]
@@ -117,6 +123,10 @@ impl Agent for Api {
         self.0.events.borrow().after(after, instance)
     }
 
+    async fn logs(&self, ask: LogAsk) -> Result<LogPage, Refusal> {
+        self.0.log_page(ask).await
+    }
+
     fn leftovers(&self) -> Vec<LeftoverView> {
         let view = |ix: InstanceIx| {
             let findings = match self.0.judge(ix, Mode::Look).cleaned {
@@ -127,6 +137,22 @@ impl Agent for Api {
             LeftoverView { instance: self.0.cluster().instance(ix).name.to_string(), findings }
         };
         self.own_instances().into_iter().map(view).collect()
+    }
+
+    async fn probe(&self, instance: &str) -> Result<Report, Refusal> {
+        let refused = |error: String, hint: Option<String>| Refusal { error, hint };
+        let cluster = self.0.cluster();
+        let ix = cluster.instance_named(instance);
+        let ix = ix.ok_or_else(|| refused(format!("there is no instance {instance}"), None))?;
+        let instance = cluster.instance(ix);
+        let at_home = instance.node == self.0.engine.borrow().node();
+        let question = by_hand::configured(instance, at_home);
+        let mut question = question.map_err(|no| refused(no.to_string(), Some(no.hint)))?;
+        question.timeout = question.timeout.min(BY_HAND);
+        let Ok(_hand) = HANDS.try_acquire() else {
+            return Err(refused("four questions by hand are under way here already".into(), None));
+        };
+        Ok(by_hand::ask(question).await)
     }
 
     async fn order(&self, order: Order) -> Result<OrderReply, Refusal> {

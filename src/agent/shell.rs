@@ -14,6 +14,7 @@ use crate::clock;
 use crate::engine::{Action, Engine, Input, Memory, Order, OrderVerb, QuestionIx, WAITING_PACE, Word};
 use crate::facts::{Exit, Notice};
 use crate::journal::{self, Wishes};
+use crate::logs::{Keeper, Trouble};
 use crate::model::{Cluster, InstanceIx, Sources};
 use crate::probe::prober::{self, Pace, Prober};
 use crate::process::{Handle, Tree};
@@ -57,6 +58,8 @@ pub enum Message {
         order: wire::Order,
         reply: oneshot::Sender<wire::OrderReply>,
     },
+    /// A log cannot be rotated, or can be again.
+    Log(Trouble),
     /// The file is to be read again.
     Reload {
         reply: oneshot::Sender<Result<wire::ReloadReply, wire::Refusal>>,
@@ -69,6 +72,14 @@ pub struct Held {
     pub handle: Rc<Handle>,
     pub incarnation: u64,
     pub nonce: String,
+    /// Where its own lines begin in its log, as far as that is known.
+    pub printed_from: Option<u64>,
+}
+
+impl Held {
+    pub fn new(handle: Handle, incarnation: u64, nonce: String, printed_from: Option<u64>) -> Held {
+        Held { handle: Rc::new(handle), incarnation, nonce, printed_from }
+    }
 }
 
 /// Where things are.
@@ -81,9 +92,9 @@ pub struct Places {
 }
 
 impl Places {
-    /// Where an instance's output goes.
-    pub fn output(&self, instance: &str) -> PathBuf {
-        self.state.join("log").join(format!("{instance}.log"))
+    /// Where the output of services goes.
+    pub fn logs(&self) -> PathBuf {
+        self.state.join("log")
     }
 
     /// Where operators of this machine find the agent.
@@ -116,6 +127,7 @@ pub struct Shell {
     pub events: RefCell<Events>,
     pub tree: Tree,
     pub journal: Journal,
+    pub logs: Keeper,
     pub wishes: Slot<Wishes>,
     pub last_good: Slot<Sources>,
     /// What is wrong with the agent itself, by the part that is concerned.
@@ -147,6 +159,7 @@ pub struct Parts {
     pub events: Events,
     pub tree: Tree,
     pub journal: Journal,
+    pub logs: Keeper,
     pub wishes: Slot<Wishes>,
     pub last_good: Slot<Sources>,
     pub problems: HashMap<&'static str, String>,
@@ -167,6 +180,7 @@ impl Shell {
             events: RefCell::new(parts.events),
             tree: parts.tree,
             journal: parts.journal,
+            logs: parts.logs,
             wishes: parts.wishes,
             last_good: parts.last_good,
             problems: RefCell::new(parts.problems),
@@ -339,6 +353,10 @@ impl Shell {
                 self.orders.set(id);
                 self.replies.borrow_mut().insert(id, reply);
                 Input::Ordered(self.resolve(id, order))
+            }
+            Message::Log(trouble) => {
+                self.tell_log(&trouble);
+                return;
             }
             Message::Reload { reply } => {
                 let _ = reply.send(self.reload()); // whoever asked may have gone

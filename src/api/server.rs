@@ -6,6 +6,7 @@
 use super::caller::{Caller, Right, right_for};
 use super::tls::{self, Peer, Security};
 use super::wire::*;
+use crate::facts::Report;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -41,7 +42,11 @@ pub trait Agent: Clone + 'static {
     fn cluster(&self) -> impl Future<Output = ClusterStatus>;
     /// Events after `seq`, of one instance or of all.
     fn events(&self, after: u64, instance: Option<&str>) -> Vec<EventRecord>;
+    /// A page of an own instance's log.
+    fn logs(&self, ask: LogAsk) -> impl Future<Output = Result<LogPage, Refusal>>;
     fn leftovers(&self) -> Vec<LeftoverView>;
+    /// Asks the question that the cluster file has for an instance, from here.
+    fn probe(&self, instance: &str) -> impl Future<Output = Result<Report, Refusal>>;
     fn order(&self, order: Order) -> impl Future<Output = Result<OrderReply, Refusal>>;
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, Refusal>>;
     /// A new reader of the peer stream; each message is one whole line.
@@ -214,7 +219,17 @@ async fn route<A: Agent>(
             let after = parameter("after").and_then(|v| v.parse().ok()).unwrap_or(0);
             Ok(json(StatusCode::OK, &agent.events(after, parameter("instance").as_deref())))
         }
+        (&Method::GET, "/v1/logs") => {
+            let ask = log_ask(parameter)?;
+            let page = agent.logs(ask).await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            Ok(json(StatusCode::OK, &page))
+        }
         (&Method::GET, "/v1/leftovers") => Ok(json(StatusCode::OK, &agent.leftovers())),
+        (&Method::GET, "/v1/probe") => {
+            let instance = parameter("instance").unwrap_or_default();
+            let report = agent.probe(&instance).await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            Ok(json(StatusCode::OK, &report))
+        }
         (&Method::POST, "/v1/order") => {
             let order: Order = read_json(request).await?;
             if order.force {
@@ -239,6 +254,22 @@ async fn route<A: Agent>(
         }
         _ => Err(not_found(&path)),
     }
+}
+
+/// What a call for a log says in its query.
+fn log_ask(parameter: impl Fn(&str) -> Option<String>) -> Result<LogAsk, Refused> {
+    let number = |name: &str| match parameter(name).map(|text| text.parse::<u64>()) {
+        None => Ok(None),
+        Some(Ok(number)) => Ok(Some(number)),
+        Some(Err(_)) => Err(bad_request(format!("{name} is not a number"))),
+    };
+    let last = number("last")?.map(|lines| lines.min(MAX_LOG_LINES as u64) as usize);
+    let from = match number("at")? {
+        Some(at) => LogFrom::Position(at),
+        None => LogFrom::Recent { ago_ms: number("ago")?, last },
+    };
+    let instance = parameter("instance").ok_or_else(|| bad_request("no instance is named"))?;
+    Ok(LogAsk { instance, from, partial: number("partial")?.unwrap_or(0) != 0 })
 }
 
 fn not_found(path: &str) -> Refused {

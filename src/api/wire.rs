@@ -5,6 +5,9 @@
 //! | `GET /v1/node` | [`NodeStatus`] of the agent that is asked |
 //! | `GET /v1/cluster` | [`ClusterStatus`]: the agent asks all the others side by side over warm links |
 //! | `GET /v1/events?after=SEQ&instance=NAME` | `Vec<EventRecord>` of that agent, oldest first |
+//! | `GET /v1/logs?instance=NAME&at=POSITION` | [`LogPage`]: what an own instance printed, from a position on |
+//! | `GET /v1/logs?instance=NAME&ago=MS&last=LINES` | the same, from a time or a number of lines ago, whichever is less |
+//! | `GET /v1/probe?instance=NAME` | [`Report`](crate::facts::Report): its configured question, asked now from that node |
 //! | `GET /v1/leftovers` | `Vec<LeftoverView>`: judged now, nothing removed |
 //! | `POST /v1/order` with [`Order`] | [`OrderReply`]; returns at once, the work goes on |
 //! | `POST /v1/reload` | [`ReloadReply`]: read `cluster.toml` again |
@@ -22,6 +25,11 @@ use serde::{Deserialize, Serialize};
 pub const MAX_REQUEST: usize = 1 << 20;
 /// The largest answer that a client reads, in bytes: 50,000 instances at about a kilobyte each.
 pub const MAX_REPLY: usize = 64 << 20;
+
+/// The most bytes of a log in one [`LogPage`].
+pub const MAX_LOG_PAGE: usize = 256 << 10;
+/// The most lines that can be asked for by their number.
+pub const MAX_LOG_LINES: usize = 1_000_000;
 
 /// One agent's whole view of its own instances.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,6 +149,37 @@ pub struct EventRecord {
 pub struct LeftoverView {
     pub instance: String,
     pub findings: Vec<Finding>,
+}
+
+/// Which part of a log is wanted. Whoever follows it asks again from [`LogPage::next`] on: nothing is kept for a reader,
+/// so a slow one costs nothing, and one whose agent was replaced goes on where it was.
+#[derive(Clone, Debug)]
+pub struct LogAsk {
+    pub instance: String,
+    pub from: LogFrom,
+    /// Also a last line that has no end yet.
+    pub partial: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFrom {
+    /// Counted over all bytes that the log ever had, over rotations and restarts.
+    Position(u64),
+    /// What was printed in the last so many milliseconds by that machine's clock, and at most so many lines. A few
+    /// seconds more may come.
+    Recent { ago_ms: Option<u64>, last: Option<usize> },
+}
+
+/// Whole lines of a log. Bytes that are no UTF-8 are replaced; a line longer than [`MAX_LOG_PAGE`] comes in parts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogPage {
+    /// The position of the first byte: beyond what was asked for when that is not kept any more.
+    pub at: u64,
+    /// Where to read on.
+    pub next: u64,
+    /// Where the log ended when this was read.
+    pub end: u64,
+    pub text: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -14,9 +14,11 @@ mod demo;
 mod events;
 mod graph;
 mod leftovers;
+mod logs;
 mod order;
 mod pki;
 mod plan;
+mod probe;
 mod reload;
 mod simulate;
 mod stand_in;
@@ -106,6 +108,10 @@ enum Verb {
     Leftovers(leftovers::LeftoversArgs),
     /// Show what happened
     Events(events::EventsArgs),
+    /// Show what instances printed, from any node
+    Logs(logs::LogsArgs),
+    /// Ask a question by hand, and say what the answer means
+    Probe(probe::ProbeArgs),
     /// Let the agents read the cluster file again
     Reload(reload::ReloadArgs),
     /// Show the order of a boot from the cluster file, offline
@@ -168,6 +174,8 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Restart(args) => online(order::restart(args, global)),
         Verb::Leftovers(args) => online(leftovers::run(args, global)),
         Verb::Events(args) => online(events::run(args, global)),
+        Verb::Logs(args) => online(logs::run(args, global)),
+        Verb::Probe(args) => online(probe::run(args, global)),
         Verb::Reload(args) => online(reload::run(args, global)),
         Verb::Demo(args) => online(demo::run(args, global)),
     }

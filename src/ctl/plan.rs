@@ -27,8 +27,7 @@ fn name(cluster: &Cluster, ix: InstanceIx) -> &str {
 
 /// `mysql (any writable)`
 fn needed(need: &Need) -> String {
-    let role = need.role.map(|r| format!(" {}", r.as_str())).unwrap_or_default();
-    format!("{} ({}{role})", need.name, need.count)
+    format!("{} ({need})", need.name)
 }
 
 fn render(cluster: &Cluster, graph: &Graph, look: &Look) -> String {

@@ -47,14 +47,17 @@ impl Layout {
         for &(dependent, n) in &self.needed_by[target.service.0 as usize] {
             let service = cluster.service(dependent);
             let need = &service.needs[n];
-            let has_it =
-                |d: &InstanceIx| need.nodes.as_ref().is_none_or(|on| on.contains(&cluster.instance(*d).node));
+            let has_it = |d: &InstanceIx| {
+                let node = cluster.instance(*d).node;
+                let is_for = need.nodes.as_ref().is_none_or(|on| on.contains(&node));
+                is_for && cluster.is_near(need, node, target.node)
+            };
             match need.count {
                 Count::SameNode => all.extend(self.of_service_on(dependent, target.node).filter(has_it)),
                 _ => all.extend(service.instances.iter().copied().filter(has_it)),
             }
         }
-        all.retain(|d| *d != x && (!self.are_on_one_circle(*d, x) || self.order(*d) > self.order(x)));
+        all.retain(|d| !self.are_on_one_circle(*d, x) || self.order(*d) > self.order(x)); // nor does `x` lean on itself
         all.sort_unstable();
         all.dedup();
         all

@@ -44,14 +44,10 @@ impl Engine {
     fn need_view(&self, l: usize, n: usize, now: Moment) -> NeedView {
         let local = &self.locals[l];
         let (state, rule) = (&local.needs[n], self.need(l, n));
-        let count = match rule.role {
-            Some(role) => format!("{} {}", rule.count, role.as_str()),
-            None => rule.count.to_string(),
-        };
         let (running, met) = (local.state.is_running(), state.fresh.count());
         NeedView {
             name: rule.name.clone(),
-            count,
+            count: rule.to_string(),
             wanted: state.wanted,
             met,
             ok: if running { self.is_need_held(l, n) } else { met >= state.wanted || state.waived },
@@ -142,10 +138,8 @@ impl Engine {
     /// A need, and how far it is met: `mysql (any writable, 0 of 1)`.
     pub(super) fn write_need(&self, l: usize, n: usize, text: &mut String) {
         let rule = self.need(l, n);
-        let (before, role) = rule.role.map_or(("", ""), |role| (" ", role.as_str()));
         let (met, wanted) = (self.locals[l].needs[n].fresh.count(), self.locals[l].needs[n].wanted);
-        let (name, count) = (&rule.name, rule.count);
-        let _ = write!(text, "{name} ({count}{before}{role}, {met} of {wanted})"); // a String takes it all
+        let _ = write!(text, "{} ({rule}, {met} of {wanted})", rule.name); // a String takes it all
     }
 
     /// What an operator is told of an instance just after an order.

@@ -6,9 +6,9 @@ use crate::model::OnLoss;
 use serde_json::json;
 use std::time::Duration;
 
-/// How long a restart after a loss waits for dependents to let go; then the process runs on. As long as an operator's
-/// stop waits by default.
-const RESTART_WAITS: Duration = Duration::from_secs(60);
+/// How long a stop or restart after a loss waits for dependents to let go: one on a dead machine never does. As long as
+/// an operator's stop waits by default.
+const LETTING_GO: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// Brings what is known of the needs up to date, and tells what was lost and found again.
@@ -39,9 +39,9 @@ impl Engine {
                     self.remember(l);
                 }
             }
-            if !ok && !self.locals[l].needs[n].missed {
+            if !ok && self.is_sure_of(l, n) {
                 // A new agent has heard nothing yet: what it hears first is no change.
-                self.locals[l].needs[n].missed = self.is_sure_of(l, n);
+                self.locals[l].needs[n].missed = true;
             }
             self.update_loss(l, n);
         }
@@ -69,18 +69,19 @@ impl Engine {
                 {
                     let name = &self.need(l, n).name;
                     self.locals[l].restart = Some(format!("its need {name} is back after a loss"));
-                    // Bounded as an operator's is: a dependent on a dead machine never lets go.
-                    let deadline = self.now + RESTART_WAITS;
-                    self.locals[l].stop_order.get_or_insert_with(|| StopOrder {
-                        deadline,
-                        timeout: RESTART_WAITS,
-                        without: Vec::new(),
-                    });
+                    self.bound_stop(l);
                 }
             }
             (false, Some(_)) => self.locals[l].needs[n].lost = None,
             _ => {}
         }
+    }
+
+    /// Bounds a stop that no operator ordered, as an operator's is.
+    pub(super) fn bound_stop(&mut self, l: usize) {
+        let deadline = self.now + LETTING_GO;
+        let bounded = || StopOrder { deadline, timeout: LETTING_GO, without: Vec::new() };
+        self.locals[l].stop_order.get_or_insert_with(bounded);
     }
 
     /// Whether enough has been heard of a need to say that it is lost: it was seen met, or every edge is known. (A new

@@ -87,11 +87,11 @@ impl Engine {
         self.heard.get(&ix).filter(|h| h.connected)
     }
 
-    /// Whether it is known if an edge is met: enough answers have come, or its agent has spoken.
+    /// Whether it is known if an edge is met: enough answers have come, or its agent speaks.
     fn is_known(&self, edge: &Edge) -> bool {
         match edge.proof {
             Proof::Ask(q) => self.questions.get(q).is_known(),
-            Proof::Agent => self.heard.contains_key(&edge.to),
+            Proof::Agent => self.heard.get(&edge.to).is_some_and(|h| h.connected),
         }
     }
 
@@ -224,9 +224,7 @@ impl Engine {
             if need.fresh.count() + expected < need.wanted {
                 return Verification::Lost;
             }
-            // Too few answers are too few servers, whoever they are.
-            pending |=
-                proven.len() < need.wanted || count_servers(proven.into_iter(), need.wanted) < need.wanted;
+            pending |= count_servers(proven.into_iter(), need.wanted) < need.wanted;
         }
         if !pending {
             let evidence = proofs.into_iter().map(|(rule, edge, answer, begun, ended)| Evidence {

@@ -101,12 +101,10 @@ impl Engine {
         }
     }
 
-    /// When the next sign of life is due. Not before it is ready: until then its start has a deadline.
+    /// When the next sign of life of what runs is due. Not before it is ready: until then its start has a deadline.
     pub(super) fn watchdog_due(&self, l: usize) -> Option<Moment> {
-        let local = &self.locals[l];
-        let process = local.process.as_ref().filter(|p| p.ready_since.is_some())?;
-        let serves = local.state.is_running() && !matches!(local.state, State::Starting { .. });
-        process.unit.run.watchdog.filter(|_| serves).map(|watchdog| process.said.alive + watchdog)
+        let process = self.locals[l].process.as_ref().filter(|p| p.ready_since.is_some())?;
+        process.unit.run.watchdog.map(|watchdog| process.said.alive + watchdog)
     }
 
     /// Ends a process that gave no sign of life in time, or says itself that it has failed.

@@ -140,14 +140,11 @@ impl Engine {
         if !matches!(self.locals[l].state, State::Cleaning | State::Blocked { .. }) {
             return;
         }
-        if !matches!(cleaned, Cleaned::Clear { .. }) {
-            self.verify_possible_edges(l); // no start will
-        }
+        self.verify_possible_edges(l); // for the start, or because no start will ask what it put off
         match cleaned {
             Cleaned::Clear { findings } => {
                 self.tell_findings(l, findings);
                 self.enter(l, State::Verifying { cleaned: self.now }, "asks what it needs once more");
-                self.verify_possible_edges(l);
             }
             Cleaned::Alive { pid, findings } => {
                 self.tell_findings(l, findings);

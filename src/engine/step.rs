@@ -159,6 +159,7 @@ impl Engine {
             }
             let name = self.need(l, n).name.clone();
             let waited = format!("waited {} s for {name}", wait.at_most.as_secs());
+            self.locals[l].needs[n].missed = true; // whatever the answers say that have yet to come
             match wait.then {
                 AfterWait::Start => {
                     self.locals[l].needs[n].waived = true;

@@ -181,11 +181,22 @@ impl Engine {
             self.begin_stopping(l, why);
             return true;
         }
-        if self.stop_deadline(l).is_some_and(|deadline| self.now >= deadline) {
-            self.give_up_stop(l);
-            return true;
+        let is_lost = matches!(cause, StopCause::Lost { .. });
+        if is_lost {
+            self.bound_stop(l);
         }
         let names: Vec<_> = blockers.iter().map(|d| self.describe_blocker(*d)).collect();
+        if self.stop_deadline(l).is_some_and(|deadline| self.now >= deadline) {
+            if is_lost {
+                // It is of no use to anybody: whoever could not be asked has lost it already.
+                let why =
+                    format!("{}; no longer waits for {}", self.stop_reason(l, &cause), names.join(", "));
+                self.begin_stopping(l, why);
+            } else {
+                self.give_up_stop(l);
+            }
+            return true;
+        }
         self.locals[l].reason = format!("{}; waits for {}", self.stop_reason(l, &cause), names.join(", "));
         false
     }
@@ -193,6 +204,7 @@ impl Engine {
     /// A withdrawal is taken back: the process runs on.
     fn stay(&mut self, l: usize, why: &str) {
         self.locals[l].withdrawn = None;
+        self.locals[l].stop_order = None;
         self.record(l, "stays", why, serde_json::Value::Null);
         self.begin_starting(l, why);
     }

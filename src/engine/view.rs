@@ -182,6 +182,19 @@ pub struct PeerWord {
 mod tests {
     use super::*;
 
+    #[test]
+    fn up_is_what_serves_or_need_not() {
+        use StateName::*;
+        for up in [Ready, Standby, Completed] {
+            assert!(up.is_up(), "{up}");
+        }
+        for down in
+            [Waiting, Cleaning, Starting, Unready, Stopping, Stopped, Backoff, Blocked, Failed, Unknown]
+        {
+            assert!(!down.is_up(), "{down}");
+        }
+    }
+
     /// The wish lies flat beside the instance's own `reason`: their keys must not meet.
     #[test]
     fn a_held_instance_survives_the_wire() {

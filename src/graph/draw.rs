@@ -26,7 +26,7 @@ pub fn dot(cluster: &Cluster) -> String {
             "    \"{}\" -> \"{}\" [label = \"{}\"{style}];",
             service.name,
             cluster.service(target).name,
-            count(need)
+            need
         );
     }
     out.push_str("}\n");
@@ -44,7 +44,7 @@ pub fn mermaid(cluster: &Cluster) -> String {
         |service: &Service| cluster.services.iter().position(|s| std::ptr::eq(s, service)).unwrap_or(0);
     for (service, need, target) in edges(cluster) {
         let arrow = if is_soft(need) { "-.->" } else { "-->" };
-        let _ = writeln!(out, "    s{} {arrow}|{}| s{}", number(service), count(need), target.0);
+        let _ = writeln!(out, "    s{} {arrow}|{}| s{}", number(service), need, target.0);
     }
     out
 }
@@ -90,7 +90,8 @@ fn placement(cluster: &Cluster, service: &Service) -> String {
 /// `any writable of mysql, for 2m at most, then without it`
 fn sentence(cluster: &Cluster, need: &Need) -> String {
     let names: Vec<&str> = need.targets.iter().map(|t| cluster.service(*t).name.as_str()).collect();
-    let mut text = format!("{} of {}", count(need), names.join(" or "));
+    let comma = if need.same.is_some() { "," } else { "" };
+    let mut text = format!("{need}{comma} of {}", names.join(" or "));
     if let Some(nodes) = &need.nodes {
         let names: Vec<&str> = nodes.iter().map(|n| cluster.node(*n).name.as_str()).collect();
         let _ = write!(text, " (on {})", names.join(" "));
@@ -100,14 +101,6 @@ fn sentence(cluster: &Cluster, need: &Need) -> String {
         let _ = write!(text, ", for {} at most, then {then}", show_duration(wait.at_most));
     }
     text
-}
-
-/// `any writable`
-fn count(need: &Need) -> String {
-    match need.role {
-        Some(role) => format!("{} {}", need.count, role.as_str()),
-        None => need.count.to_string(),
-    }
 }
 
 /// Whether it starts without it after a while.

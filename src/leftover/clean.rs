@@ -433,3 +433,6 @@ fn in_doubt<G: Ground>(mut items: Vec<Item<G>>) -> Outcome<G::Process> {
     let suspect = items.iter_mut().filter(doubtful).find_map(|i| i.process.take());
     doubt(findings(items), suspect)
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,14 +92,32 @@ fn holder_by_descriptors(place: &Place) -> io::Result<Option<Holder>> {
                     return Ok(Some(Holder::Process(pid)));
                 }
             }
-            // Without root's rights only the owner's own processes matter: nobody else's can be seen anyway.
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                if proc::owner(pid).is_none_or(|uid| uid == place.owner()) {
+            Err(e) => {
+                if may_hold(&e, proc::owner(pid), place.owner()) {
                     unseen = Some(Holder::Unseen(pid));
                 }
             }
-            Err(_) => {} // gone meanwhile
         }
     }
     Ok(unseen)
+}
+
+/// Whether a process whose descriptors could not be read may have a file open. Any other error says that it is gone.
+/// Without root's rights only the owner's own processes matter: nobody else's can be seen anyway.
+fn may_hold(why: &io::Error, user: Option<u32>, owner: u32) -> bool {
+    why.kind() == io::ErrorKind::PermissionDenied && user.is_none_or(|uid| uid == owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_not_be_looked_into_may_hold_its_owners_files() {
+        let (denied, gone) = (io::Error::from(Errno::EACCES), io::Error::from(Errno::ENOENT));
+        assert!(may_hold(&denied, Some(5), 5));
+        assert!(may_hold(&denied, None, 5), "whose it is may not be seen either");
+        assert!(!may_hold(&denied, Some(6), 5));
+        assert!(!may_hold(&gone, Some(5), 5) && !may_hold(&gone, None, 5));
+    }
 }

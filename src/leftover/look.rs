@@ -56,12 +56,7 @@ impl Looker<'_> {
                 let zombie = proc::stat(pid).is_ok_and(|s| s.is_dead());
                 return (if zombie { ProcessState::Zombie } else { ProcessState::None }, None);
             }
-            Err(Lost::Thread(_)) => {
-                return match proc::thread_group(pid) {
-                    Ok(of) if of != pid => (ProcessState::Thread { of }, None),
-                    _ => (ProcessState::Hidden("its number is a thread's, or was a moment ago".into()), None),
-                };
-            }
+            Err(Lost::Thread(_)) => return (thread(pid, proc::thread_group(pid).ok()), None),
             Err(other) => return (ProcessState::Hidden(other.to_string()), None),
         };
         let alive = self.alive(handle.identity());
@@ -129,7 +124,7 @@ impl Looker<'_> {
         })
     }
 
-    /// The addresses on which the process listens, and the plain files that it has open; only what somebody asks for.
+    /// The addresses on which the process listens, and what else it has open; nothing where nobody asks for it.
     fn open_files(&self, pid: i32) -> (Vec<SocketAddr>, Vec<PathBuf>) {
         let listening = match self.known().any(|k| !k.listens.is_empty()) {
             true => listening_sockets(pid),
@@ -143,11 +138,19 @@ impl Looker<'_> {
         for target in descriptors(pid) {
             match socket_inode(&target) {
                 Some(inode) => addresses.extend(listening.get(&inode)),
-                None if want_folders && target.is_absolute() => files.push(target),
-                None => {}
+                None => files.push(target),
             }
         }
         (addresses, files)
+    }
+}
+
+/// What a number is that the kernel calls a thread's, by the process of which `/proc` says that it is one: by then it
+/// may be gone, or be a process's.
+fn thread(number: i32, of: Option<i32>) -> ProcessState {
+    match of {
+        Some(of) if of != number => ProcessState::Thread { of },
+        _ => ProcessState::Hidden("its number is a thread's, or was a moment ago".into()),
     }
 }
 
@@ -278,6 +281,14 @@ mod tests {
         assert_eq!(state("-5"), r#"OutOfRange("-5")"#);
         assert_eq!(state("4194305"), r#"OutOfRange("4194305")"#);
         assert_eq!(state("99999999999999999999999"), r#"OutOfRange("99999999999999999999999")"#);
+    }
+
+    #[test]
+    fn a_number_that_has_just_been_a_threads_is_not_called_one() {
+        assert!(matches!(thread(417, Some(400)), ProcessState::Thread { of: 400 }));
+        for meanwhile in [Some(417), None] {
+            assert!(matches!(thread(417, meanwhile), ProcessState::Hidden(_)), "{meanwhile:?}");
+        }
     }
 
     #[test]

@@ -161,6 +161,25 @@ fn is_forbidden(folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+    #[test]
+    fn only_the_very_file_that_was_seen_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("redis.pid"), dir.path().join("moved"));
+        fs::write(&path, "417").unwrap();
+        let Found::Entry(place) = Place::find(&path).unwrap() else { panic!("it is there") };
+        let file = place.open().unwrap();
+        let flags = FdFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFD).unwrap());
+        assert!(flags.contains(FdFlag::FD_CLOEXEC), "no child gets it");
+
+        fs::rename(&path, &moved).unwrap();
+        std::os::unix::fs::symlink(&moved, &path).unwrap();
+        assert!(place.open().is_err(), "a symlink is not followed, not even to that file");
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        assert!(place.open().is_err(), "and a pipe that nobody writes to is not waited for");
+    }
 
     #[test]
     fn the_systems_own_folders_are_out_of_bounds() {

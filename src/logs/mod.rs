@@ -21,17 +21,19 @@
 //! | `NAME.log.state` | where the file begins ([`layout::Layout`]): the one truth of which bytes are in pieces |
 //! | `NAME.log.times` | at which wall-clock time the log had which length ([`times`]) |
 //!
-//! Not wired up yet: the agent still only sets a large file aside at a start (`process::output`); nobody calls this.
+//! [`Keeper`] is the one who rotates and notes.
 //!
 //! Not promised: what a service writes through an own open of `/dev/stdout` without `O_APPEND`; that everything
 //! between two looks fits into `size` (nobody stops a service from printing); positions after an operator has removed
 //! or truncated the file (they only never run backwards over what is in pieces).
 
+mod keeper;
 mod layout;
 mod read;
 mod rotate;
 mod times;
 
+pub use keeper::{Keeper, Trouble};
 pub use read::Chunk;
 pub use rotate::Step;
 
@@ -40,6 +42,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A log could not be read or rotated.
@@ -81,6 +84,12 @@ impl Log {
         }
     }
 
+    /// As [`Log::new`], for one that has no file of ours beside it: nothing was ever rotated, and the disk need not be
+    /// asked.
+    pub fn never_rotated(path: impl Into<PathBuf>) -> Log {
+        Log { layout: Mutex::new(Some(Layout::default())), tidied: AtomicBool::new(true), ..Log::new(path) }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -89,6 +98,19 @@ impl Log {
     /// very log.
     pub fn end(&self) -> Result<u64, LogError> {
         self.locate().map(|(layout, length)| layout.base + length)
+    }
+
+    /// As [`Log::end`], and how many bytes are in the file itself.
+    fn extent(&self) -> Result<(u64, u64), LogError> {
+        self.locate().map(|(layout, length)| {
+            let end = layout.base + length;
+            (end, end - layout.from)
+        })
+    }
+
+    /// Whether an earlier agent may have left a rotation half done.
+    fn has_unfinished(&self) -> bool {
+        !self.tidied.load(Relaxed)
     }
 
     /// The layout as of now, and the length of the file.

@@ -1,10 +1,10 @@
 //! At which time a log had which length.
 //!
-//! The lines are the service's own and carry no time of ours. Whoever looks after the log notes the
-//! wall clock and the log's end now and then: at starts, at exits, and when the log has grown. So `--since` begins at the last note before that time: never later than asked, and
-//! earlier by at most the time between two notes.
+//! The lines are the service's own and carry no time of ours. The keeper notes the wall clock and the log's end when the
+//! log has grown, and when the service has ended. So `--since` begins at the last note before that time: never later
+//! than asked, and earlier by at most the time between two notes.
 
-use super::Log;
+use super::{Log, LogError, cannot};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -22,7 +22,11 @@ struct Mark {
 
 impl Log {
     /// Notes that the log ended at this position at this time.
-    pub fn mark(&self, at: u64, position: u64) -> io::Result<()> {
+    pub fn mark(&self, at: u64, position: u64) -> Result<(), LogError> {
+        self.append_mark(Mark { at, position }).map_err(cannot("write", &self.beside(".times")))
+    }
+
+    fn append_mark(&self, mark: Mark) -> io::Result<()> {
         let path = self.beside(".times");
         let open = || OpenOptions::new().append(true).create(true).mode(0o640).open(&path);
         let mut file = open()?;
@@ -34,7 +38,7 @@ impl Log {
             file = open()?;
         }
         // One write: a kill leaves all of it or nothing.
-        file.write_all(line(&Mark { at, position }).as_bytes())
+        file.write_all(line(&mark).as_bytes())
     }
 
     /// A position such that everything printed since that time lies after it.

@@ -135,7 +135,7 @@ fn read_capabilities(value: Value<'_>) -> Vec<Capability> {
     value.items().iter().filter_map(capability).collect()
 }
 
-fn read_size(value: Value<'_>) -> Option<u64> {
+pub(super) fn read_size(value: Value<'_>) -> Option<u64> {
     if matches!(value.raw(), DeValue::Integer(_)) {
         return value.number(1..=i64::MAX).map(|bytes| bytes as u64);
     }

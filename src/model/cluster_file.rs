@@ -6,7 +6,7 @@ use super::fields::{Fields, Value};
 use super::needs::{NeedEntry, read_needs};
 use super::words::{MAX_NAME, is_name, list, nearest};
 use super::{Node, NodeIx};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 /// The port of the agents unless the file says another.
@@ -223,17 +223,14 @@ fn read_nodes<'a>(fields: &Fields<'a>, file: &mut ClusterFile<'a>) {
             if !checked_name(&member, "node") {
                 continue;
             }
-            let address = member.ip().filter(|ip| is_node_address(&member, *ip));
+            let (address_at, address, labels) = read_node(&member);
             if let Some(ip) = address
-                && let Some((first, name)) = addresses.insert(ip, (member.span(), member.key))
+                && let Some((first, name)) = addresses.insert(ip, (address_at, member.key))
             {
                 log.error(
-                    Problem::new(
-                        member.span(),
-                        format!("nodes `{name}` and `{}` have one address", member.key),
-                    )
-                    .note(first, "first given here")
-                    .hint("give each node its own address"),
+                    Problem::new(address_at, format!("nodes `{name}` and `{}` have one address", member.key))
+                        .note(first, "first given here")
+                        .hint("give each node its own address"),
                 );
             }
             let ix = NodeIx(file.nodes.len() as u32);
@@ -254,6 +251,7 @@ fn read_nodes<'a>(fields: &Fields<'a>, file: &mut ClusterFile<'a>) {
                 name: member.key.to_string(),
                 group: group.key.to_string(),
                 address,
+                labels,
                 instances: Vec::new(), // until services are placed
             });
         }
@@ -282,6 +280,31 @@ fn read_nodes<'a>(fields: &Fields<'a>, file: &mut ClusterFile<'a>) {
             Problem::new(fields.span, format!("{} nodes are more than {MAX_NODES}", file.nodes.len()));
         log.error(problem.hint("split the cluster into several files"));
     }
+}
+
+/// `"192.168.1.21"`, or `{ address = "192.168.1.21", labels = { zone = "a" } }`; the place is the address's.
+fn read_node(member: &Value<'_>) -> (Span, Option<IpAddr>, BTreeMap<String, String>) {
+    let mut labels = BTreeMap::new();
+    if !member.raw().is_table() {
+        return (member.span(), member.ip().filter(|ip| is_node_address(member, *ip)), labels);
+    }
+    let Some(mut fields) = member.table(format!("node `{}`", member.key)) else {
+        return (member.span(), None, labels);
+    };
+    let address = fields.need("address", "write where the other nodes reach it: address = \"192.168.1.21\"");
+    let at = address.as_ref().map_or(member.span(), Value::span);
+    let address = address.and_then(|value| value.ip().filter(|ip| is_node_address(&value, *ip)));
+    if let Some(table) = fields.take("labels").and_then(|v| v.table("`labels`")) {
+        for value in table.rest() {
+            if checked_name(&value, "label")
+                && let Some(text) = value.text()
+            {
+                labels.insert(value.key.to_owned(), text.into_owned());
+            }
+        }
+    }
+    fields.finish();
+    (at, address, labels)
 }
 
 fn is_node_address(value: &Value<'_>, ip: IpAddr) -> bool {

@@ -205,12 +205,16 @@ impl<'a> Drafts<'a> {
             targets,
             count: typed.count.unwrap_or(Count::All),
             role: typed.role.map(|(role, _)| role),
+            same: typed.same.as_ref().map(|(label, _)| label.to_string()),
             wait: typed.wait,
             on_loss: typed.on_loss.unwrap_or(OnLoss::Keep),
             by_agent: typed.by_agent,
         };
         let dependents = need.nodes.as_deref().unwrap_or(&entry.nodes);
         self.check_edges(&need, dependents, typed)?;
+        if let Some((label, span)) = &typed.same {
+            self.check_label(label, *span, &need, dependents)?;
+        }
         self.check_count(&need, dependents, typed);
         self.check_proof(&need, dependents, typed);
         Some(need)
@@ -263,6 +267,43 @@ impl<'a> Drafts<'a> {
         placed - usize::from(need.targets.contains(&need.dependent) && placed > 0)
     }
 
+    /// How many candidates the dependent has that has the fewest, and where that is as far as labels go.
+    fn fewest(&self, need: &Need, dependents: &[NodeIx]) -> (usize, String) {
+        let Some(label) = &need.same else { return (self.candidates(need), String::new()) };
+        let value = |node: &NodeIx| self.file.nodes[node.0 as usize].labels.get(label);
+        let placed = || need.targets.iter().flat_map(|t| &self.file.services[t.0 as usize].nodes);
+        let near = |here: &NodeIx| {
+            let itself = usize::from(need.targets.contains(&need.dependent));
+            placed().filter(|there| value(there) == value(here)).count() - itself
+        };
+        let fewest = dependents.iter().map(|node| (near(node), node)).min();
+        let (count, node) = fewest.unwrap_or((0, &NodeIx(0)));
+        (count, format!(" with the {label} of {}", self.file.nodes[node.0 as usize].name))
+    }
+
+    /// A need by label goes by the dependent's own node, which has to have it.
+    fn check_label(&self, label: &str, at: Span, need: &Need, dependents: &[NodeIx]) -> Option<()> {
+        let nodes = &self.file.nodes;
+        let labels = nodes.iter().flat_map(|n| n.labels.keys()).map(String::as_str);
+        let without = dependents.iter().map(|n| &nodes[n.0 as usize]).find(|n| !n.labels.contains_key(label));
+        let (message, hint) = if need.count == Count::SameNode {
+            ("\"same-node\" is nearer than any label".to_owned(), "take `same` out".to_owned())
+        } else if let Some(node) = without {
+            let hint = match nearest(label, labels) {
+                Some(near) if near != label => format!("did you mean \"{near}\"?"),
+                _ => {
+                    let (name, address) = (&node.name, node.address);
+                    format!("write {name} = {{ address = \"{address}\", labels = {{ {label} = \"…\" }} }}")
+                }
+            };
+            (format!("node `{}`, where this need is from, has no label `{label}`", node.name), hint)
+        } else {
+            return Some(());
+        };
+        self.log.error(Problem::new(at, message).hint(hint));
+        None
+    }
+
     fn placed(&self, service: ServiceIx) -> usize {
         self.services[service.0 as usize].instances.len()
     }
@@ -281,18 +322,24 @@ impl<'a> Drafts<'a> {
             return;
         }
         let names = list(need.targets.iter().map(|t| self.services[t.0 as usize].name.as_str()));
-        let candidates = self.candidates(need);
+        let (candidates, near) = self.fewest(need, dependents);
         if candidates == 0 {
             complain(
-                format!("{names} has no other instance that could meet this need"),
-                "nobody counts for itself: place the service on a second node, or take the need out".into(),
+                format!("{names} has no other instance{near} that could meet this need"),
+                match need.same {
+                    None => {
+                        "nobody counts for itself: place the service on a second node, or take the need out"
+                    }
+                    Some(_) => "place one there, or take `same` out",
+                }
+                .into(),
             );
             return;
         }
         let wanted = need.count.wanted(candidates);
         if wanted > candidates {
             complain(
-                format!("{wanted} instances of {names} are needed, and there are {candidates}"),
+                format!("{wanted} instances of {names} are needed, and there are {candidates}{near}"),
                 if candidates == 1 {
                     "write \"any\" or \"all\"".into()
                 } else {

@@ -32,6 +32,7 @@ pub use unit::*;
 pub use words::{MAX_NAME, parse_duration, show_duration};
 
 use crate::facts::Role;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -80,6 +81,8 @@ pub struct Node {
     /// The group in `[nodes]` that it was listed under.
     pub group: String,
     pub address: IpAddr,
+    /// What needs can go by, such as its zone.
+    pub labels: BTreeMap<String, String>,
     /// What is placed on it, in file order.
     pub instances: Vec<InstanceIx>,
 }
@@ -110,6 +113,8 @@ pub struct Need {
     pub count: Count,
     /// Only instances in this role count.
     pub role: Option<Role>,
+    /// Only instances on nodes with the dependent's own value of this label count.
+    pub same: Option<String>,
     /// How long to wait for it; `None` is for ever.
     pub wait: Option<Wait>,
     pub on_loss: OnLoss,
@@ -126,6 +131,20 @@ pub enum Count {
     AtLeast(u32),
     /// Every target's instance on the dependent's own node.
     SameNode,
+}
+
+/// What is asked for: `any writable, same zone`.
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.count)?;
+        if let Some(role) = self.role {
+            write!(f, " {}", role.as_str())?;
+        }
+        match &self.same {
+            Some(label) => write!(f, ", same {label}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Count {
@@ -244,6 +263,11 @@ impl Cluster {
         let Instance { service, node, .. } = self.instance(ix);
         self.service(*service).needs.iter().filter(|n| n.nodes.as_ref().is_none_or(|on| on.contains(node)))
     }
+    /// Whether instances on `there` can count for `need` of one on `here`, as far as labels go.
+    pub fn is_near(&self, need: &Need, here: NodeIx, there: NodeIx) -> bool {
+        let of = |node: NodeIx, label| self.node(node).labels.get(label);
+        need.same.as_ref().is_none_or(|label| of(here, label) == of(there, label))
+    }
     /// The instances that can count for `need` of an instance on `node`, in file order. Nobody counts for itself.
     pub fn candidates(&self, need: &Need, node: NodeIx) -> Vec<InstanceIx> {
         let here = |service: ServiceIx| {
@@ -257,7 +281,10 @@ impl Cluster {
                 _ => all.extend(&self.service(*target).instances),
             }
         }
-        all.retain(|i| self.instance(*i).service != need.dependent || self.instance(*i).node != node);
+        all.retain(|i| {
+            let there = self.instance(*i);
+            (there.service != need.dependent || there.node != node) && self.is_near(need, node, there.node)
+        });
         all
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct NeedEntry<'a> {
     /// Where the count stands, or the need itself.
     pub count_at: Span,
     pub role: Option<(Role, Span)>,
+    /// A label of nodes.
+    pub same: Option<(Cow<'a, str>, Span)>,
     pub wait: Option<Wait>,
     pub on_loss: Option<OnLoss>,
     pub by_agent: bool,
@@ -43,6 +45,7 @@ impl<'a> NeedEntry<'a> {
             count: None,
             count_at: span,
             role: None,
+            same: None,
             wait: None,
             on_loss: None,
             by_agent: false,
@@ -106,6 +109,7 @@ fn read_table<'a>(fields: &mut Fields<'a>, need: &mut NeedEntry<'a>) {
         }
         need.role = value.choice(&ROLES).map(|role| (role, value.span()));
     }
+    need.same = fields.take("same").and_then(|value| value.words().map(|label| (label, value.span())));
     need.wait = read_wait(fields);
     need.on_loss = read_on_loss(fields);
     if let Some(value) = fields.take("proof") {

@@ -3,9 +3,10 @@
 use super::diag::Problem;
 use super::fields::{Fields, Value};
 use super::unit_file::read_command;
-use super::{Ask, Login, Probe, Question};
+use super::{Ask, Get, Login, Probe, Question};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use toml::de::DeValue;
 
 /// One deadline for connect, TLS and reply together.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -86,19 +87,12 @@ pub(super) fn from_outside(question: &Question, node: IpAddr) -> Option<Question
     let mut question = question.clone();
     let Some(old) = question.address().filter(|a| a.ip().is_loopback()) else { return Some(question) };
     let new = SocketAddr::new(node, old.port());
-    match &mut question.ask {
-        Ask::Tcp { address }
-        | Ask::Mysql { address, .. }
-        | Ask::Postgres { address, .. }
-        | Ask::Redis { address, .. }
-        | Ask::Activemq { address }
-        | Ask::Fastdfs { address } => *address = new,
-        Ask::Http { url, .. } => {
-            let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-            let path = rest.find('/').map_or("/", |i| &rest[i..]);
-            *url = format!("{scheme}://{new}{path}");
-        }
-        Ask::Exec { .. } => return None,
+    if let Ask::Http(Get { url, .. }) = &mut question.ask {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        let path = rest.find('/').map_or("/", |i| &rest[i..]);
+        *url = format!("{scheme}://{new}{path}");
+    } else if let Some(address) = question.ask.address_mut() {
+        *address = new;
     }
     Some(question)
 }
@@ -201,7 +195,60 @@ fn http(fields: &mut Fields<'_>, node: IpAddr) -> Option<Ask> {
     };
     let status = fields.take("status").map_or(Some(200), |v| v.number(100..=599));
     let contains = fields.take("contains").and_then(|v| v.words()).map(String::from);
-    Some(Ask::Http { url: url?, status: u16::try_from(status?).ok()?, contains })
+    let json = fields.take("json").map_or(Some(vec![]), |v| read_json(&v));
+    let headers = fields.take("headers").map_or(Some(vec![]), |v| pairs(&v, "what the header must hold"));
+    let name = fields.take("name").map_or(Some(None), |v| read_host(&v).map(Some));
+    let ca = fields.take("ca").map_or(Some(None), |v| v.path().map(Some));
+    let (url, status) = (url?, u16::try_from(status?).ok()?);
+    Some(Ask::Http(Get { url, status, contains, json: json?, headers: headers?, name: name?, ca: ca? }))
+}
+
+/// `json = { "/pointer" = "value" }`
+fn read_json(value: &Value<'_>) -> Option<Vec<(String, String)>> {
+    let pairs = pairs(value, "the value that it must lead to")?;
+    for (pointer, _) in &pairs {
+        if !pointer.is_empty() && !pointer.starts_with('/') {
+            value.error(
+                format!("\"{pointer}\" is not a JSON pointer"),
+                format!("write it from the root of the answer: \"/{}\"", pointer.replace('.', "/")),
+            );
+            return None;
+        }
+    }
+    Some(pairs)
+}
+
+/// A table of texts, numbers and flags, as texts.
+fn pairs(value: &Value<'_>, means: &str) -> Option<Vec<(String, String)>> {
+    let table = value.table(format!("`{}`", value.key))?;
+    let mut pairs = Vec::new();
+    for value in table.rest() {
+        let text = match value.raw() {
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Boolean(flag) => flag.to_string(),
+            DeValue::String(_) => value.text()?.into_owned(),
+            _ => {
+                let hint = "write a string, a number, true or false";
+                value.error(format!("`{}` must be {means}", value.key), hint);
+                return None;
+            }
+        };
+        pairs.push((value.key.to_owned(), text));
+    }
+    Some(pairs)
+}
+
+/// The name of a site.
+fn read_host(value: &Value<'_>) -> Option<String> {
+    let name = value.words()?;
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) {
+        value.error(
+            format!("`{}` is \"{name}\", which is not a host name", value.key),
+            "write the name alone, without scheme, port or path: \"shop.example\"",
+        );
+        return None;
+    }
+    Some(name.into_owned())
 }
 
 fn read_url(value: Value<'_>) -> Option<String> {

@@ -22,6 +22,9 @@ pub struct Unit {
     pub stop: Stop,
     pub restart: Restart,
     pub leftovers: Leftovers,
+    /// Left out of the journal where it is the default, and not in that of an older agent.
+    #[serde(default, skip_serializing_if = "LogLimits::is_default")]
+    pub log: LogLimits,
 }
 
 /// `[run]`
@@ -124,7 +127,7 @@ pub enum Ask {
     /// A connect that succeeds.
     Tcp { address: SocketAddr },
     /// A GET with an expected status.
-    Http { url: String, status: u16, contains: Option<String> },
+    Http(Get),
     /// A program that exits 0; its first output line is the detail.
     Exec { command: Vec<String> },
     /// MySQL or MariaDB. Without `login`: handshake, unverified.
@@ -139,11 +142,68 @@ pub enum Ask {
     Fastdfs { address: SocketAddr },
 }
 
+/// A GET, and what is expected of its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Get {
+    pub url: String,
+    pub status: u16,
+    /// A text in the body.
+    pub contains: Option<String>,
+    /// Values in a JSON body: pointer (RFC 6901), and what it must lead to, a string without its quotes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub json: Vec<(String, String)>,
+    /// Headers of the answer, and a text that each must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// The name of the site: the `Host` that is asked for, and the name that the certificate must have. `None` is the
+    /// URL's own host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The authorities (PEM) that may have signed its certificate; `None` is whom the system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+impl Get {
+    /// Expects status 200 and nothing else.
+    pub fn of(url: impl Into<String>) -> Get {
+        Get {
+            url: url.into(),
+            status: 200,
+            contains: None,
+            json: vec![],
+            headers: vec![],
+            name: None,
+            ca: None,
+        }
+    }
+
+    /// Whether the body matters.
+    pub fn looks_inside(&self) -> bool {
+        self.contains.is_some() || !self.json.is_empty()
+    }
+}
+
 /// Credentials: a name, and a file that holds the password (never the password itself).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Login {
     pub user: String,
     pub password_file: Option<PathBuf>,
+}
+
+impl Ask {
+    /// The address that is asked, but for a URL or a program.
+    pub fn address_mut(&mut self) -> Option<&mut SocketAddr> {
+        match self {
+            Ask::Tcp { address }
+            | Ask::Mysql { address, .. }
+            | Ask::Postgres { address, .. }
+            | Ask::Redis { address, .. }
+            | Ask::Activemq { address }
+            | Ask::Fastdfs { address } => Some(address),
+            Ask::Http(_) | Ask::Exec { .. } => None,
+        }
+    }
 }
 
 impl Question {
@@ -156,7 +216,7 @@ impl Question {
             | Ask::Redis { address, .. }
             | Ask::Activemq { address }
             | Ask::Fastdfs { address } => Some(*address),
-            Ask::Http { url, .. } => {
+            Ask::Http(Get { url, .. }) => {
                 let rest = url.split_once("://").map_or(url.as_str(), |(_, r)| r);
                 let authority = rest.split('/').next().unwrap_or(rest);
                 let default = if url.starts_with("https:") { 443 } else { 80 };
@@ -207,4 +267,26 @@ pub struct Leftovers {
     pub sockets: Vec<PathBuf>,
     /// Lock files: stale when no process holds them open or locked.
     pub locks: Vec<PathBuf>,
+}
+
+/// `[log]`: how much is kept of what it prints, in force from its next start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// Bytes of the file, and of each piece.
+    pub size: u64,
+    /// How many pieces are kept beside the file.
+    pub keep: u32,
+}
+
+impl Default for LogLimits {
+    /// 128 MiB in all.
+    fn default() -> LogLimits {
+        LogLimits { size: 16 << 20, keep: 7 }
+    }
+}
+
+impl LogLimits {
+    fn is_default(&self) -> bool {
+        *self == LogLimits::default()
+    }
 }

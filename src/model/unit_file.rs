@@ -1,14 +1,15 @@
 //! `units/NAME.toml` → a [`Unit`] filled in for one instance.
 
-use super::care_table::read_care;
+use super::care_table::{read_care, read_size};
 use super::diag::{Problem, Span};
 use super::fields::{Fields, Reader, Value};
 use super::probe_table::{local_probe, remote_question};
-use super::words::show_duration;
-use super::{Leftovers, Probe, Readiness, Restart, Run, RunKind, Stop, Unit};
+use super::words::{show_duration, show_size};
+use super::{Leftovers, LogLimits, Probe, Readiness, Restart, Run, RunKind, Stop, Unit};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -29,6 +30,9 @@ mod default {
     pub const STABLE: Duration = Duration::from_secs(30);
     pub const UMASK: u32 = 0o022;
 }
+
+/// What a log file may be limited to: a rotation that frees less costs more than it is worth.
+const LOG_SIZES: RangeInclusive<u64> = 64 << 10..=1 << 40;
 
 /// A unit as filled in, with the places that later checks point at.
 pub(super) struct Filled {
@@ -64,6 +68,7 @@ pub(super) fn fill(
     let stop = read_stop(section(&mut fields, "stop", "`[stop]`"), &mut said);
     let restart = read_restart(section(&mut fields, "restart", "`[restart]`"), &mut said);
     let leftovers = read_leftovers(section(&mut fields, "leftovers", "`[leftovers]`"));
+    let log = read_log(section(&mut fields, "log", "`[log]`"), &mut said);
     fields.finish();
     if reader.log.count() > before {
         return None;
@@ -76,6 +81,7 @@ pub(super) fn fill(
         stop: stop?,
         restart: restart?,
         leftovers,
+        log: log?,
     };
     Some(Filled { unit, pidfile_at, probe_at })
 }
@@ -427,4 +433,30 @@ fn read_leftovers(fields: Option<Fields<'_>>) -> Leftovers {
         Leftovers { pidfiles: paths("pidfiles"), sockets: paths("sockets"), locks: paths("locks") };
     fields.finish();
     leftovers
+}
+
+fn read_log(mut fields: Option<Fields<'_>>, said: &mut Defaults<'_>) -> Option<LogLimits> {
+    let otherwise = LogLimits::default();
+    let size = match fields.as_mut().and_then(|f| f.take("size")) {
+        Some(value) => read_size(value).filter(|size| {
+            let sound = LOG_SIZES.contains(size);
+            if !sound {
+                let (least, most) = (show_size(*LOG_SIZES.start()), show_size(*LOG_SIZES.end()));
+                value.error(
+                    format!("`size` is {}, which is out of range", show_size(*size)),
+                    format!("write a size from \"{least}\" to \"{most}\""),
+                );
+            }
+            sound
+        }),
+        None => {
+            said.note("log.size", || show_size(otherwise.size));
+            Some(otherwise.size)
+        }
+    };
+    let keep = said.number(&mut fields, "log.keep", otherwise.keep.into(), 0..=1000);
+    if let Some(fields) = fields {
+        fields.finish();
+    }
+    Some(LogLimits { size: size?, keep: keep? })
 }

@@ -49,6 +49,16 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u64>().ok()?.checked_mul(unit))?
 }
 
+/// The shortest form that [`parse_size`] reads back.
+pub(super) fn show_size(size: u64) -> String {
+    for (unit, bytes) in [("T", 1_u64 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)] {
+        if size >= bytes && size.is_multiple_of(bytes) {
+            return format!("{}{unit}", size / bytes);
+        }
+    }
+    size.to_string()
+}
+
 /// The shortest form that [`parse_duration`] reads back: `90s`, `2m`, `1h`. Below a millisecond is cut off.
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();

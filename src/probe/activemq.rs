@@ -5,8 +5,9 @@
 //! greeted. Our greeting has no properties: the broker then writes in the plain ("loose") encoding. Seen with 5.17:
 //! closing after that leaves no line in the broker's log.
 
-use super::net::{self, Commitment, Deadline};
-use crate::facts::{Ready, Trouble, Verdict};
+use super::course::Course;
+use super::net;
+use crate::facts::{Ready, Stage, Trouble, Verdict};
 use std::io;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,22 +30,23 @@ pub(crate) const BROKER_INFO: u8 = 2;
 /// The type byte of a `BrokerId` within it.
 pub(crate) const BROKER_ID: u8 = 124;
 
-pub(super) async fn ask(address: SocketAddr, deadline: Deadline, commitment: &Commitment) -> Verdict {
-    let mut stream = match net::connect(address, deadline).await {
+pub(super) async fn ask(address: SocketAddr, course: Course<'_>) -> Verdict {
+    let mut stream = match net::connect(address, course).await {
         Ok(stream) => stream,
         Err(verdict) => return verdict,
     };
-    commitment.make();
+    course.commit();
+    course.enter(Stage::Reply);
     let mut greeted = false;
-    match deadline.limit(introduction(&mut stream, &mut greeted)).await {
+    match course.limit(introduction(&mut stream, &mut greeted)).await {
         Some(Ok(info)) => judge(&info),
         Some(Err(Failure::Io(error))) => net::exchange_trouble(address, &error),
         Some(Err(Failure::Garbled(heard))) => net::garbled(address, "OpenWire", heard),
         None if greeted => Verdict::not_ready(
             Trouble::Silent,
-            format!("{address} greets, but its broker does not introduce itself within {deadline}"),
+            format!("{address} greets, but its broker does not introduce itself within {course}"),
         ),
-        None => net::silent(address, deadline),
+        None => net::silent(address, course),
     }
 }
 

@@ -1,7 +1,8 @@
 //! exec: a program that exits 0. Its first output line is the detail, or the reason.
 
-use super::net::{self, Commitment, Deadline};
-use crate::facts::{Trouble, Verdict};
+use super::course::Course;
+use super::net;
+use crate::facts::{Stage, Trouble, Verdict};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::future::{Future, poll_fn};
@@ -16,7 +17,8 @@ const LINE: usize = 200;
 /// The most bytes of output that are kept; the rest is read and thrown away, so that the program can end.
 const MOST: u64 = 4096;
 
-pub(super) async fn ask(command: &[String], deadline: Deadline, commitment: &Commitment) -> Verdict {
+pub(super) async fn ask(command: &[String], course: Course<'_>) -> Verdict {
+    course.enter(Stage::Reply);
     let Some((program, arguments)) = command.split_first() else {
         return Verdict::not_ready(Trouble::Unaskable, "the probe's command is empty");
     };
@@ -42,14 +44,14 @@ pub(super) async fn ask(command: &[String], deadline: Deadline, commitment: &Com
             );
         }
     };
-    commitment.make();
-    match deadline.limit(group.run()).await {
+    course.commit();
+    match course.limit(group.run()).await {
         Some(Ok((status, line))) => judge(program, status, line),
         Some(Err(error)) => {
             Verdict::not_ready(Trouble::Unaskable, format!("cannot watch {program}: {}", net::plain(&error)))
         }
         None => {
-            Verdict::not_ready(Trouble::Silent, format!("{program} has not ended within {deadline}: killed"))
+            Verdict::not_ready(Trouble::Silent, format!("{program} has not ended within {course}: killed"))
         }
     }
 }

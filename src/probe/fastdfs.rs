@@ -2,8 +2,9 @@
 //!
 //! A header is 10 bytes: body length (i64, big-endian), command, status. A reply's command is always 100.
 
-use super::net::{self, Commitment, Deadline};
-use crate::facts::{Trouble, Verdict};
+use super::course::Course;
+use super::net;
+use crate::facts::{Stage, Trouble, Verdict};
 use std::net::SocketAddr;
 
 /// "Are you there": no body, command 111, status 0.
@@ -11,16 +12,17 @@ pub(crate) const ACTIVE_TEST: [u8; 10] = [0, 0, 0, 0, 0, 0, 0, 0, 111, 0];
 /// The command of every reply.
 pub(crate) const REPLY: u8 = 100;
 
-pub(super) async fn ask(address: SocketAddr, deadline: Deadline, commitment: &Commitment) -> Verdict {
-    let mut stream = match net::connect(address, deadline).await {
+pub(super) async fn ask(address: SocketAddr, course: Course<'_>) -> Verdict {
+    let mut stream = match net::connect(address, course).await {
         Ok(stream) => stream,
         Err(verdict) => return verdict,
     };
-    commitment.make();
-    match deadline.limit(net::exchange(&mut stream, &ACTIVE_TEST)).await {
+    course.commit();
+    course.enter(Stage::Reply);
+    match course.limit(net::exchange(&mut stream, &ACTIVE_TEST)).await {
         Some(Ok(header)) => judge(address, header),
         Some(Err(error)) => net::exchange_trouble(address, &error),
-        None => net::silent(address, deadline),
+        None => net::silent(address, course),
     }
 }
 

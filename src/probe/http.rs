@@ -1,184 +1,233 @@
-//! HTTP and HTTPS: a GET with an expected status, and if wanted a text in the answer.
+//! HTTP and HTTPS: a GET with an expected status, and if wanted a text, values in a JSON answer, or headers.
 //!
-//! reqwest speaks the protocol and checks certificates by the system's own store. A new connection is made for each
-//! question: it costs little, and it is what the service's clients do. A redirect is an answer, not followed.
+//! hyper speaks the protocol over a connection that we make, so that each part of it has its own words and its own
+//! time. A new connection is made for each question: it costs little, and it is what the service's clients do. A
+//! redirect is an answer, not followed.
 
-use super::net::{self, Deadline};
-use crate::facts::{Trouble, Verdict};
-use reqwest::{Url, redirect};
-use std::error::Error;
-use std::io;
-use std::net::SocketAddr;
-use std::sync::Once;
-use std::time::Duration;
+use super::course::Course;
+use super::{net, tls};
+use crate::facts::{Stage, Trouble, Verdict};
+use crate::model::Get;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, HOST, LOCATION, USER_AGENT};
+use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The most bytes of a body that are read.
 const MOST: usize = 64 * 1024;
+/// The most bytes of a head that are read.
+const MOST_HEAD: usize = 64 * 1024;
 
-/// Keeps the HTTP client, which holds the certificate store.
+/// Keeps what certificates are checked by.
 #[derive(Default)]
 pub(super) struct Client {
-    http: Option<reqwest::Client>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
-/// The parts of the URL that may be shown: it can hold a password, or a token in its query.
+/// The parts of the URL. Only some may be shown: it can hold a token in its query.
 struct Place {
-    url: Url,
+    uri: Uri,
+    secure: bool,
+    host: String,
+    port: u16,
     /// `host:port`
     authority: String,
-    /// When the host is a literal address.
-    address: Option<SocketAddr>,
+}
+
+/// What came back.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    /// Whether `body` is all of it.
+    whole: bool,
 }
 
 impl Client {
-    pub async fn ask(
-        &mut self,
-        url: &str,
-        status: u16,
-        contains: Option<&str>,
-        deadline: Deadline,
-    ) -> Verdict {
-        let place = match Place::of(url) {
-            Ok(place) => place,
-            Err(why) => return Verdict::not_ready(Trouble::Unaskable, why),
-        };
-        let http = match self.http(&place.url) {
-            Ok(http) => http,
-            Err(error) => {
-                let why = format!("cannot set up HTTP: {}", root(&error));
-                return Verdict::not_ready(Trouble::Unaskable, why);
-            }
-        };
-        let mut get = Box::pin(get(http, &place, status, contains));
-        match deadline.limit(&mut get).await {
-            Some(verdict) => verdict,
-            // Asked while the connect, if that is what is late, is still there to be seen.
-            None if place.address.is_some_and(net::connect_is_unanswered) => {
-                net::unanswered(&place.authority, deadline)
-            }
-            None => net::silent(&place.authority, deadline),
+    pub async fn ask(&mut self, get: &Get, course: Course<'_>) -> Verdict {
+        match self.answer(get, course).await {
+            Ok(verdict) | Err(verdict) => verdict,
         }
     }
 
-    fn http(&mut self, url: &Url) -> reqwest::Result<reqwest::Client> {
-        static PROVIDER: Once = Once::new();
-        if let Some(http) = &self.http {
-            return Ok(http.clone());
-        }
-        // Whoever was first has chosen one; any will do.
-        PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-        let mut builder = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .pool_idle_timeout(Duration::ZERO)
-            .tcp_nodelay(true)
-            .user_agent(concat!("clusterd/", env!("CARGO_PKG_VERSION")));
-        if url.scheme() == "http" {
-            // No certificate will be looked at: leave the system's store, half a megabyte, on the disk.
-            builder = builder.tls_certs_only([]);
-        }
-        let http = builder.build()?;
-        self.http = Some(http.clone());
-        Ok(http)
+    async fn answer(&mut self, get: &Get, course: Course<'_>) -> Result<Verdict, Verdict> {
+        let unaskable = |why| Verdict::not_ready(Trouble::Unaskable, why);
+        let place = Place::of(&get.url).map_err(unaskable)?;
+        let address = net::look_up(&place.host, place.port, course).await?;
+        let mut notes = Vec::new();
+        let answer = if place.secure {
+            let configuration = match &self.tls {
+                Some(configuration) => configuration.clone(),
+                None => self.tls.insert(tls::configuration(get.ca.as_deref()).map_err(unaskable)?).clone(),
+            };
+            let stream = net::connect(address, course).await?;
+            let name = get.name.as_deref().unwrap_or(&place.host);
+            let stream = tls::handshake(stream, configuration, name, &place.authority, course).await?;
+            notes.extend(tls::ends_soon(&stream));
+            exchange(stream, &place, get, course).await?
+        } else {
+            let stream = net::connect(address, course).await?;
+            exchange(stream, &place, get, course).await?
+        };
+        Ok(judge(&place.authority, place.uri.path(), get, &answer, notes))
     }
 }
 
 impl Place {
     fn of(url: &str) -> Result<Place, String> {
-        let url = Url::parse(url).map_err(|e| format!("the URL of the probe is wrong: {e}"))?;
-        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-            return Err("the URL of the probe names no host".into());
+        let wrong = |why: &str| format!("the URL of the probe is wrong: {why}");
+        let uri: Uri = url.parse().map_err(|e: hyper::http::uri::InvalidUri| wrong(&e.to_string()))?;
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong("it does not begin with http:// or https://")),
         };
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("it names no host"))?;
+        let host = host.to_owned();
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let authority = format!("{host}:{port}");
-        let address = authority.parse().ok();
-        Ok(Place { url, authority, address })
+        Ok(Place { uri, secure, host, port, authority })
     }
 }
 
-async fn get(http: reqwest::Client, place: &Place, status: u16, contains: Option<&str>) -> Verdict {
-    let mut response = match http.get(place.url.clone()).send().await {
-        Ok(response) => response,
-        Err(error) => return trouble(place, &error),
+/// Sends the GET and reads the answer, its body only where something is looked for in it.
+async fn exchange<S>(stream: S, place: &Place, get: &Get, course: Course<'_>) -> Result<Answer, Verdict>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    course.enter(Stage::Reply);
+    let unaskable = |why: String| Verdict::not_ready(Trouble::Unaskable, why);
+    let host = match (&get.name, place.uri.port_u16()) {
+        (Some(name), Some(port)) => format!("{name}:{port}"),
+        (Some(name), None) => name.clone(),
+        (None, _) => place.uri.authority().map(ToString::to_string).unwrap_or_default(),
     };
-    let (authority, path, got) = (&place.authority, place.url.path(), response.status());
-    if got.as_u16() != status {
-        let target = response.headers().get(reqwest::header::LOCATION).filter(|_| got.is_redirection());
+    let request = Request::get(place.uri.path_and_query().map_or("/", |p| p.as_str()))
+        .header(HOST, host)
+        .header(USER_AGENT, concat!("clusterd/", env!("CARGO_PKG_VERSION")))
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| unaskable(format!("the URL of the probe is wrong: {e}")))?;
+    let talk = async {
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(MOST_HEAD)
+            .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+            .await?;
+        let asking = async { read(sender.send_request(request).await?, get.looks_inside()).await };
+        // The connection does the work of the exchange. It ends first only when it has broken, which the exchange says.
+        tokio::pin!(asking);
+        tokio::select! {
+            answer = &mut asking => answer,
+            _ = connection => asking.await,
+        }
+    };
+    match course.limit(talk).await {
+        Some(answer) => answer.map_err(|error| trouble(&place.authority, &error)),
+        None => Err(net::silent(&place.authority, course)),
+    }
+}
+
+async fn read(
+    mut response: Response<hyper::body::Incoming>,
+    looks_inside: bool,
+) -> Result<Answer, hyper::Error> {
+    let mut body = Vec::new();
+    let mut whole = true;
+    while looks_inside && let Some(frame) = response.body_mut().frame().await.transpose()? {
+        let Some(data) = frame.data_ref() else { continue };
+        whole = data.len() <= MOST - body.len();
+        body.extend_from_slice(&data[..data.len().min(MOST - body.len())]);
+        if !whole {
+            break;
+        }
+    }
+    let (head, _) = response.into_parts();
+    Ok(Answer { status: head.status, headers: head.headers, body, whole })
+}
+
+fn judge(authority: &str, path: &str, get: &Get, answer: &Answer, notes: Vec<String>) -> Verdict {
+    let got = answer.status;
+    let declined = |why: String| {
+        Verdict::not_ready(Trouble::Declined, format!("{authority} answers GET {path} with {got}{why}"))
+    };
+    if got.as_u16() != get.status {
+        let target = answer.headers.get(LOCATION).filter(|_| got.is_redirection());
         let to = target.map_or_else(String::new, |to| {
             let to = String::from_utf8_lossy(to.as_bytes());
             let shown = to.split(['?', '#']).next().unwrap_or_default();
-            format!(" (a redirect to {})", shown.chars().take(100).collect::<String>())
+            format!(" (a redirect to {})", net::shown(shown.as_bytes()))
         });
-        let why = format!("{authority} answers GET {path} with {got}{to}, not {status}");
-        return Verdict::not_ready(Trouble::Declined, why);
+        return declined(format!("{to}, not {}", get.status));
     }
-    let Some(text) = contains else { return Verdict::ready(got.to_string()) };
-    let mut body = Vec::new();
-    let whole = loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(MOST - body.len())]),
-            Ok(None) => break true,
-            Err(error) => return trouble(place, &error),
+    let mut told = vec![got.to_string()];
+    for (name, wanted) in &get.headers {
+        let values = answer.headers.get_all(name.as_str());
+        let found: Vec<_> = values.iter().map(|v| net::shown(v.as_bytes())).collect();
+        if !found.iter().any(|value| value.contains(wanted.as_str())) {
+            return declined(match found.first() {
+                Some(value) => format!(", but its header {name} is \"{value}\", not \"{wanted}\""),
+                None => format!(", but has no header {name}"),
+            });
         }
-        if body.len() == MOST {
-            break false;
-        }
-    };
-    if body.windows(text.len().max(1)).any(|w| w == text.as_bytes()) || text.is_empty() {
-        return Verdict::ready(format!("{got}, with \"{text}\""));
+        told.push(format!("{name} \"{wanted}\""));
     }
-    let read = if whole { "its answer" } else { "the first 64 KiB of its answer" };
-    let why = format!("{authority} answers GET {path} with {got}, but \"{text}\" is not in {read}");
-    Verdict::not_ready(Trouble::Declined, why)
-}
-
-/// The verdict on a GET that brought no response.
-fn trouble(place: &Place, error: &reqwest::Error) -> Verdict {
-    let authority = &place.authority;
-    let chain = || std::iter::successors(Some(error as &(dyn Error + 'static)), |e| (*e).source());
-    let tls = chain().find_map(tls_error);
-    if let Some(tls) = tls {
-        return match tls {
-            rustls::Error::InvalidMessage(_) => net::garbled(authority, "TLS", tls),
-            _ => Verdict::not_ready(Trouble::Declined, format!("TLS with {authority} fails: {tls}")),
+    if let Some(text) = &get.contains {
+        if !holds(&answer.body, text.as_bytes()) {
+            let read = if answer.whole { "its answer" } else { "the first 64 KiB of its answer" };
+            return declined(format!(", but \"{text}\" is not in {read}"));
+        }
+        told.push(format!("with \"{text}\""));
+    }
+    if !get.json.is_empty() {
+        let json: Value = match serde_json::from_slice(&answer.body) {
+            Ok(json) => json,
+            Err(_) if !answer.whole => return declined(", but with more than 64 KiB of JSON".into()),
+            Err(error) => return declined(format!(", but its answer is no JSON: {error}")),
         };
-    }
-    let io = chain().find_map(|e| e.downcast_ref::<io::Error>());
-    match io {
-        Some(io) if error.is_connect() => net::connect_trouble(authority, io),
-        Some(io) => net::exchange_trouble(authority, io),
-        None if error.is_connect() => {
-            let why = format!("cannot connect to {authority}: {}", root(error));
-            Verdict::not_ready(Trouble::Unaskable, why)
+        for (pointer, wanted) in &get.json {
+            match json.pointer(pointer).map(value_text) {
+                Some(value) if value == *wanted => told.push(format!("{pointer} is {wanted}")),
+                Some(value) => {
+                    let value = net::shown(value.as_bytes());
+                    return declined(format!(", but {pointer} is {value}, not {wanted}"));
+                }
+                None => return declined(format!(", but there is no {pointer} in its answer")),
+            }
         }
-        None => match chain().find_map(|e| e.downcast_ref::<hyper::Error>()) {
-            Some(http) if http.is_incomplete_message() => net::hung_up(authority),
-            _ => net::garbled(authority, "HTTP", root(error)),
-        },
     }
+    told.extend(notes);
+    Verdict::ready(told.join(", "))
 }
 
-/// The TLS error that `error` is or holds: an `io::Error` holds one, or another `io::Error`, without its being the
-/// source.
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    match error.downcast_ref::<io::Error>() {
-        Some(io) => tls_error(io.get_ref()?),
-        None => error.downcast_ref(),
-    }
+/// Whether `text` is in `body`. An empty text is in every one.
+fn holds(body: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|w| w == text)
 }
 
-/// The innermost cause: reqwest's own words repeat the URL.
-fn root(error: &dyn Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+/// A value as it is compared: a string as it is, all else as JSON.
+fn value_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The verdict on an exchange that brought no answer.
+fn trouble(authority: &str, error: &hyper::Error) -> Verdict {
+    let cause = std::error::Error::source(error);
+    match cause.and_then(|cause| cause.downcast_ref::<std::io::Error>()) {
+        Some(io) => net::exchange_trouble(authority, io),
+        None if error.is_incomplete_message() => net::hung_up(authority),
+        None => net::garbled(authority, "HTTP", cause.map_or_else(|| error.to_string(), ToString::to_string)),
     }
-    innermost.to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::facts::{Trouble, Verdict};
+    use super::*;
     use crate::model::Ask;
     use crate::probe::testing::{answers, ask, ask_in_vain, greets, nobody, not_ready};
     use std::net::SocketAddr;
@@ -189,7 +238,7 @@ mod tests {
 
     fn containing(address: SocketAddr, contains: Option<&str>) -> Ask {
         let url = format!("http://{address}/health?token=secret");
-        Ask::Http { url, status: 200, contains: contains.map(str::to_owned) }
+        Ask::Http(Get { contains: contains.map(str::to_owned), ..Get::of(url) })
     }
 
     #[tokio::test]
@@ -246,15 +295,40 @@ mod tests {
     async fn tls_to_who_does_not_speak_it_is_said() {
         let address = answers("HTTP/1.1 400 Bad Request\r\n\r\n").await;
         let url = format!("https://{address}/");
-        let verdict = ask(Ask::Http { url, status: 200, contains: None }).await;
+        let verdict = ask(Ask::Http(Get::of(url))).await;
         let Verdict::NotReady { kind: Trouble::Garbled, reason } = verdict else { panic!("{verdict:?}") };
         assert!(reason.starts_with(&format!("{address} does not speak TLS: ")), "{reason}");
     }
 
     #[tokio::test]
+    async fn json_and_headers_are_looked_into() {
+        let head = "HTTP/1.1 200 OK\r\nX-Backend: web1\r\nContent-Length: 41\r\n\r\n";
+        let address =
+            answers(format!("{head}{{\"status\":\"UP\",\"db\":{{\"ok\":true,\"n\":[7]}}}}\n ")).await;
+        let with = |json: &[(&str, &str)], headers: &[(&str, &str)]| {
+            let pairs =
+                |of: &[(&str, &str)]| of.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+            let url = format!("http://{address}/health");
+            Ask::Http(Get { json: pairs(json), headers: pairs(headers), ..Get::of(url) })
+        };
+        let good = with(&[("/status", "UP"), ("/db/ok", "true"), ("/db/n/0", "7")], &[("x-backend", "web1")]);
+        let detail = "200 OK, x-backend \"web1\", /status is UP, /db/ok is true, /db/n/0 is 7";
+        assert_eq!(ask(good).await, Verdict::ready(detail));
+        let start = format!("{address} answers GET /health with 200 OK, but ");
+        for (json, headers, says) in [
+            (&[("/status", "DOWN")][..], &[][..], "/status is UP, not DOWN"),
+            (&[("/queue", "0")], &[], "there is no /queue in its answer"),
+            (&[], &[("X-Backend", "web2")], "its header X-Backend is \"web1\", not \"web2\""),
+            (&[], &[("Server", "nginx")], "has no header Server"),
+        ] {
+            not_ready(ask(with(json, headers)).await, Trouble::Declined, format!("{start}{says}"));
+        }
+    }
+
+    #[tokio::test]
     async fn a_wrong_url_is_said() {
-        let verdict = ask(Ask::Http { url: "nonsense".into(), status: 200, contains: None }).await;
-        let reason = "the URL of the probe is wrong: relative URL without a base";
+        let verdict = ask(Ask::Http(Get::of("nonsense"))).await;
+        let reason = "the URL of the probe is wrong: it does not begin with http:// or https://";
         not_ready(verdict, Trouble::Unaskable, reason);
     }
 }

@@ -13,9 +13,13 @@
 //! Knows `facts`, `clock` and the model's [`Question`]; nothing of the engine or the agent.
 
 pub(crate) mod activemq;
+pub mod by_hand;
+mod certificate;
+mod course;
 mod exec;
 pub(crate) mod fastdfs;
 mod http;
+mod meaning;
 mod mysql;
 mod net;
 mod password;
@@ -25,13 +29,14 @@ mod redis;
 mod tcp;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tls;
 
 pub use prober::{Event, Pace, Prober};
 
 use crate::clock;
-use crate::facts::{Answer, Trouble, Verdict};
+use crate::facts::{Answer, Took, Trouble, Verdict};
 use crate::model::{Ask, Question};
-use net::{Commitment, Deadline};
+use course::{Commitment, Course, Stages};
 use std::time::Duration;
 
 /// How long a kept connection may go on answering before a new one must be made. A server that has run out of
@@ -48,6 +53,7 @@ pub struct Asker {
     question: Question,
     client: Client,
     commitment: Commitment,
+    stages: Stages,
 }
 
 /// What is kept between two questions, by protocol.
@@ -67,36 +73,37 @@ impl Asker {
             Ask::Http { .. } => Client::Http(http::Client::default()),
             _ => Client::Fresh,
         };
-        Asker { question, client, commitment: Commitment::default() }
+        Asker { question, client, commitment: Commitment::default(), stages: Stages::default() }
     }
 
     /// Asks once. It takes at most the question's timeout, and a little for the machine.
     pub async fn ask(&mut self) -> Answer {
         self.commitment.reset();
+        self.stages.reset();
         let begun = clock::now();
         let verdict = self.verdict().await;
         Answer { verdict, begun, ended: clock::now() }
     }
 
+    /// Where the time of the last question went.
+    fn taken(&self) -> Vec<Took> {
+        self.stages.taken()
+    }
+
     async fn verdict(&mut self) -> Verdict {
-        let deadline = Deadline::after(self.question.timeout);
-        let commitment = &self.commitment;
+        let course = Course::begin(self.question.timeout, &self.commitment, &self.stages);
         match (&self.question.ask, &mut self.client) {
-            (Ask::Tcp { address }, _) => tcp::ask(*address, deadline).await,
-            (Ask::Exec { command }, _) => exec::ask(command, deadline, commitment).await,
-            (Ask::Redis { address, login }, _) => {
-                redis::ask(*address, login.as_ref(), deadline, commitment).await
-            }
-            (Ask::Activemq { address }, _) => activemq::ask(*address, deadline, commitment).await,
-            (Ask::Fastdfs { address }, _) => fastdfs::ask(*address, deadline, commitment).await,
-            (Ask::Http { url, status, contains }, Client::Http(client)) => {
-                client.ask(url, *status, contains.as_deref(), deadline).await
-            }
+            (Ask::Tcp { address }, _) => tcp::ask(*address, course).await,
+            (Ask::Exec { command }, _) => exec::ask(command, course).await,
+            (Ask::Redis { address, login }, _) => redis::ask(*address, login.as_ref(), course).await,
+            (Ask::Activemq { address }, _) => activemq::ask(*address, course).await,
+            (Ask::Fastdfs { address }, _) => fastdfs::ask(*address, course).await,
+            (Ask::Http(get), Client::Http(client)) => client.ask(get, course).await,
             (Ask::Mysql { address, login }, Client::Mysql(client)) => {
-                client.ask(*address, login.as_ref(), deadline).await
+                client.ask(*address, login.as_ref(), course).await
             }
             (Ask::Postgres { address, login, database }, Client::Postgres(client)) => {
-                client.ask(*address, login, database, deadline, commitment).await
+                client.ask(*address, login, database, course).await
             }
             // `new` pairs them, and nothing changes them afterwards.
             (ask, _) => Verdict::not_ready(Trouble::Unaskable, format!("no client was made for {ask:?}")),

@@ -10,9 +10,9 @@
 //! - A kept connection that fails is replaced once, at once, within the same deadline: a server that was restarted
 //!   has not stopped being ready.
 
-use super::net::{self, Deadline};
-use super::{FRESH_FOR, password};
-use crate::facts::{Ready, Role, Trouble, Verdict};
+use super::course::Course;
+use super::{FRESH_FOR, net, password};
+use crate::facts::{Ready, Role, Stage, Trouble, Verdict};
 use crate::model::Login;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, IoError, OptsBuilder, Row};
@@ -58,22 +58,22 @@ struct Opening {
 }
 
 impl Client {
-    pub async fn ask(&mut self, address: SocketAddr, login: Option<&Login>, deadline: Deadline) -> Verdict {
+    pub async fn ask(&mut self, address: SocketAddr, login: Option<&Login>, course: Course<'_>) -> Verdict {
         if let Some(kept) = self.kept.take().filter(|kept| kept.since.elapsed() < FRESH_FOR) {
             // An old connection must not use up all the time: whether the server is frozen or cut off shows only
             // on a new one.
-            if let Some(Ok(verdict)) = self.question(kept, address, deadline.half()).await {
+            if let Some(Ok(verdict)) = self.question(kept, address, course.half()).await {
                 return verdict;
             }
         }
-        let kept = match self.open(address, login, deadline).await {
+        let kept = match self.open(address, login, course).await {
             Ok(connection) => Kept { connection: Some(connection), since: Instant::now() },
             Err(verdict) => return verdict,
         };
-        match self.question(kept, address, deadline).await {
+        match self.question(kept, address, course).await {
             Some(Ok(verdict)) => verdict,
             Some(Err(error)) => trouble(address, login, &error),
-            None => net::silent(address, deadline),
+            None => net::silent(address, course),
         }
     }
 
@@ -82,10 +82,11 @@ impl Client {
         &mut self,
         mut kept: Kept,
         address: SocketAddr,
-        deadline: Deadline,
+        course: Course<'_>,
     ) -> Option<Result<Verdict, Error>> {
         let connection = kept.connection.as_mut()?;
-        let answer = deadline.limit(connection.query_first::<Row, _>(QUESTION)).await?;
+        course.enter(Stage::Reply);
+        let answer = course.limit(connection.query_first::<Row, _>(QUESTION)).await?;
         Some(answer.map(|row| {
             self.kept = Some(kept);
             judge(address, row)
@@ -97,7 +98,7 @@ impl Client {
         &mut self,
         address: SocketAddr,
         login: Option<&Login>,
-        deadline: Deadline,
+        course: Course<'_>,
     ) -> Result<Conn, Verdict> {
         // One that has failed since the last question tells of a time before this one.
         let earlier = self.opening.take().and_then(|mut opening| match opening.result.try_recv() {
@@ -110,18 +111,19 @@ impl Client {
             Some(Err(opening)) => opening,
             None => Opening::start(address, login)?,
         };
-        match deadline.limit(&mut opening.result).await {
+        course.enter(Stage::Open);
+        match course.limit(&mut opening.result).await {
             Some(Ok(Ok(connection))) => Ok(connection),
             Some(Ok(Err(error))) => Err(trouble(address, login, &error)),
             // The task ends without a word only when it is aborted, or has waited for `OPENING`.
-            Some(Err(_)) => Err(net::silent(address, deadline)),
+            Some(Err(_)) => Err(net::silent(address, course)),
             None if net::connect_is_unanswered(address) => {
                 opening.task.abort();
-                Err(net::unanswered(address, deadline))
+                Err(net::unanswered(address, course))
             }
             None => {
                 self.opening = Some(opening);
-                Err(net::silent(address, deadline))
+                Err(net::silent(address, course))
             }
         }
     }

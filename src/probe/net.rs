@@ -1,92 +1,53 @@
-//! What the network protocols share: deadlines, connecting, bounded reading, and the words for what went wrong.
+//! What the network protocols share: connecting, bounded reading, and the words for what went wrong.
 
-use crate::facts::{Trouble, Verdict};
+use super::course::Course;
+use crate::facts::{Stage, Trouble, Verdict};
 use std::fmt;
-use std::future::Future;
 use std::io::{self, BufRead};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
-
-/// One deadline for a whole question.
-#[derive(Clone, Copy)]
-pub(super) struct Deadline {
-    at: Instant,
-    /// The length it had at the start: what a person is told.
-    total: Duration,
-}
-
-impl Deadline {
-    pub fn after(total: Duration) -> Deadline {
-        Deadline { at: Instant::now() + total, total }
-    }
-
-    /// Half of what is left from now on, for a first try that leaves room for a second.
-    pub fn half(self) -> Deadline {
-        let left = self.at.saturating_duration_since(Instant::now());
-        Deadline { at: self.at - left / 2, total: self.total }
-    }
-
-    /// Runs `work` until the deadline; `None` when it was not done by then.
-    pub async fn limit<F: Future>(self, work: F) -> Option<F::Output> {
-        timeout_at(self.at, work).await.ok()
-    }
-}
-
-/// The length of the deadline: `2 s`, `500 ms`.
-impl fmt::Display for Deadline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.total.as_millis() {
-            ms if ms % 1000 == 0 => write!(f, "{} s", ms / 1000),
-            ms => write!(f, "{ms} ms"),
-        }
-    }
-}
-
-/// Whether the question under way has reached the point from which it must run to its end.
-///
-/// Until then (a connect that nobody has answered) giving it up harms nobody.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Commitment(Arc<AtomicBool>);
-
-impl Commitment {
-    pub fn make(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-    pub fn reset(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-    pub fn is_made(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Connects with TCP_NODELAY; whatever goes wrong is already a verdict.
-pub(super) async fn connect(address: SocketAddr, deadline: Deadline) -> Result<TcpStream, Verdict> {
-    let stream = match deadline.limit(TcpStream::connect(address)).await {
+pub(super) async fn connect(address: SocketAddr, course: Course<'_>) -> Result<TcpStream, Verdict> {
+    course.enter(Stage::Connect);
+    let stream = match course.limit(TcpStream::connect(address)).await {
         Some(Ok(stream)) => stream,
         Some(Err(error)) => return Err(connect_trouble(address, &error)),
-        None => return Err(unanswered(address, deadline)),
+        None => return Err(unanswered(address, course)),
     };
     // It can fail only when the connection is gone already, and then the next read says so.
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
 
+/// The first address of a host. A literal address is taken as it is.
+pub(super) async fn look_up(host: &str, port: u16, course: Course<'_>) -> Result<SocketAddr, Verdict> {
+    if let Ok(ip) = host.trim_matches(['[', ']']).parse() {
+        return Ok(SocketAddr::new(ip, port));
+    }
+    course.enter(Stage::LookUp);
+    let why = match course.limit(tokio::net::lookup_host((host, port))).await {
+        Some(Ok(mut found)) => match found.next() {
+            Some(address) => return Ok(address),
+            None => format!("{host} has no address"),
+        },
+        Some(Err(error)) => format!("cannot look up {host}: {}", plain(&error)),
+        None => format!("cannot look up {host} within {course}"),
+    };
+    Err(Verdict::not_ready(Trouble::Unaskable, why))
+}
+
 /// The verdict on a connect that nobody answered in time.
-pub(super) fn unanswered(address: impl fmt::Display, deadline: Deadline) -> Verdict {
-    Verdict::not_ready(Trouble::Unreachable, format!("no answer from {address} within {deadline}"))
+pub(super) fn unanswered(address: impl fmt::Display, course: Course<'_>) -> Verdict {
+    Verdict::not_ready(Trouble::Unreachable, format!("no answer from {address} within {course}"))
 }
 
 /// The verdict on a component that took the connection and then said nothing in time.
-pub(super) fn silent(address: impl fmt::Display, deadline: Deadline) -> Verdict {
+pub(super) fn silent(address: impl fmt::Display, course: Course<'_>) -> Verdict {
     Verdict::not_ready(
         Trouble::Silent,
-        format!("{address} accepts the connection and says nothing within {deadline}"),
+        format!("{address} accepts the connection and says nothing within {course}"),
     )
 }
 
@@ -158,7 +119,7 @@ pub(super) async fn exchange<const N: usize>(stream: &mut TcpStream, request: &[
 
 /// Whether a connect from this machine to `address` is waiting for its answer at this moment, as the kernel tells.
 ///
-/// Clients that connect by themselves (mysql_async, reqwest) tell only that they were not done in time. This tells
+/// Clients that connect by themselves (mysql_async) tell only that they were not done in time. This tells
 /// whether nobody has answered (a dead machine, a cut) or somebody has and is silent (frozen, hung).
 pub(super) fn connect_is_unanswered(address: SocketAddr) -> bool {
     // About 27,000 sockets. Beyond that the kernel's list takes too long to read here.
@@ -251,12 +212,6 @@ mod tests {
         );
         says(libc::ETIMEDOUT, Trouble::Unreachable, "no answer from 10.0.0.5:3306");
         says(libc::EMFILE, Trouble::Unaskable, "cannot connect to 10.0.0.5:3306: too many open files");
-    }
-
-    #[tokio::test]
-    async fn deadlines_are_told_in_round_words() {
-        assert_eq!(Deadline::after(Duration::from_secs(2)).to_string(), "2 s");
-        assert_eq!(Deadline::after(Duration::from_millis(1500)).to_string(), "1500 ms");
     }
 
     #[test]

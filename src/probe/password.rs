@@ -42,6 +42,14 @@ fn read(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
+/// A file that a person wrote and that anybody may read, at most a megabyte of it.
+pub(super) fn small_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    file.take(1 << 20).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,9 +3,9 @@
 //! tokio-postgres speaks the protocol over a connection that we make, so that a late connect and a late answer can
 //! be told apart, and that what it reads has a limit.
 
-use super::net::{self, Commitment, Deadline};
-use super::{FRESH_FOR, password};
-use crate::facts::{Ready, Role, Trouble, Verdict};
+use super::course::Course;
+use super::{FRESH_FOR, net, password};
+use crate::facts::{Ready, Role, Stage, Trouble, Verdict};
 use crate::model::Login;
 use std::io;
 use std::net::SocketAddr;
@@ -44,34 +44,34 @@ impl Client {
         address: SocketAddr,
         login: &Login,
         database: &str,
-        deadline: Deadline,
-        commitment: &Commitment,
+        course: Course<'_>,
     ) -> Verdict {
         if let Some(kept) = self.kept.take().filter(|kept| kept.since.elapsed() < FRESH_FOR) {
-            commitment.make();
-            if let Some(Ok(verdict)) = self.question(kept, address, deadline.half()).await {
+            course.commit();
+            if let Some(Ok(verdict)) = self.question(kept, address, course.half()).await {
                 return verdict;
             }
             // The server may have been restarted: ask the one that is there now.
-            commitment.reset();
+            course.uncommit();
         }
         let password = match password::of(login) {
             Ok(password) => password,
             Err(verdict) => return verdict,
         };
-        let stream = match net::connect(address, deadline).await {
+        let stream = match net::connect(address, course).await {
             Ok(stream) => stream,
             Err(verdict) => return verdict,
         };
-        commitment.make();
+        course.commit();
+        course.enter(Stage::Login);
         let exchange = async {
             let connection = log_in(stream, login, password, database).await?;
-            self.question(Kept { connection, since: Instant::now() }, address, deadline).await.transpose()
+            self.question(Kept { connection, since: Instant::now() }, address, course).await.transpose()
         };
-        match deadline.limit(exchange).await.and_then(Result::transpose) {
+        match course.limit(exchange).await.and_then(Result::transpose) {
             Some(Ok(verdict)) => verdict,
             Some(Err(error)) => trouble(address, login, &error),
-            None => net::silent(address, deadline),
+            None => net::silent(address, course),
         }
     }
 
@@ -80,9 +80,10 @@ impl Client {
         &mut self,
         kept: Kept,
         address: SocketAddr,
-        deadline: Deadline,
+        course: Course<'_>,
     ) -> Option<Result<Verdict, Error>> {
-        let answer = deadline.limit(kept.connection.simple_query(QUESTION)).await?;
+        course.enter(Stage::Reply);
+        let answer = course.limit(kept.connection.simple_query(QUESTION)).await?;
         Some(answer.map(|messages| {
             self.kept = Some(kept);
             judge(address, &messages)

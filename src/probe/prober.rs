@@ -13,7 +13,7 @@
 //! - Between two questions it sleeps, and at [`Pace::Off`] it sleeps for good: no wake-ups.
 
 use super::Asker;
-use super::net::Commitment;
+use super::course::Commitment;
 use crate::facts::{Answer, Trouble, Verdict};
 use crate::model::{Ask, Question};
 use std::future::{Future, pending};

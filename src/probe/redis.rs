@@ -4,9 +4,9 @@
 //! their own, send set-up commands, read without a limit, and hide whether a connect or a reply is late. A fresh
 //! connection costs 0.1 ms, so each question makes one.
 
-use super::net::{self, Commitment, Deadline};
-use super::password;
-use crate::facts::{Ready, Role, Trouble, Verdict};
+use super::course::Course;
+use super::{net, password};
+use crate::facts::{Ready, Role, Stage, Trouble, Verdict};
 use crate::model::Login;
 use redis::{Parser, Value};
 use std::io;
@@ -19,12 +19,7 @@ use tokio::net::TcpStream;
 /// bytes a replica.
 const MOST: usize = 64 * 1024;
 
-pub(super) async fn ask(
-    address: SocketAddr,
-    login: Option<&Login>,
-    deadline: Deadline,
-    commitment: &Commitment,
-) -> Verdict {
+pub(super) async fn ask(address: SocketAddr, login: Option<&Login>, course: Course<'_>) -> Verdict {
     let mut questions = redis::pipe();
     let mut count = 4;
     if let Some(login) = login {
@@ -41,16 +36,17 @@ pub(super) async fn ask(
     }
     questions.cmd("PING").cmd("ROLE").cmd("INFO").arg("server").cmd("INFO").arg("persistence");
 
-    let mut stream = match net::connect(address, deadline).await {
+    let mut stream = match net::connect(address, course).await {
         Ok(stream) => stream,
         Err(verdict) => return verdict,
     };
-    commitment.make();
-    match deadline.limit(exchange(&mut stream, &questions.get_packed_pipeline(), count)).await {
+    course.commit();
+    course.enter(Stage::Reply);
+    match course.limit(exchange(&mut stream, &questions.get_packed_pipeline(), count)).await {
         Some(Ok(replies)) => judge(address, replies, login.is_some()),
         Some(Err(Failure::Io(error))) => net::exchange_trouble(address, &error),
         Some(Err(Failure::Garbled(heard))) => net::garbled(address, "Redis", heard),
-        None => net::silent(address, deadline),
+        None => net::silent(address, course),
     }
 }
 

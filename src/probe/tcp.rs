@@ -1,11 +1,12 @@
 //! TCP: a connect that succeeds. It proves that something listens, and little more.
 
-use super::net::{self, Deadline};
+use super::course::Course;
+use super::net;
 use crate::facts::Verdict;
 use std::net::SocketAddr;
 
-pub(super) async fn ask(address: SocketAddr, deadline: Deadline) -> Verdict {
-    match net::connect(address, deadline).await {
+pub(super) async fn ask(address: SocketAddr, course: Course<'_>) -> Verdict {
+    match net::connect(address, course).await {
         Ok(_) => Verdict::ready("accepts connections"),
         Err(verdict) => verdict,
     }

@@ -251,7 +251,7 @@ fn say(line: &str) {
 mod tests {
     use super::*;
     use crate::facts::{Role, Verdict};
-    use crate::model::{Ask, Question};
+    use crate::model::{Ask, Get, Question};
     use crate::probe::Asker;
     use crate::probe::testing::nobody;
 
@@ -284,7 +284,7 @@ mod tests {
         let address = stand_in(Kind::Http).await;
         let url = format!("http://{address}/");
         let contains = Some("stand-in".to_owned());
-        assert!(ask(Ask::Http { url, status: 200, contains }).await.is_ready());
+        assert!(ask(Ask::Http(Get { contains, ..Get::of(url) })).await.is_ready());
         let address = stand_in(Kind::Mysql).await;
         let Verdict::Ready(ready) = ask(Ask::Mysql { address, login: None }).await else { panic!() };
         assert_eq!(

@@ -3,10 +3,6 @@
 //! What each engine is given and says is recorded, and replayed when the test ends: it must say the same again, and
 //! never be given what the simulator's contract does not know.
 
-mod notify;
-mod shutdown;
-mod traces;
-
 use clusterd::sim::contract::Contract;
 use clusterd::sim::replay::{Replayed, replay};
 use nix::sys::signal::Signal;
@@ -14,7 +10,7 @@ use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -37,8 +33,8 @@ pub fn wait<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
 #[derive(Debug)]
 pub struct Told {
     pub code: i32,
-    out: String,
-    err: String,
+    pub out: String,
+    pub err: String,
 }
 
 impl Told {
@@ -50,17 +46,26 @@ impl Told {
 pub struct Cluster {
     dir: tempfile::TempDir,
     name: String,
-    net: String,
+    pub net: String,
     agents: HashMap<String, Child>,
 }
 
 impl Cluster {
     /// An empty cluster. Tests run beside each other: each has a name and addresses of its own.
     pub fn new(name: &str) -> Cluster {
+        Cluster::new_in(&std::env::temp_dir(), name)
+    }
+
+    /// As [`Cluster::new`], with its folders in this one.
+    pub fn new_in(folder: &Path, name: &str) -> Cluster {
         let hash = name.bytes().fold(std::process::id(), |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
         let net = format!("127.{}.{}", 200 + hash % 50, hash / 50 % 250);
         let name = format!("{name}-{}", std::process::id());
-        Cluster { dir: tempfile::tempdir().unwrap(), name, net, agents: HashMap::new() }
+        Cluster { dir: tempfile::tempdir_in(folder).unwrap(), name, net, agents: HashMap::new() }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn file(&self) -> PathBuf {
@@ -101,6 +106,11 @@ impl Cluster {
 
     /// Writes the cluster file and its two units. `A1` and `A2` stand for the nodes' addresses.
     pub fn write_file(&self, web: &str, nodes: &[(&str, &str)]) {
+        self.write_file_with("insecure = true\n", web, nodes);
+    }
+
+    /// As [`Cluster::write_file`], with these lines under `[cluster]`.
+    pub fn write_file_with(&self, more: &str, web: &str, nodes: &[(&str, &str)]) {
         let nodes: String = nodes
             .iter()
             .map(|(group, nodes)| format!("{group} = {nodes}\n"))
@@ -108,7 +118,7 @@ impl Cluster {
             .replace("A1", &self.address(1))
             .replace("A2", &self.address(2));
         let text = format!(
-            "[cluster]\nname = \"{}\"\ninsecure = true\n\n[nodes]\n{nodes}\n[services]\ncache = {{ on = \"cache\" }}\n\n[services.web]\n\
+            "[cluster]\nname = \"{}\"\n{more}\n[nodes]\n{nodes}\n[services]\ncache = {{ on = \"cache\" }}\n\n[services.web]\n\
              on = \"web\"\n{web}\n",
             self.name
         );
@@ -127,7 +137,7 @@ impl Cluster {
         fs::write(self.dir.path().join("units").join(format!("{name}.toml")), text).unwrap();
     }
 
-    fn agent(&self, node: &str) -> Command {
+    pub fn agent(&self, node: &str) -> Command {
         let folder = self.dir.path().join(node);
         let mut command = Command::new(env!("CARGO_BIN_EXE_clusterd"));
         command.args(["--node", node, "--config"]).arg(self.file());
@@ -156,7 +166,7 @@ impl Cluster {
     }
 
     /// The agent's own pid.
-    fn pid(&self, node: &str) -> u32 {
+    pub fn pid(&self, node: &str) -> u32 {
         self.agents[node].id()
     }
 
@@ -173,7 +183,7 @@ impl Cluster {
     }
 
     /// Replays what the agent of a node has recorded; `None` when it never began.
-    fn replayed(&self, node: &str) -> Option<Replayed> {
+    pub fn replayed(&self, node: &str) -> Option<Replayed> {
         let recording = File::open(self.recording(node)).ok()?;
         let replayed = replay(BufReader::new(recording), &mut Contract::default());
         Some(replayed.unwrap_or_else(|e| panic!("the recording of {node}: {e}")))
@@ -185,17 +195,26 @@ impl Cluster {
     }
 
     pub fn ctl(&self, node: &str, args: &[&str]) -> Told {
+        told(self.ctl_command(node, args))
+    }
+
+    pub fn ctl_command(&self, node: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clusterctl"));
         command.args(args).arg("--socket").arg(self.run(node).join("clusterd.sock"));
-        told(command)
+        command
     }
 
     pub fn status(&self, node: &str) -> Option<serde_json::Value> {
         serde_json::from_str(&self.ctl(node, &["status", "--json"]).out).ok()
     }
 
+    /// The file of the test's own.
+    pub fn file_named(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// The view of an instance, as its own agent tells it.
-    fn view(&self, node: &str, instance: &str) -> Option<serde_json::Value> {
+    pub fn view(&self, node: &str, instance: &str) -> Option<serde_json::Value> {
         let status = self.status(node)?;
         let mut views =
             status["nodes"].as_array()?.iter().filter_map(|n| n["status"]["instances"].as_array()).flatten();
@@ -220,7 +239,7 @@ impl Cluster {
     }
 }
 
-fn told(mut command: Command) -> Told {
+pub fn told(mut command: Command) -> Told {
     let output = command.output().unwrap();
     Told {
         code: output.status.code().unwrap_or(-1),

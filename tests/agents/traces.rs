@@ -89,7 +89,7 @@ fn recorded(cluster: &Cluster, name: &str) -> Recordings {
         let text = text
             .replace(env!("CARGO_BIN_EXE_clusterctl"), "/usr/bin/clusterctl")
             .replace(&dir, "/tmp/clusterd-traces")
-            .replace(&cluster.name, name)
+            .replace(cluster.name(), name)
             .replace(&cluster.net, "127.200.1");
         recordings.push((format!("{name}-{node}.jsonl"), text));
     }

@@ -41,6 +41,7 @@ pub fn unit(command: &[&str]) -> Unit {
         stop: Stop { signal: libc::SIGTERM, timeout: SOON },
         restart: Restart { delay: SOON, max: SOON, limit: 0, within: SOON, stable: SOON },
         leftovers: Leftovers::default(),
+        log: LogLimits::default(),
     }
 }
 

@@ -293,9 +293,10 @@ pub fn short_of(need: &NeedView, edge: &EdgeView, view: Option<&InstanceView>) -
     "it answers, and is asked once more before it counts".into()
 }
 
-/// The role that a count asks for: `any writable` → `writable`.
+/// The role that a count asks for: `any writable, same zone` → `writable`.
 fn role_of(need: &NeedView) -> Option<&str> {
-    need.count.split_once(' ').map(|(_, role)| role)
+    let count = need.count.split(',').next()?;
+    count.split_once(' ').map(|(_, role)| role)
 }
 
 /// The candidate's agent is silent too: what the probe alone tells of the machine.

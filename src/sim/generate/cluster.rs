@@ -121,14 +121,21 @@ fn count(chance: &mut Chance, service: &Service, target: &Service) -> String {
     if target.kind == Kind::Exclusive && placed > 1 {
         return "\"any\"".to_owned();
     }
-    match chance.below(6) {
+    let zones = |on: &BTreeSet<usize>| on.iter().map(|n| zone(*n)).collect::<BTreeSet<_>>();
+    match chance.below(7) {
         0 => "\"all\"".to_owned(),
         1 => "\"quorum\"".to_owned(),
         2 => chance.within(1, placed).to_string(),
         3 if service.on.is_subset(&target.on) => "\"same-node\"".to_owned(),
         4 if let Some(role) = target.kind.role() => format!("\"any {role}\""),
+        5 if zones(&service.on).is_subset(&zones(&target.on)) => "\"any\", same = \"zone\"".to_owned(),
         _ => "\"any\"".to_owned(),
     }
+}
+
+/// The zone of a node by number: two that lie side by side are in two zones.
+fn zone(node: usize) -> char {
+    ['a', 'b'][node % 2]
 }
 
 fn line(chance: &mut Chance, name: &str, what: &str, by_agent: bool) -> String {
@@ -210,8 +217,16 @@ fn file(nodes: usize, services: &[Service]) -> String {
     let mut text = "[cluster]\nname = \"generated\"\n\n[nodes]\n".to_owned();
     for group in 0..nodes.div_ceil(GROUP) {
         let members = group * GROUP..nodes.min((group + 1) * GROUP);
-        let members: Vec<_> =
-            members.map(|n| format!("n{n} = \"10.1.{}.{}\"", n / 200, n % 200 + 1)).collect();
+        let members: Vec<_> = members
+            .map(|n| {
+                format!(
+                    "n{n} = {{ address = \"10.1.{}.{}\", labels = {{ zone = \"{}\" }} }}",
+                    n / 200,
+                    n % 200 + 1,
+                    zone(n)
+                )
+            })
+            .collect();
         let _ = writeln!(text, "g{group} = {{ {} }}", members.join(", "));
     }
     for service in services {
@@ -292,6 +307,9 @@ mod tests {
                     if need.by_agent {
                         seen.insert("by agent");
                     }
+                    if need.same.is_some() {
+                        seen.insert("same zone");
+                    }
                     if need.role.is_some() {
                         seen.insert("role");
                     }
@@ -304,6 +322,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 19, "{seen:?}");
+        assert_eq!(seen.len(), 20, "{seen:?}");
     }
 }

@@ -175,6 +175,17 @@ impl Draft<'_> {
         } else {
             let timeout = self.chance.time(Duration::from_secs(1), Duration::from_secs(60));
             self.add_both((at, end), Fault::Stop { instance, timeout }, Fault::Start { instance, force });
+            // What is held has to stay so, whatever becomes of its agent and its machine.
+            let node = self.cluster.instance(instance).node;
+            let (cut, back) = (self.chance.time(at, end), self.chance.time(at, end));
+            match self.chance.below(4) {
+                0 => self.add(cut, Fault::AgentKilled { node }),
+                1 => {
+                    let span = (cut.min(back), cut.max(back));
+                    self.add_both(span, Fault::PowerCut { node }, Fault::PowerOn { node });
+                }
+                _ => {}
+            }
         }
     }
 

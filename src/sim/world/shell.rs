@@ -283,6 +283,7 @@ impl World<'_, '_> {
             nonce: held.map(|h| h.nonce.clone()).unwrap_or_default(),
             unit,
             memory,
+            printed_from: None,
         };
         self.write_journal(node, instance, &record);
     }
@@ -327,7 +328,7 @@ impl World<'_, '_> {
             |reason: &str| Ok(Input::SpawnFailed { instance, incarnation, reason: reason.to_owned() });
         let nonce = format!("{:x}-{incarnation}", now.0);
         let boot = self.machines[node.0 as usize].boot.clone();
-        let mut record = Record { boot, identity: None, nonce, unit, memory };
+        let mut record = Record { boot, identity: None, nonce, unit, memory, printed_from: None };
         if let Some(agent) = self.agent(node) {
             agent.memories.remove(&instance);
         }
@@ -363,7 +364,14 @@ impl World<'_, '_> {
             return Ok(Input::Exited { instance, incarnation, exit, last_words });
         };
         let identity = machine.processes.get(&pid).map(|p| machine.identity(p));
-        let record = Record { boot: machine.boot.clone(), identity, nonce: String::new(), unit, memory };
+        let record = Record {
+            boot: machine.boot.clone(),
+            identity,
+            nonce: String::new(),
+            unit,
+            memory,
+            printed_from: None,
+        };
         self.is_its_own(node, instance, &process)?;
         self.write_journal(node, instance, &record);
         self.hold(node, instance, incarnation, String::new(), process);
@@ -386,7 +394,8 @@ impl World<'_, '_> {
                 let (boot, identity) = (machine.boot.clone(), Some(machine.identity(process)));
                 let (pid, process) = (process.pid, Process::from(process));
                 let memory = Memory { main: true, ..memory };
-                let record = Record { boot, identity, nonce: nonce.clone(), unit, memory };
+                let record =
+                    Record { boot, identity, nonce: nonce.clone(), unit, memory, printed_from: None };
                 self.write_journal(node, instance, &record);
                 self.hold(node, instance, incarnation, nonce, process);
                 Input::MainFound { instance, incarnation, pid }

@@ -1,0 +1,84 @@
+//! The floor of a supervisor: a loop that starts programs as vfork and exec do, holds each by a pidfd, and ends them.
+//! No journal, no cgroup, no log file, no session.
+
+use super::program::Ear;
+use clusterd::clock;
+use clusterd::facts::Moment;
+use clusterd::process::Handle;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::Signal;
+use std::io::Read;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+/// Programs that the loop has started.
+#[derive(Default)]
+pub struct Bare {
+    running: Vec<(Child, Handle)>,
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Bare {
+    /// The standard library starts a plain program by posix_spawn(3), which is vfork and exec.
+    fn launch(&mut self, command: &[String]) {
+        let child = Command::new(&command[0]).args(&command[1..]).spawn().expect("it was compiled just now");
+        let handle = Handle::open(child.id() as i32).expect("our own child");
+        self.running.push((child, handle));
+    }
+
+    /// Starts them all; from the beginning to the last one's first instruction.
+    pub fn start(&mut self, ear: &Ear, labels: &[String]) -> Duration {
+        let begun = clock::now();
+        labels.iter().for_each(|label| self.launch(&ear.telling(label)));
+        last_of(ear, labels.len()).since(begun)
+    }
+
+    /// Starts each when the one before has written its newline.
+    pub fn start_chain(&mut self, ear: &Ear, labels: &[String], ends: &str) -> Duration {
+        let begun = clock::now();
+        for label in labels {
+            let (mut reader, writer) = std::io::pipe().expect("a pipe");
+            // A copy that stays open over the exec.
+            let handed = fcntl(&writer, FcntlArg::F_DUPFD(3)).expect("a free descriptor");
+            let mut command = ear.telling(label);
+            command.extend([handed.to_string(), ends.to_owned()]);
+            self.launch(&command);
+            nix::unistd::close(handed).expect("it was made just now");
+            drop(writer);
+            reader.read_exact(&mut [0]).expect("it says that it is ready");
+        }
+        last_of(ear, labels.len()).since(begun)
+    }
+
+    /// Ends them all; until the last has gone.
+    pub fn stop(&mut self) -> Duration {
+        let begun = clock::now();
+        self.running.iter().for_each(|(_, handle)| drop(handle.signal(Signal::SIGTERM as i32)));
+        for (child, handle) in &mut self.running {
+            assert!(handle.wait(PATIENCE).expect("a pidfd"), "it ends");
+            let _ = child.wait();
+        }
+        let took = clock::now().since(begun);
+        self.running.clear();
+        took
+    }
+
+    /// Ends each when the one after it has gone.
+    pub fn stop_chain(&mut self) -> Duration {
+        let begun = clock::now();
+        for (child, handle) in self.running.iter_mut().rev() {
+            let _ = handle.signal(Signal::SIGTERM as i32);
+            assert!(handle.wait(PATIENCE).expect("a pidfd"), "it ends");
+            let _ = child.wait();
+        }
+        let took = clock::now().since(begun);
+        self.running.clear();
+        took
+    }
+}
+
+/// The first instruction of the last of so many programs.
+fn last_of(ear: &Ear, many: usize) -> Moment {
+    (0..many).map(|_| ear.hear_any("a program").begun).max().expect("there are some")
+}

@@ -1,0 +1,258 @@
+//! Asking by hand: one question, once, over a new connection, with the time of each stage and what the answer means.
+//!
+//! Two ways. An instance's own question is taken from the cluster file, so an agent may ask it for whoever reaches its
+//! API. A question that somebody types is asked by the command itself, never by an agent.
+
+use super::course::{Commitment, Course, Stages};
+use super::{Asker, meaning, net};
+use crate::facts::Report;
+use crate::model::{Ask, Get, Instance, Login, Probe, Question};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What can be typed as KIND, each with its port where it has one of its own.
+const KINDS: [(&str, Option<u16>); 7] = [
+    ("tcp", None),
+    ("http", None),
+    ("mysql", Some(3306)),
+    ("postgres", Some(5432)),
+    ("redis", Some(6379)),
+    ("activemq", Some(61616)),
+    ("fastdfs", Some(22122)),
+];
+
+/// Why there is nothing to ask.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct NoQuestion {
+    text: String,
+    /// What to do instead.
+    pub hint: String,
+}
+
+impl NoQuestion {
+    fn new(text: impl Into<String>, hint: impl Into<String>) -> NoQuestion {
+        NoQuestion { text: text.into(), hint: hint.into() }
+    }
+}
+
+/// The question that the cluster file has for an instance: the own one on its own node, from elsewhere the one that
+/// dependents ask.
+pub fn configured(instance: &Instance, on_its_node: bool) -> Result<Question, NoQuestion> {
+    let name = &instance.name;
+    let ready = &instance.unit.ready;
+    match (&ready.local, &ready.remote) {
+        (Probe::Ask(question), _) if on_its_node => Ok(question.clone()),
+        (_, Some(question)) if !on_its_node => Ok(question.clone()),
+        (Probe::Ask(_), _) => Err(NoQuestion::new(
+            format!("{name} can be asked on its own node only"),
+            format!("leave out --from: clusterctl probe {name}"),
+        )),
+        _ => Err(NoQuestion::new(
+            format!("{name} is not asked: its agent knows from the process itself whether it is ready"),
+            format!("clusterctl why {name}"),
+        )),
+    }
+}
+
+/// Asks a question once.
+pub async fn ask(question: Question) -> Report {
+    let ask = question.ask.clone();
+    let mut asker = Asker::new(question);
+    let verdict = asker.ask().await.verdict;
+    Report {
+        asked: meaning::asked(&ask),
+        meaning: meaning::of(&ask, &verdict).into(),
+        stages: asker.taken(),
+        verdict,
+    }
+}
+
+/// A question as somebody typed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Typed {
+    ask: Ask,
+    /// Whose address must be known before it can be asked; `None` where the protocol looks it up by itself.
+    host: Option<(String, u16)>,
+}
+
+impl Typed {
+    /// Reads `KIND URL`: a full URL for `http`, else `[user@]host[:port]`, for `postgres` with `/database`.
+    pub fn read(kind: &str, url: &str, password_file: Option<PathBuf>) -> Result<Typed, NoQuestion> {
+        let Some((kind, port)) = KINDS.iter().find(|(name, _)| *name == kind) else {
+            let known = KINDS.map(|(name, _)| name).join(", ");
+            return Err(NoQuestion::new(
+                format!("there is no probe '{kind}'"),
+                format!("write one of {known}"),
+            ));
+        };
+        if *kind == "http" {
+            let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+            return match authority(&url).contains('@') {
+                true => Err(secret()),
+                false => Ok(Typed { ask: Ask::Http(Get::of(url)), host: None }),
+            };
+        }
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, place) = match authority.rsplit_once('@') {
+            Some((user, place)) => (Some(user), place),
+            None => (None, authority),
+        };
+        if user.is_some_and(|user| user.contains(':')) {
+            return Err(secret());
+        }
+        let (host, port) = host_and_port(place, *port)?;
+        let anonymous = if *kind == "redis" { Some("default") } else { None };
+        let login = match (user.or(anonymous.filter(|_| password_file.is_some())), password_file) {
+            (Some(user), password_file) => Some(Login { user: user.to_owned(), password_file }),
+            (None, Some(_)) => {
+                let hint = format!("write whose password it is: {kind} USER@{place}");
+                return Err(NoQuestion::new("--password-file without a user", hint));
+            }
+            (None, None) => None,
+        };
+        // Filled in once it has been looked up.
+        let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        let ask = match (*kind, login) {
+            ("mysql", login) => Ask::Mysql { address, login },
+            ("redis", login) => Ask::Redis { address, login },
+            ("postgres", Some(login)) => {
+                let database = if path.is_empty() { "postgres" } else { path }.to_owned();
+                Ask::Postgres { address, login, database }
+            }
+            ("postgres", None) => {
+                let hint = format!("write the user: postgres USER@{place}");
+                return Err(NoQuestion::new("PostgreSQL says nothing to nobody", hint));
+            }
+            ("activemq", _) => Ask::Activemq { address },
+            ("fastdfs", _) => Ask::Fastdfs { address },
+            _ => Ask::Tcp { address },
+        };
+        Ok(Typed { ask, host: Some((host, port)) })
+    }
+
+    /// Asks it, the look-up of a name included in the time.
+    pub async fn ask(mut self, timeout: Duration) -> Report {
+        let begun = Instant::now();
+        let mut stages = Vec::new();
+        if let Some((host, port)) = &self.host {
+            let (commitment, looked) = (Commitment::default(), Stages::default());
+            let found = net::look_up(host, *port, Course::begin(timeout, &commitment, &looked)).await;
+            stages = looked.taken();
+            match (found, self.ask.address_mut()) {
+                (Ok(found), Some(address)) => *address = found,
+                (Err(verdict), _) => {
+                    let asked = format!("{host}:{port}");
+                    return Report {
+                        asked,
+                        meaning: meaning::of(&self.ask, &verdict).into(),
+                        stages,
+                        verdict,
+                    };
+                }
+                (Ok(_), None) => {}
+            }
+        }
+        // At least a millisecond, so that what is too late is said by who is late.
+        let left = timeout.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+        let mut report = ask(Question { ask: self.ask, timeout: left }).await;
+        stages.append(&mut report.stages);
+        Report { stages, ..report }
+    }
+}
+
+fn authority(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or(rest)
+}
+
+fn secret() -> NoQuestion {
+    NoQuestion::new(
+        "a password in a command is seen by every user of this machine",
+        "put it into a file that only you can read, and name that with --password-file",
+    )
+}
+
+/// `host`, `host:port`, `[v6]:port`.
+fn host_and_port(place: &str, default: Option<u16>) -> Result<(String, u16), NoQuestion> {
+    let wrong = || {
+        NoQuestion::new(format!("'{place}' is no host with a port"), "write HOST:PORT, such as redis1:6379")
+    };
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => {
+            (host, Some(port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?))
+        }
+        _ => (place, default),
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match port {
+        Some(port) if !bare.is_empty() => Ok((bare.to_owned(), port)),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Stage, Trouble, Verdict};
+    use crate::probe::testing::{answers, nobody};
+
+    fn read(kind: &str, url: &str) -> Result<Typed, NoQuestion> {
+        Typed::read(kind, url, None)
+    }
+
+    #[test]
+    fn what_is_typed_becomes_a_question() {
+        let host = |kind, url| read(kind, url).unwrap().host.unwrap();
+        assert_eq!(host("redis", "redis1"), ("redis1".into(), 6379));
+        assert_eq!(host("redis", "redis://[::1]:7000"), ("::1".into(), 7000));
+        assert_eq!(host("mysql", "probe@10.0.0.1"), ("10.0.0.1".into(), 3306));
+        let shop = read("postgres", "postgres://probe@db:5433/shop").unwrap();
+        let Ask::Postgres { login, database, .. } = shop.ask else { panic!() };
+        assert_eq!((login.user.as_str(), database.as_str()), ("probe", "shop"));
+        let with_file = Typed::read("redis", "redis1", Some("/secret".into())).unwrap();
+        let Ask::Redis { login: Some(login), .. } = with_file.ask else { panic!() };
+        assert_eq!(login.user, "default");
+        assert_eq!(read("http", "web1/health").unwrap().ask, Ask::Http(Get::of("http://web1/health")));
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_said() {
+        let why = |kind, url| read(kind, url).unwrap_err().to_string();
+        assert_eq!(why("radius", "x:1"), "there is no probe 'radius'");
+        assert_eq!(why("tcp", "web1"), "'web1' is no host with a port");
+        assert_eq!(why("tcp", "web1:0"), "'web1:0' is no host with a port");
+        assert_eq!(why("postgres", "db"), "PostgreSQL says nothing to nobody");
+        let secret = "a password in a command is seen by every user of this machine";
+        assert_eq!(why("mysql", "root:hunter2@db"), secret);
+        assert_eq!(why("http", "https://me:hunter2@web1/"), secret);
+        let lonely = Typed::read("mysql", "db", Some("/secret".into())).unwrap_err();
+        assert_eq!(lonely.to_string(), "--password-file without a user");
+    }
+
+    #[tokio::test]
+    async fn each_stage_has_its_time() {
+        let stages = |report: &Report| report.stages.iter().map(|took| took.stage).collect::<Vec<_>>();
+        let address = answers("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        let url = format!("localhost:{}/?token=secret", address.port());
+        let report = read("http", &url).unwrap().ask(Duration::from_secs(5)).await;
+        assert_eq!(report.verdict, Verdict::ready("200 OK"), "{report:?}");
+        assert_eq!(stages(&report), [Stage::LookUp, Stage::Connect, Stage::Reply]);
+        assert_eq!(report.asked, format!("GET http://localhost:{}/", address.port()));
+
+        let (_port, address) = nobody().await;
+        let report = read("redis", &address.to_string()).unwrap().ask(Duration::from_secs(5)).await;
+        assert_eq!(stages(&report), [Stage::Connect], "it ended there");
+        assert!(report.meaning.starts_with("the machine is up and nothing listens there"), "{report:?}");
+
+        let report = read("tcp", "no.such.name.invalid:1").unwrap().ask(Duration::from_secs(5)).await;
+        let Verdict::NotReady { kind: Trouble::Unaskable, reason } = &report.verdict else {
+            panic!("{report:?}")
+        };
+        assert!(reason.starts_with("cannot look up no.such.name.invalid"), "{reason}");
+        assert_eq!(stages(&report), [Stage::LookUp]);
+    }
+}

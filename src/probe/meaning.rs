@@ -1,0 +1,85 @@
+//! What an answer means, in one sentence, for who asked by hand. Pure.
+
+use crate::facts::{Ready, Role, Trouble, Verdict};
+use crate::model::Ask;
+
+/// What is asked of whom, without anything secret: `redis at 10.0.0.1:6379`.
+pub(super) fn asked(ask: &Ask) -> String {
+    match ask {
+        Ask::Tcp { address } => format!("tcp to {address}"),
+        Ask::Http(get) => format!("GET {}", get.url.split(['?', '#']).next().unwrap_or_default()),
+        Ask::Exec { command } => command.first().cloned().unwrap_or_default(),
+        Ask::Mysql { address, login: None } => format!("mysql at {address}, without a login"),
+        Ask::Mysql { address, login: Some(login) } => format!("mysql at {address} as {}", login.user),
+        Ask::Postgres { address, login, database } => {
+            format!("postgres at {address} as {}, database {database}", login.user)
+        }
+        Ask::Redis { address, .. } => format!("redis at {address}"),
+        Ask::Activemq { address } => format!("activemq at {address}"),
+        Ask::Fastdfs { address } => format!("fastdfs at {address}"),
+    }
+}
+
+/// What this answer to this question means.
+pub(super) fn of(ask: &Ask, verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ready(ready) => of_ready(ask, ready),
+        Verdict::Progress { .. } => {
+            "it lives and is on its way: who needs it waits, and its own deadline is stretched"
+        }
+        Verdict::NotReady { kind, .. } => of_trouble(ask, *kind),
+    }
+}
+
+fn of_ready(ask: &Ask, ready: &Ready) -> &'static str {
+    let plays = |role| ready.roles.contains(&role);
+    match ask {
+        Ask::Tcp { .. } => "something accepts connections there; whether it serves, a connect does not tell",
+        Ask::Http(_) => "the server answers as it should",
+        Ask::Exec { .. } => "the program says that all is well",
+        Ask::Mysql { login: None, .. } => {
+            "a server greets there; without a login nobody knows whether it answers queries or takes writes"
+        }
+        Ask::Mysql { .. } | Ask::Postgres { .. } if plays(Role::Writable) => {
+            "it lets us in, answers queries and takes writes"
+        }
+        Ask::Mysql { .. } | Ask::Postgres { .. } => {
+            "it lets us in and answers queries, but takes no writes: it meets no need for `writable`"
+        }
+        Ask::Redis { .. } if plays(Role::Master) => "its data set is loaded, and it takes writes",
+        Ask::Redis { .. } if plays(Role::Replica) => {
+            "its data set is loaded and its link to its master stands, but it takes no writes"
+        }
+        Ask::Redis { .. } => "it answers",
+        Ask::Activemq { .. } => "this broker has its store, and serves",
+        Ask::Fastdfs { .. } => "it serves",
+    }
+}
+
+fn of_trouble(ask: &Ask, kind: Trouble) -> &'static str {
+    match (kind, ask) {
+        (Trouble::Refused, Ask::Activemq { .. }) => {
+            "the machine is up and nothing listens there: the broker does not run, or it stands by, healthy, with its \
+             port closed until it gets the store's lock"
+        }
+        (Trouble::Refused, _) => {
+            "the machine is up and nothing listens there: the daemon does not run, or it listens on another address or \
+             port"
+        }
+        (Trouble::Unreachable, _) => {
+            "nobody answers at all: the machine is off, the network between is cut, or a firewall drops it"
+        }
+        (Trouble::Silent, Ask::Exec { .. }) => "the program hangs, or its time is too short",
+        (Trouble::Silent, _) => {
+            "the connection is taken and then nothing is said: the daemon hangs or is frozen, however open its port is"
+        }
+        (Trouble::Declined, _) => "it lives, and by its own word it does not serve",
+        (Trouble::Garbled, _) => {
+            "something answers there, but it is something else: look at the port, and at who listens on it"
+        }
+        (Trouble::Denied, _) => {
+            "it lives and does not let us in: only a person can mend that, with another login or other rights"
+        }
+        (Trouble::Unaskable, _) => "it could not be asked: the trouble is on the machine that asks",
+    }
+}
