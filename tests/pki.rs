@@ -230,12 +230,13 @@ fn the_unix_socket_is_for_root_and_one_group() {
     let socket = cluster.socket("n1");
     let member =
         |args: &[&str]| cluster.as_user("nobody", Some("games"), &[args, &["--socket", &socket]].concat());
-    assert!(member(&["events"]).code == 0);
+    let told = member(&["events", "cache@n1"]);
+    assert!(told.code == 0, "{told:?}");
     let told = member(&["start", "cache@n1", "--no-wait"]);
     assert!(!told.text().contains("lacks"), "{told:?}");
     let told = member(&["start", "cache@n1", "--force", "--no-wait"]);
     assert!(told.text().contains("lacks the right `admin`"), "{told:?}");
-    let told = cluster.as_user("nobody", None, &["events", "--socket", &socket]);
+    let told = cluster.as_user("nobody", None, &["events", "cache@n1", "--socket", &socket]);
     assert!(told.code != 0 && told.text().contains("this user may not open it"), "{told:?}");
 }
 
