@@ -45,6 +45,9 @@ const WATCH: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(30);
 const MIB: f64 = 1024.0;
 
+/// Measures one part with every supervisor.
+type Measure = fn(&Ear, &Path) -> Vec<Figure>;
+
 fn main() {
     program::act();
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| PARTS.contains(&a.as_str())).collect();
@@ -52,7 +55,7 @@ fn main() {
     peers::announce();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let ear = Ear::new(folder.path());
-    let parts: [(&str, &str, fn(&Ear, &Path) -> Vec<Figure>); 5] = [
+    let parts: [(&str, &str, Measure); 5] = [
         ("crash", "A crash (kill -9) -> the replacement's first instruction", crash),
         ("many", "200 services", many),
         ("chain", "A chain of 50 services, each started when the one before says that it is ready", chain),

@@ -349,7 +349,7 @@ impl Drop for Scanned {
         // The scanner first: it would start the supervisors anew. These end when their service is down.
         end(&mut self.scanner);
         self.tell("dx");
-        let _ = wait_for("the supervisors have ended", || {
+        wait_for("the supervisors have ended", || {
             self.labels.iter().all(|l| self.pipe(l).is_none()).then_some(())
         });
     }

@@ -4,7 +4,7 @@
 //! restarts of the service, and another agent in the old one's place.
 
 use super::picture::{self, node_of, silence};
-use super::text::listed;
+use super::text::{listed, parse_duration};
 use super::{Asked, Exit, Global};
 use crate::api::client::ClientError;
 use crate::api::wire::LogPage;
@@ -201,7 +201,13 @@ fn parse_since(text: &str) -> Result<Duration, String> {
 }
 
 fn since(text: &str, now: &jiff::Zoned) -> Result<Duration, String> {
-    let ago = if let Ok(span) = text.parse::<jiff::Span>() {
+    if let Ok(ago) = parse_duration(text) {
+        return Ok(ago);
+    }
+    // A span can have the form of a time of day, which is meant then.
+    let ago = if !text.contains(':')
+        && let Ok(span) = text.parse::<jiff::Span>()
+    {
         span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()
     } else {
         let at = text.parse::<jiff::Timestamp>().ok().or_else(|| {
@@ -228,6 +234,8 @@ mod tests {
         let now = noon.to_zoned(jiff::tz::TimeZone::UTC);
         let cases = [
             ("90s", 90),
+            ("10", 10),
+            ("2m", 120),
             ("10min", 600),
             ("2h", 7200),
             ("1d 6h", 30 * 3600),
@@ -241,7 +249,7 @@ mod tests {
             assert_eq!(since(text, &now), Ok(Duration::from_secs(seconds)), "{text}");
         }
         assert!(since("13:00", &now).unwrap_err().contains("not come yet"));
-        for text in ["", "soon", "10", "25:00"] {
+        for text in ["", "soon", "25:00"] {
             assert!(since(text, &now).unwrap_err().contains("is no time"), "{text}");
         }
     }

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const AT_REST: Duration = Duration::from_secs(2);
 /// Between two looks at what grows fast.
 const AT_MOST_OFTEN: Duration = Duration::from_millis(20);
+/// Until the second look, before which it is not known how fast a log grows.
+const AFTER_THE_FIRST: Duration = Duration::from_millis(200);
 /// How often the time and the length of a growing log are noted: how exact `--since` is.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 /// How long a log that could not be rotated is left alone. Each try may copy a whole piece before it fails.
@@ -208,7 +210,7 @@ impl Known {
         self.note(look, end, now)?;
         let pause = match self.end.replace((end, now)) {
             Some((before, at)) => next_look(end.saturating_sub(before), now - at, size.saturating_sub(here)),
-            None => AT_REST,
+            None => AFTER_THE_FIRST,
         };
         Ok(pause)
     }

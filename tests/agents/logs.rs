@@ -193,6 +193,27 @@ fn last_words_are_never_an_earlier_runs() {
 }
 
 #[test]
+fn a_full_disk_is_told_and_the_service_runs_on() {
+    let script = "until [ -e DIR/go ]; do sleep 0.05; done; seq 1 20000; exec sleep 1000";
+    let unit = shell(script) + "[log]\nsize = \"64K\"\n";
+    let mut cluster = one_node(&std::env::temp_dir(), "full", &unit);
+    cluster.start_on_a_small_disk("n1", "1M");
+    let pid = wait("it to run", || cluster.pid_if("n1", "it@n1", "ready"));
+    // Room for its 109 KB, and none for a copy of 64.
+    let state = cluster.file_named("n1/state").display().to_string();
+    let fill = format!(
+        "free=$(df -k --output=avail {state} | tail -1); head -c $(((free - 140) * 1024)) /dev/zero > {state}/fill"
+    );
+    cluster.beside("n1", &fill);
+    fs::write(cluster.file_named("go"), "").unwrap();
+    let told = || cluster.ctl("n1", &["events", "it"]).out;
+    let text = wait("the trouble to be told", || Some(told()).filter(|t| t.contains("log-trouble")));
+    assert!(text.contains("No space left on device") && text.contains("it runs on"), "{text}");
+    assert_eq!(cluster.pid_if("n1", "it@n1", "ready"), Some(pid));
+    assert_eq!(cluster.ctl("n1", &["logs", "it", "-n", "2"]).out, "19999\n20000\n");
+}
+
+#[test]
 fn a_call_for_a_log_that_makes_no_sense_is_refused() {
     let mut cluster = one_node(&std::env::temp_dir(), "garbage", &shell("echo word; exec sleep 1000"));
     cluster.start("n1");

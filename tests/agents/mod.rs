@@ -143,19 +143,42 @@ impl Cluster {
         command.args(["--node", node, "--config"]).arg(self.file());
         command.arg("--state").arg(folder.join("state")).arg("--run").arg(folder.join("run"));
         command.arg("--record").arg(self.recording(node));
-        command.stdin(Stdio::null());
         command
     }
 
     pub fn start(&mut self, node: &str) {
+        let command = self.agent(node);
+        self.launch(node, command);
+    }
+
+    /// Starts an agent whose state is on a disk of its own, of this size and in memory.
+    pub fn start_on_a_small_disk(&mut self, node: &str, size: &str) {
+        let agent = self.agent(node);
+        let state = self.dir.path().join(node).join("state");
+        fs::create_dir_all(&state).unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c"]);
+        command.arg(format!("mount -t tmpfs -o size={size} none {} && exec \"$@\"", state.display()));
+        command.arg("sh").arg(agent.get_program()).args(agent.get_args());
+        self.launch(node, command);
+    }
+
+    /// Runs a shell's line where it sees the same disks as the agent of a node does.
+    pub fn beside(&self, node: &str, script: &str) {
+        let pid = self.agents[node].id().to_string();
+        let done = Command::new("nsenter").args(["--target", &pid, "--mount", "sh", "-c", script]).status();
+        assert!(done.unwrap().success(), "{script}");
+    }
+
+    fn launch(&mut self, node: &str, mut command: Command) {
         fs::create_dir_all(self.dir.path().join(node)).unwrap();
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.dir.path().join(node).join("agent.log"))
             .unwrap();
-        let child = self.agent(node).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        self.agents.insert(node.to_owned(), child);
+        let command = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.agents.insert(node.to_owned(), command.spawn().unwrap());
     }
 
     /// kill -9 of the agent; what it started stays.
