@@ -123,6 +123,9 @@ impl ClientError {
             ClientError::NoAgent { .. } | ClientError::ConnectTimeout { .. } => {
                 Some("ask another node's agent with --agent HOST:PORT, or all of them with --direct".into())
             }
+            ClientError::HungUp { target: Target::Tcp(_), .. } => {
+                Some("if this agent wants a certificate: --identity FILE, from clusterctl pki operator".into())
+            }
             ClientError::Refused { refusal, .. } => refusal.hint.clone(),
             _ => None,
         }
