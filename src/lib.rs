@@ -12,6 +12,7 @@
 //! - [`logs`]: what services print: positions, rotation, reading.
 //! - [`sim`]: the simulator, another shell around the same engine.
 //! - [`standin`]: small servers that speak one daemon's readiness, for the demo.
+//! - [`pki`]: the cluster's own CA, the certificates of nodes and operators, and what a peer is held to.
 //! - [`api`]: wire types, server and client.
 //! - [`rig`]: the sample cluster laid out on one machine with real daemons or [`standin`]s, for the demo and the lab.
 //! - [`agent`]: the shell that ties them together; [`ctl`]: the operator's commands, a client like any other.
@@ -30,6 +31,7 @@ pub mod journal;
 pub mod leftover;
 pub mod logs;
 pub mod model;
+pub mod pki;
 pub mod probe;
 pub mod process;
 pub mod rig;

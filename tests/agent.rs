@@ -152,16 +152,6 @@ fn a_second_agent_of_the_same_node_is_refused() {
 }
 
 #[test]
-fn without_tls_it_listens_on_loopback_only() {
-    let cluster = Cluster::new("listen");
-    // TEST-NET-1 (RFC 5737): nobody's address.
-    cluster.write_file("", &[("cache", "{ n1 = \"192.0.2.1\" }"), ("web", "{ n2 = \"192.0.2.2\" }")]);
-    let refused = cluster.run_agent_to_its_end("n1");
-    assert_ne!(refused.code, 0);
-    assert!(refused.text().contains("insecure = true"), "{refused:?}");
-}
-
-#[test]
 fn an_unknown_node_is_refused_with_the_candidates() {
     let cluster = two_nodes("who");
     let refused = cluster.run_agent_to_its_end("nobody");

@@ -184,7 +184,7 @@ fn wrong(cluster: &Cluster, trees: &BTreeMap<&str, Tree>) -> Vec<String> {
 fn lay_out() -> Cluster {
     let cluster = Cluster::new("kills");
     let dir = cluster.dir();
-    let file = "[cluster]\nname = \"NAME\"\n\n[nodes]\nall = { n1 = \"A1\", n2 = \"A2\", n3 = \"A3\" }\n\n[services]\n\
+    let file = "[cluster]\nname = \"NAME\"\ninsecure = true\n\n[nodes]\nall = { n1 = \"A1\", n2 = \"A2\", n3 = \"A3\" }\n\n[services]\n\
                 redis = { on = [\"n1\", \"n2\"] }\nmariadb = { on = \"n1\" }\n\
                 nginx = { on = [\"n2\", \"n3\"], needs.redis = \"any\" }\nplain = { on = [\"n1\", \"n3\"] }\n\
                 forked = { on = \"n2\" }\nnotified = { on = \"n3\", needs.forked = { count = 1, proof = \"agent\" } }\n";

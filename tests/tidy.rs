@@ -21,18 +21,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
-    ("api", &["facts", "engine"]), // the engine's views are what goes over the wire
+    ("pki", &["store"]),
+    ("api", &["facts", "engine", "pki"]), // the engine's views are what goes over the wire
     (
         "agent",
         &[
             "facts", "clock", "crash", "model", "graph", "engine", "probe", "process", "leftover", "store",
-            "journal", "logs", "api",
+            "journal", "logs", "pki", "api",
         ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),
     (
         "ctl",
-        &["sim", "facts", "clock", "model", "graph", "engine", "api", "process", "probe", "standin", "rig"],
+        &[
+            "sim", "facts", "clock", "model", "graph", "engine", "pki", "api", "process", "probe", "standin",
+            "rig",
+        ],
     ),
 ];
 

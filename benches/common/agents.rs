@@ -3,6 +3,7 @@
 use super::program::wait_for;
 use clusterd::api::client::{Client, ClientError, Target};
 use clusterd::api::wire::{EventRecord, NodeStatus, Order, OrderReply, Verb};
+use clusterd::pki::{Bundle, Ca, Validity, Who};
 use clusterd::process::{Handle, Tree};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -36,6 +37,7 @@ pub struct Cluster {
     runtime: Runtime,
     nodes: Vec<Node>,
     services: String,
+    ca: Option<Ca>,
 }
 
 struct Node {
@@ -64,7 +66,14 @@ impl Cluster {
             runtime: runtime.expect("a runtime"),
             nodes: Vec::new(),
             services: String::new(),
+            ca: None,
         }
+    }
+
+    /// Has the agents speak TLS: from now on each that starts has a certificate of this CA.
+    pub fn secure(&mut self) -> &Ca {
+        let ca = Ca::init(&self.folder().join("ca"), &self.name, Validity::days(10));
+        self.ca.insert(ca.expect("a folder of our own"))
     }
 
     pub fn folder(&self) -> &Path {
@@ -91,7 +100,8 @@ impl Cluster {
 
     /// Writes the file down.
     fn write(&self) -> PathBuf {
-        let mut text = format!("[cluster]\nname = \"{}\"\n\n[nodes]\n", self.name);
+        let insecure = self.ca.is_none();
+        let mut text = format!("[cluster]\nname = \"{}\"\ninsecure = {insecure}\n\n[nodes]\n", self.name);
         let mut groups: Vec<&str> = Vec::new();
         for node in &self.nodes {
             if !groups.contains(&node.group.as_str()) {
@@ -115,6 +125,12 @@ impl Cluster {
         for name in names {
             let (state, run) = (self.state(name), self.run(name));
             fs::create_dir_all(&state).expect("a folder of our own");
+            if let Some(ca) = &self.ca {
+                let issued =
+                    ca.issue(Who::Node((*name).to_owned()), Validity::days(10)).expect("a certificate");
+                let bundle = Bundle::parse(&issued.bundle).expect("a bundle of our own");
+                bundle.write(&state.join("identity.pem")).expect("a folder of our own");
+            }
             let log =
                 fs::File::create(self.folder().join(format!("{name}.log"))).expect("a folder of our own");
             let child = Command::new(env!("CARGO_BIN_EXE_clusterd"))

@@ -1,6 +1,6 @@
 //! The agent's command line.
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
 /// The agent of one node: starts its services once what they need is proven ready, and keeps them.
@@ -10,17 +10,19 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "clusterd", version)]
 pub struct Args {
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
     /// The cluster file; units are read from `units/` beside it
-    #[arg(long, value_name = "FILE", default_value = "/etc/clusterd/cluster.toml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/clusterd/cluster.toml")]
     pub config: PathBuf,
     /// The folder of the unit files, if it is not `units/` beside the cluster file
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     pub units: Option<PathBuf>,
     /// Which node of the file this machine is; default: /etc/clusterd/node, the hostname, or its address
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     pub node: Option<String>,
     /// What must survive a reboot: operators' wishes, the last good configuration, events
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/clusterd")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/clusterd")]
     pub state: PathBuf,
     /// What must survive the agent only: its journal and its socket
     #[arg(long, value_name = "DIR", default_value = "/run/clusterd")]
@@ -31,4 +33,14 @@ pub struct Args {
     /// How much to log: error, warn, info, debug
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log: tracing::Level,
+}
+
+/// What the agent's program does besides being the agent.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Verb {
+    /// Take in this node's certificate and key, from the file that `clusterctl pki bundle` wrote
+    Join {
+        /// The file of this node; remove it afterwards, it holds the key
+        file: PathBuf,
+    },
 }

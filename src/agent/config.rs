@@ -16,7 +16,6 @@ use anyhow::Context;
 use serde_json::json;
 use std::collections::HashMap;
 use std::io::Read;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -65,17 +64,6 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// Without TLS an agent listens on loopback only, unless the file says that it knows what it does.
-pub fn may_listen(cluster: &Cluster, address: SocketAddr) -> anyhow::Result<()> {
-    if cluster.insecure || address.ip().is_loopback() {
-        return Ok(());
-    }
-    anyhow::bail!(
-        "refusing to listen on {address}: the agents' API has no TLS yet, and whoever reaches it can stop services\n  \
-         hint: on a network that you trust, write `insecure = true` under [cluster] in cluster.toml"
-    )
-}
-
 /// A random name of this agent's state, made once: another machine with the same node name has another.
 pub fn agent_id(state: &Path) -> anyhow::Result<String> {
     let path = state.join("id");
@@ -113,14 +101,20 @@ impl Shell {
             return Err(refuse(format!("it has no node {}, which this is", self.node_name())));
         };
         let (old, new) = (before.node(self.engine.borrow().node()), cluster.node(me));
-        if (old.address, before.port) != (new.address, cluster.port) {
+        if (old.address, before.port, before.insecure) != (new.address, cluster.port, cluster.insecure) {
             return Err(refuse(
-                "it gives this node another address or port; restart the agent for that".to_owned(),
+                "it gives this node another address or port, or changes `insecure`; restart the agent for that"
+                    .to_owned(),
             ));
         }
         self.problems.borrow_mut().remove("config");
         if cluster.hash == before.hash {
-            let text = "nothing has changed".to_owned();
+            let text = if self.trust_again() {
+                "nothing has changed but this node's certificate, which is in use now"
+            } else {
+                "nothing has changed"
+            };
+            let text = text.to_owned();
             return Ok(ReloadReply { config: cluster.hash.clone(), changed: false, text });
         }
         let (slot, copy) = (self.last_good.clone(), sources.clone());
@@ -160,7 +154,10 @@ impl Shell {
         }
         self.events.borrow_mut().record("", "config", &text, json!({ "config": cluster.hash }));
         self.search_these(&added);
+        // Before anybody is dialled: the file tells whose keys are revoked.
+        self.look_at_trust();
         links::follow_peers(self);
+        self.open_socket();
         self.feed(Input::TimeCame);
         Ok(ReloadReply { config: cluster.hash.clone(), changed: true, text })
     }

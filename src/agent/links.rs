@@ -2,6 +2,7 @@
 
 use super::shell::{Message, Shell};
 use crate::api::client::{Client, ClientError, Target};
+use crate::api::tls::Security;
 use crate::api::wire::PeerLine;
 use crate::model::{Cluster, NodeIx};
 use bytes::Bytes;
@@ -29,14 +30,15 @@ impl Link {
         self.client.lock().await.get(path).await
     }
 
-    /// Any call, its answer undigested.
+    /// Any call on behalf of somebody, its answer undigested.
     pub async fn call(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
+        on_behalf: &str,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        self.client.lock().await.raw(method, path, body).await
+        self.client.lock().await.raw(method, path, body, Some(on_behalf)).await
     }
 }
 
@@ -49,9 +51,9 @@ pub struct Links {
 
 impl Links {
     /// The link to a node's agent; it connects at its first call.
-    pub fn get(&self, cluster: &Cluster, node: NodeIx) -> Rc<Link> {
+    pub fn get(&self, cluster: &Cluster, node: NodeIx, security: &Security) -> Rc<Link> {
         let mut warm = self.warm.borrow_mut();
-        let new = || Rc::new(Link { client: Mutex::new(Client::new(target(cluster, node))) });
+        let new = || Rc::new(Link { client: Mutex::new(client(cluster, node, security.clone())) });
         warm.entry(node).or_insert_with(new).clone()
     }
 
@@ -62,28 +64,42 @@ impl Links {
     }
 }
 
-fn target(cluster: &Cluster, node: NodeIx) -> Target {
-    Target::Tcp(SocketAddr::new(cluster.node(node).address, cluster.port).to_string())
+/// A client of a node's agent, which must show that it is that node's.
+fn client(cluster: &Cluster, node: NodeIx, security: Security) -> Client {
+    let node = cluster.node(node);
+    Client::new(Target::from(SocketAddr::new(node.address, cluster.port))).secured(security, Some(&node.name))
+}
+
+impl Shell {
+    /// The link to a node's agent.
+    pub fn link(&self, node: NodeIx) -> Rc<Link> {
+        self.links.get(&self.cluster(), node, &self.security.borrow())
+    }
 }
 
 /// Follows the stream of every agent whose word matters here.
 pub fn follow_peers(shell: &Rc<Shell>) {
     let cluster = shell.cluster();
     let me = shell.node_name();
+    let security = shell.security.borrow().clone();
+    if matches!(security, Security::Missing) {
+        return; // nobody would listen; this is done again once there is a certificate
+    }
     for node in shell.engine.borrow().neighbours() {
         let name = cluster.node(node).name.clone();
-        let follower = follow(shell.clone(), name, me.clone(), target(&cluster, node));
+        let client = client(&cluster, node, security.clone());
+        let follower = follow(shell.clone(), name, me.clone(), client);
         let task = tokio::task::spawn_local(follower);
         shell.links.followers.borrow_mut().push(task.abort_handle());
     }
 }
 
 /// Follows one agent's stream for ever.
-async fn follow(shell: Rc<Shell>, node: String, me: String, target: Target) {
+async fn follow(shell: Rc<Shell>, node: String, me: String, client: Client) {
     let path = format!("/v1/watch?node={me}");
     let mut pause = FOLLOW_AGAIN;
     loop {
-        match Client::new(target.clone()).lines(&path).await {
+        match client.lines(&path).await {
             Ok(mut lines) => {
                 pause = FOLLOW_AGAIN;
                 let why = loop {

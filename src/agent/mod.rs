@@ -9,6 +9,7 @@ mod clerk;
 mod config;
 mod events;
 mod hands;
+mod join;
 mod journal;
 mod links;
 mod logs;
@@ -18,11 +19,14 @@ mod record;
 mod serve;
 mod shell;
 mod sweeps;
+mod trust;
 mod whoami;
 
 pub use args::Args;
+use args::Verb;
 
 use crate::api::server;
+use crate::api::tls::Security;
 use crate::clock;
 use crate::crash::{self, Done};
 use crate::engine::view::Wish;
@@ -51,6 +55,8 @@ use tokio::sync::{Semaphore, mpsc};
 const MESSAGES: usize = 1024;
 /// So many of them are taken in one go, and what came of them is written down together.
 const AT_ONCE: usize = 64;
+/// How often an agent without a certificate looks whether it has got one.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often a port that cannot be had yet is tried again: after a power cut the address may come late.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 
@@ -59,6 +65,9 @@ const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// What keeps it from beginning: no configuration at all, an unknown node, another agent on the same state.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(Verb::Join { file }) = &args.verb {
+        return join::join(&args, file);
+    }
     tracing_subscriber::fmt()
         .with_max_level(args.log)
         .with_writer(std::io::stderr)
@@ -82,9 +91,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
     process::become_subreaper().context("cannot become the reaper of orphaned services")?;
 
     let address = SocketAddr::new(node.address, cluster.port);
-    config::may_listen(&cluster, address)?;
-    let socket = places.run.join("clusterd.sock");
-    let unix = listen_unix(&socket)?;
+    let unix = listen_unix(&places)?;
+    let socket = places.socket();
 
     let boot = process::Boot::current().context("cannot tell this boot from others")?;
     let wishes: Slot<Wishes> = Slot::durable(places.state.join("wishes.json"));
@@ -132,6 +140,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
     for problem in shell.problems.borrow().values() {
         tracing::error!("{problem}");
     }
+    shell.look_at_trust();
+    shell.open_socket();
 
     // Each listener has room of its own: a flood from the network leaves the operator's socket alone.
     let room = || Rc::new(Semaphore::new(server::most_connections()));
@@ -275,17 +285,25 @@ fn read_wishes(slot: &Slot<Wishes>) -> Wishes {
     }
 }
 
-/// Binds the local socket. The state folder's lock is held: a file there is of an agent that is gone.
-fn listen_unix(path: &Path) -> anyhow::Result<UnixListener> {
-    let _ = std::fs::remove_file(path);
-    let listener =
-        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+/// Binds the local socket, for this user only so far. The state folder's lock is held: a file there is of an agent
+/// that is gone. It is made where nobody else can reach it, and moved once its mode is right.
+fn listen_unix(places: &Places) -> anyhow::Result<UnixListener> {
+    let (aside, path) = (places.run.join("instances").join("sock"), places.socket());
+    let _ = std::fs::remove_file(&aside);
+    let cannot = || format!("cannot listen on {}", path.display());
+    let listener = UnixListener::bind(&aside).with_context(cannot)?;
+    std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o600))
+        .and_then(|()| std::fs::rename(&aside, &path))
+        .with_context(cannot)?;
     Ok(listener)
 }
 
-/// Serves the TCP port, as soon as its address can be had.
+/// Serves the TCP port, as soon as there is a certificate and its address can be had.
 async fn listen_tcp(address: SocketAddr, shell: Rc<Shell>, room: Rc<Semaphore>) {
+    while matches!(*shell.security.borrow(), Security::Missing) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        shell.trust_again();
+    }
     let listener = loop {
         match TcpListener::bind(address).await {
             Ok(listener) => break listener,

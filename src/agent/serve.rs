@@ -2,7 +2,9 @@
 
 use super::events;
 use super::shell::{Message, Shell};
+use crate::api::caller::Caller;
 use crate::api::server::Agent;
+use crate::api::tls::Security;
 use crate::api::wire::*;
 use crate::clock;
 use crate::facts::{Cleaned, Report};
@@ -99,7 +101,7 @@ impl Agent for Api {
                 let answer = if ix == me {
                     Ok(self.node())
                 } else {
-                    let link = self.0.links.get(&self.0.cluster(), ix);
+                    let link = self.0.link(ix);
                     let ask = link.get::<NodeStatus>("/v1/node");
                     match tokio::time::timeout(ASK_ALL, ask).await {
                         Ok(answer) => answer.map_err(|e| e.to_string()),
@@ -188,8 +190,18 @@ impl Agent for Api {
         self.0.subscribe()
     }
 
+    fn security(&self) -> Security {
+        self.0.security.borrow().clone()
+    }
+
+    fn local(&self, uid: u32) -> Caller {
+        let own = nix::unistd::geteuid().as_raw();
+        Caller::local(uid, own, self.0.cluster().group.as_deref())
+    }
+
     async fn relay(
         &self,
+        caller: &Caller,
         node: &str,
         method: Method,
         path: &str,
@@ -200,8 +212,8 @@ impl Agent for Api {
             let error = format!("there is no node {node} in cluster {}", cluster.name);
             return Err(Refusal { error, hint: None });
         };
-        let link = self.0.links.get(&cluster, ix);
-        let call = link.call(method, path, body);
+        let (link, on_behalf) = (self.0.link(ix), caller.on_behalf());
+        let call = link.call(method, path, body, &on_behalf);
         let refused = |why: String| Refusal { error: why, hint: Some(format!("clusterctl status {node}")) };
         match tokio::time::timeout(RELAY, call).await {
             Ok(answer) => answer.map_err(|e| refused(e.to_string())),

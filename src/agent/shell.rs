@@ -10,6 +10,7 @@ use super::journal::Journal;
 use super::links::Links;
 use super::record::Recorder;
 use super::sweeps::Sweeps;
+use crate::api::tls::Security;
 use crate::api::wire::{self, PeerLine};
 use crate::clock;
 use crate::crash::{self, Done};
@@ -95,6 +96,11 @@ impl Places {
         self.state.join("log")
     }
 
+    /// Where operators of this machine find the agent.
+    pub fn socket(&self) -> PathBuf {
+        self.run.join("clusterd.sock")
+    }
+
     /// The folder of the sockets by which services say how they fare.
     pub fn notify(&self) -> PathBuf {
         self.run.join("notify")
@@ -128,6 +134,8 @@ pub struct Shell {
     pub problems: RefCell<HashMap<&'static str, String>>,
     pub links: Links,
     pub sweeps: Sweeps,
+    /// How this agent is spoken to, and speaks to others.
+    pub security: RefCell<Security>,
     pub messages: mpsc::Sender<Message>,
     pub finished: Cell<bool>,
     probers: RefCell<HashMap<QuestionIx, Prober>>,
@@ -183,6 +191,7 @@ impl Shell {
             problems: RefCell::new(parts.problems),
             links: Links::default(),
             sweeps: Sweeps::default(),
+            security: RefCell::new(Security::Missing),
             messages: parts.messages,
             finished: Cell::new(false),
             probers: RefCell::default(),
@@ -429,6 +438,11 @@ impl Shell {
         subscribers.retain(|s| !s.lines.is_closed());
         subscribers.push(Subscriber { lines });
         receiver
+    }
+
+    /// Ends the stream of every reader; they come back, and those who may are let in.
+    pub fn end_streams(&self) {
+        self.subscribers.borrow_mut().clear();
     }
 
     fn line(&self, instances: impl IntoIterator<Item = InstanceIx>) -> Bytes {

@@ -4,6 +4,8 @@
 //! deadline for the connect and one for the whole; every body has a cap. A call that is dropped half-way closes
 //! the connection, so that the next one never reads the rest of an old answer.
 
+use super::caller::ON_BEHALF;
+use super::tls::{self, Security};
 use super::wire::{MAX_REPLY, Refusal};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -68,6 +70,12 @@ pub enum ClientError {
     /// The connect failed; nothing was sent.
     #[error("no agent answers at {target}: {}", in_words(target, cause))]
     NoAgent { target: Target, cause: io::Error },
+    /// One end does not trust the other; nothing was done.
+    #[error("no trust between us and the agent at {target}: {why}")]
+    Distrust { target: Target, why: String },
+    /// Agents are spoken to with a certificate, and there is none here.
+    #[error("cannot ask {target}: this machine has no certificate of the cluster yet")]
+    NoCertificate { target: Target },
     /// The connect took too long; nothing was sent.
     #[error("no agent answers at {target}: no connection within {}", seconds(within))]
     ConnectTimeout { target: Target, within: Duration },
@@ -108,8 +116,15 @@ impl ClientError {
             ClientError::NoAgent { target: Target::Unix(_), .. } => {
                 Some("systemctl status clusterd; or ask another node's agent with --agent HOST:PORT, or all with --direct".into())
             }
+            ClientError::Distrust { .. } => Some("clusterctl pki show; --identity FILE names another one".into()),
+            ClientError::NoCertificate { .. } => {
+                Some("clusterctl pki bundle, then here: clusterd join FILE".into())
+            }
             ClientError::NoAgent { .. } | ClientError::ConnectTimeout { .. } => {
                 Some("ask another node's agent with --agent HOST:PORT, or all of them with --direct".into())
+            }
+            ClientError::HungUp { target: Target::Tcp(_), .. } => {
+                Some("if this agent wants a certificate: --identity FILE, from clusterctl pki operator".into())
             }
             ClientError::Refused { refusal, .. } => refusal.hint.clone(),
             _ => None,
@@ -118,7 +133,13 @@ impl ClientError {
 
     /// Whether nobody was reached at all, so that certainly nothing was done.
     pub fn is_no_agent(&self) -> bool {
-        matches!(self, ClientError::NoAgent { .. } | ClientError::ConnectTimeout { .. })
+        matches!(
+            self,
+            ClientError::NoAgent { .. }
+                | ClientError::ConnectTimeout { .. }
+                | ClientError::Distrust { .. }
+                | ClientError::NoCertificate { .. }
+        )
     }
 }
 
@@ -161,15 +182,31 @@ impl Drop for Link {
 #[derive(Debug)]
 pub struct Client {
     target: Target,
+    security: Security,
+    /// Whose agent it must be.
+    node: Option<String>,
     connect_within: Duration,
     call_within: Duration,
     warm: Option<Link>,
 }
 
 impl Client {
-    /// A client that connects at its first call.
+    /// A client that connects at its first call; over TCP it speaks plain HTTP.
     pub fn new(target: Target) -> Client {
-        Client { target, connect_within: CONNECT_WITHIN, call_within: CALL_WITHIN, warm: None }
+        Client {
+            target,
+            security: Security::Plain,
+            node: None,
+            connect_within: CONNECT_WITHIN,
+            call_within: CALL_WITHIN,
+            warm: None,
+        }
+    }
+
+    /// The same client, over TCP so: with whom it talks must then be the agent of `node`, or of any node.
+    pub fn secured(mut self, security: Security, node: Option<&str>) -> Client {
+        (self.security, self.node) = (security, node.map(str::to_owned));
+        self
     }
 
     /// A client that is connected already.
@@ -192,7 +229,9 @@ impl Client {
 
     /// Another client of the same agent, for a call beside this one's.
     pub fn another(&self) -> Client {
-        Client::new(self.target.clone()).within(self.connect_within, self.call_within)
+        Client::new(self.target.clone())
+            .secured(self.security.clone(), self.node.as_deref())
+            .within(self.connect_within, self.call_within)
     }
 
     /// GET. Asked once more over a new connection when the warm one turns out to be dead.
@@ -215,7 +254,7 @@ impl Client {
     pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
         let open = async {
             let mut link = self.dial().await?;
-            let request = request(Method::GET, path, Bytes::new())?;
+            let request = request(Method::GET, path, Bytes::new(), None)?;
             let answer = match link.sender.send_request(request).await {
                 Ok(answer) => answer,
                 Err(cause) => return Err(self.hung_up(path, cause)),
@@ -242,7 +281,7 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let (status, body) = self.raw(method, path, body).await?;
+        let (status, body) = self.raw(method, path, body, None).await?;
         if !status.is_success() {
             return Err(refused(status, &body));
         }
@@ -253,16 +292,19 @@ impl Client {
         })
     }
 
-    /// Any call with a JSON body, or an empty one; the answer is handed on as it came. For an agent that relays.
+    /// Any call with a JSON body, or an empty one; the answer is handed on as it came. For an agent that relays, on
+    /// behalf of whom it says.
     pub async fn raw(
         &mut self,
         method: Method,
         path: &str,
         body: Bytes,
+        on_behalf: Option<&str>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
         // The link is taken out while it is used: whoever drops this future drops the half-used link with it.
         let warm = self.warm.take();
-        let (link, status, body) = self.deadline(path, self.exchange(warm, method, path, body)).await?;
+        let (link, status, body) =
+            self.deadline(path, self.exchange(warm, method, path, body, on_behalf)).await?;
         self.warm = Some(link);
         Ok((status, body))
     }
@@ -275,11 +317,13 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
+        on_behalf: Option<&str>,
     ) -> Result<(Link, StatusCode, Bytes), ClientError> {
         if let Some(mut link) = warm
             && link.sender.ready().await.is_ok()
         {
-            let sent = link.sender.try_send_request(request(method.clone(), path, body.clone())?).await;
+            let sent =
+                link.sender.try_send_request(request(method.clone(), path, body.clone(), on_behalf)?).await;
             match sent {
                 Ok(answer) => match self.read(path, answer).await {
                     Ok((status, body)) => return Ok((link, status, body)),
@@ -297,7 +341,7 @@ impl Client {
         let mut link = self.dial().await?;
         let answer = link
             .sender
-            .send_request(request(method, path, body)?)
+            .send_request(request(method, path, body, on_behalf)?)
             .await
             .map_err(|cause| self.hung_up(path, cause))?;
         let (status, body) = self.read(path, answer).await?;
@@ -326,12 +370,17 @@ impl Client {
                     let stream = UnixStream::connect(path).await.map_err(no_agent)?;
                     self.handshake(stream).await
                 }
+                Target::Tcp(_) if matches!(self.security, Security::Missing) => {
+                    Err(ClientError::NoCertificate { target: self.target.clone() })
+                }
                 Target::Tcp(address) => {
                     let stream = TcpStream::connect(address).await.map_err(no_agent)?;
                     // Without it a small request can wait 40 ms for an acknowledgement (Nagle).
                     stream.set_nodelay(true).map_err(no_agent)?;
                     keep_alive(&stream).map_err(no_agent)?;
-                    self.handshake(stream).await
+                    let Security::Tls(tls) = &self.security else { return self.handshake(stream).await };
+                    let secured = tls::connect(stream, tls, self.node.as_deref()).await;
+                    self.handshake(secured.map_err(|cause| self.distrusted(cause))?).await
                 }
             }
         };
@@ -367,7 +416,20 @@ impl Client {
         })
     }
 
+    /// A handshake came to nothing.
+    fn distrusted(&self, cause: io::Error) -> ClientError {
+        let target = self.target.clone();
+        match tls::distrust(&cause) {
+            Some(why) => ClientError::Distrust { target, why },
+            None => ClientError::NoAgent { target, cause },
+        }
+    }
+
+    /// An agent that refuses a certificate says so after its own half of the handshake, where an answer was awaited.
     fn hung_up(&self, path: &str, cause: hyper::Error) -> ClientError {
+        if let Some(why) = tls::distrust(&cause) {
+            return ClientError::Distrust { target: self.target.clone(), why };
+        }
         ClientError::HungUp { target: self.target.clone(), path: path.into(), cause }
     }
 }
@@ -383,8 +445,17 @@ pub(super) fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-fn request(method: Method, path: &str, body: Bytes) -> Result<Request<Body>, ClientError> {
-    Request::builder()
+fn request(
+    method: Method,
+    path: &str,
+    body: Bytes,
+    on_behalf: Option<&str>,
+) -> Result<Request<Body>, ClientError> {
+    let mut request = Request::builder();
+    if let Some(on_behalf) = on_behalf {
+        request = request.header(ON_BEHALF, on_behalf);
+    }
+    request
         .method(method)
         .uri(path)
         .header(header::HOST, "clusterd")

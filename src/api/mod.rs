@@ -1,9 +1,11 @@
 //! The one place where an agent is talked to: wire types, server, client.
 //!
-//! Whoever wants to lay something under every call (TLS, roles, a trail) does it here.
+//! What lies under every call is here, too: TLS ([`tls`]) and who may do what ([`caller`]).
 
+pub mod caller;
 pub mod client;
 pub mod server;
+pub mod tls;
 pub mod wire;
 
 /// The TCP port of agents unless `cluster.toml` says another.

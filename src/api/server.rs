@@ -1,8 +1,10 @@
-//! The agent's side: HTTP/1.1 on a unix socket and on a TCP port.
+//! The agent's side: HTTP/1.1 on a unix socket and, over mutual TLS, on a TCP port.
 //!
-//! Limits: [`MAX_CONNECTIONS`] at once, [`HEADER_DEADLINE`] for a request's head, [`BODY_DEADLINE`] and
+//! Limits: [`MAX_CONNECTIONS`] at once, [`tls::HANDSHAKE_DEADLINE`] for a handshake, [`HEADER_DEADLINE`] for a request's head, [`BODY_DEADLINE`] and
 //! [`MAX_REQUEST`] for its body, [`STREAM_BACKLOG`] unread lines for a reader of the peer stream.
 
+use super::caller::{Caller, Right, right_for};
+use super::tls::{self, Peer, Security};
 use super::wire::*;
 use crate::facts::Report;
 use bytes::Bytes;
@@ -22,7 +24,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Connections at once, of each listener, at most; further ones wait to be accepted.
@@ -57,9 +59,14 @@ pub trait Agent: Clone + 'static {
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, Refusal>>;
     /// A new reader of the peer stream; each message is one whole line.
     fn watch(&self, node: &str) -> mpsc::Receiver<Bytes>;
-    /// Asks another node's agent: status code and body.
+    /// How its TCP port is spoken to, now.
+    fn security(&self) -> Security;
+    /// Who a user of this machine is to it.
+    fn local(&self, uid: u32) -> Caller;
+    /// Asks another node's agent for a caller: status code and body.
     fn relay(
         &self,
+        caller: &Caller,
         node: &str,
         method: Method,
         path: &str,
@@ -77,7 +84,16 @@ pub async fn serve_unix<A: Agent>(listener: UnixListener, agent: A, room: Rc<Sem
         match listener.accept().await {
             Ok((stream, _)) => {
                 failed = false;
-                serve_connection(stream, agent.clone(), permit);
+                match stream.peer_cred() {
+                    Ok(credentials) => {
+                        let caller = agent.local(credentials.uid());
+                        let peer = Peer { caller, key: None };
+                        tokio::task::spawn_local(serve_connection(stream, agent.clone(), peer, permit));
+                    }
+                    Err(e) => {
+                        tracing::warn!("cannot tell who is at the other end of the unix socket: {e}");
+                    }
+                }
             }
             Err(e) => accept_failed(e, &mut failed).await,
         }
@@ -96,7 +112,7 @@ pub async fn serve_tcp<A: Agent>(listener: TcpListener, agent: A, room: Rc<Semap
                 let _ = stream.set_nodelay(true);
                 // A reader whose machine lost power is found out by the kernel, and gives its place back.
                 let _ = super::client::keep_alive(&stream);
-                serve_connection(stream, agent.clone(), permit);
+                tokio::task::spawn_local(let_in(stream, agent.clone(), permit));
             }
             Err(e) => accept_failed(e, &mut failed).await,
         }
@@ -131,27 +147,52 @@ impl LocalSemaphore for Rc<Semaphore> {
     }
 }
 
-fn serve_connection<A: Agent>(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, agent: A, place: Place) {
-    tokio::task::spawn_local(async move {
-        let _place = place;
-        let service = service_fn(move |request| {
-            let agent = agent.clone();
-            async move { Ok::<_, Infallible>(answer(agent, request).await) }
-        });
-        let served = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_DEADLINE)
-            .max_buf_size(64 * 1024)
-            .serve_connection(TokioIo::new(stream), service);
-        // A peer that breaks off is its own business; its next call tells us more than this error would.
-        if let Err(e) = served.await {
-            tracing::debug!("connection ended: {e}");
+/// Finds out who is at the other end, then serves it.
+async fn let_in<A: Agent>(stream: TcpStream, agent: A, place: Place) {
+    match agent.security() {
+        Security::Plain => {
+            serve_connection(stream, agent, Peer { caller: Caller::anybody(), key: None }, place).await;
         }
-    });
+        Security::Tls(tls) => match tls::accept(stream, &tls).await {
+            Ok((stream, peer)) => {
+                let peer = Peer { caller: Caller::certified(&peer), key: Some(peer.key) };
+                serve_connection(stream, agent, peer, place).await;
+            }
+            // Whoever wants to fill the log only has to connect.
+            Err(e) => tracing::debug!("a connection was not let in: {e}"),
+        },
+        Security::Missing => {}
+    }
 }
 
-async fn answer<A: Agent>(agent: A, request: Request<Incoming>) -> Response<Body> {
-    match route(agent, request).await {
+async fn serve_connection<A: Agent>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    agent: A,
+    peer: Peer,
+    _place: Place,
+) {
+    let service = service_fn(move |request| {
+        let (agent, peer) = (agent.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(answer(agent, peer, request).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service);
+    // A peer that breaks off is its own business; its next call tells us more than this error would.
+    if let Err(e) = served.await {
+        tracing::debug!("connection ended: {e}");
+    }
+}
+
+async fn answer<A: Agent>(agent: A, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    let caller = peer.caller.behind(request.headers());
+    if agent.security().has_revoked(peer.key.as_ref()) {
+        let error = format!("the key of {} is revoked", caller.name);
+        return json(StatusCode::FORBIDDEN, &Refusal { error, hint: None });
+    }
+    match route(agent, &caller, request).await {
         Ok(response) => response,
         Err((status, refusal)) => json(status, &refusal),
     }
@@ -159,7 +200,15 @@ async fn answer<A: Agent>(agent: A, request: Request<Incoming>) -> Response<Body
 
 type Refused = (StatusCode, Refusal);
 
-async fn route<A: Agent>(agent: A, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
+fn forbidden(refusal: Refusal) -> Refused {
+    (StatusCode::FORBIDDEN, refusal)
+}
+
+async fn route<A: Agent>(
+    agent: A,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refused> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let parameter = |name: &str| {
@@ -172,12 +221,15 @@ async fn route<A: Agent>(agent: A, request: Request<Incoming>) -> Result<Respons
         if rest.starts_with("v1/at/") || rest.starts_with("v1/watch") {
             return Err(not_found(&path));
         }
+        // Judged here already, and once more there.
+        caller.may(right_for(&method, &format!("/{rest}"))).map_err(forbidden)?;
         let onward = if query.is_empty() { format!("/{rest}") } else { format!("/{rest}?{query}") };
         let body = read_body(request).await?;
-        let relayed = agent.relay(&node, method, &onward, body).await;
+        let relayed = agent.relay(caller, &node, method, &onward, body).await;
         let (status, body) = relayed.map_err(|refusal| (StatusCode::BAD_GATEWAY, refusal))?;
         return Ok(respond(status, "application/json", whole(body)));
     }
+    caller.may(right_for(request.method(), &path)).map_err(forbidden)?;
     match (request.method(), path.as_str()) {
         (&Method::GET, "/v1/node") => Ok(json(StatusCode::OK, &agent.node())),
         (&Method::GET, "/v1/cluster") => Ok(json(StatusCode::OK, &agent.cluster().await)),
@@ -198,6 +250,9 @@ async fn route<A: Agent>(agent: A, request: Request<Incoming>) -> Result<Respons
         }
         (&Method::POST, "/v1/order") => {
             let order: Order = read_json(request).await?;
+            if order.force {
+                caller.may(Right::Admin).map_err(forbidden)?;
+            }
             let reply = agent.order(order).await.map_err(|r| (StatusCode::CONFLICT, r))?;
             Ok(json(StatusCode::OK, &reply))
         }
@@ -206,7 +261,9 @@ async fn route<A: Agent>(agent: A, request: Request<Incoming>) -> Result<Respons
             Ok(json(StatusCode::OK, &reply))
         }
         (&Method::GET, "/v1/watch") => {
-            let lines = agent.watch(&parameter("node").unwrap_or_default());
+            let node = parameter("node").unwrap_or_default();
+            caller.may_speak_for(&node).map_err(forbidden)?;
+            let lines = agent.watch(&node);
             let lines = stream::unfold(lines, |mut lines| async move {
                 let line = lines.recv().await?;
                 Some((Ok::<_, Infallible>(Frame::data(line)), lines))

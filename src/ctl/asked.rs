@@ -2,6 +2,7 @@
 
 use super::Global;
 use crate::api::client::{Client, ClientError, Target};
+use crate::api::tls::Security;
 use crate::api::wire::{ClusterStatus, LastHeard, NodeEntry, NodeStatus};
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -29,9 +30,10 @@ impl Asked {
     /// By the global flags; nothing is connected yet.
     pub fn open(global: &Global) -> anyhow::Result<Asked> {
         if !global.direct {
-            return Ok(Asked::One(Client::new(global.target())));
+            return Ok(Asked::One(global.client()?));
         }
         let cluster = super::load(global)?;
+        let security = if cluster.insecure { Security::Plain } else { global.security()? };
         let each = cluster.nodes.iter().map(|node| {
             let placed = cluster.instances.iter().filter(|i| cluster.node(i.node).name == node.name);
             let last = placed.map(|i| LastHeard { instance: i.name.to_string(), state: None, ago_ms: None });
@@ -44,7 +46,12 @@ impl Asked {
                 last: last.collect(),
             };
             let target = Target::from(std::net::SocketAddr::new(node.address, cluster.port));
-            Direct { entry, client: Client::new(target).within(DIRECT_WITHIN, DIRECT_WITHIN) }
+            Direct {
+                entry,
+                client: Client::new(target)
+                    .secured(security.clone(), Some(&node.name))
+                    .within(DIRECT_WITHIN, DIRECT_WITHIN),
+            }
         });
         Ok(Asked::Each(each.collect(), cluster.name.clone()))
     }

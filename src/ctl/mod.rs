@@ -16,6 +16,7 @@ mod graph;
 mod leftovers;
 mod logs;
 mod order;
+mod pki;
 mod plan;
 mod probe;
 mod reload;
@@ -29,14 +30,17 @@ mod fixture;
 
 pub use exit::Exit;
 
-use crate::api::client::{ClientError, DEFAULT_SOCKET, Target};
+use crate::api::client::{Client, ClientError, DEFAULT_SOCKET, Target};
+use crate::api::tls::Security;
 use crate::model;
+use crate::pki::{Bundle, Tls};
 use anyhow::Context;
 use asked::Asked;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// See and steer a cluster of machines: what runs, what waits, and for what.
 #[derive(Debug, Parser)]
@@ -67,6 +71,10 @@ pub struct Global {
     /// Ask every agent of the cluster file, side by side
     #[arg(long, global = true)]
     direct: bool,
+    /// Ask over TCP as the holder of this file, from `pki operator` [default: $CLUSTERCTL_IDENTITY,
+    /// else ~/.config/clusterd/identity.pem]
+    #[arg(long, global = true, value_name = "FILE")]
+    identity: Option<PathBuf>,
     /// The cluster file [default: /etc/clusterd/cluster.toml, else ./cluster.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -114,6 +122,8 @@ enum Verb {
     Graph(graph::GraphArgs),
     /// Predict a boot from the cluster file, offline: when what comes up, and what if
     Simulate(simulate::SimulateArgs),
+    /// The cluster's own certificates: who is a node of it, and who may steer it
+    Pki(pki::PkiArgs),
     /// Run the sample cluster of fourteen nodes on this machine, to see and to try things
     Demo(demo::DemoArgs),
     /// Print shell completions
@@ -151,6 +161,7 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Check(args) => check::run(args, global),
         Verb::Graph(args) => graph::run(args, global),
         Verb::Simulate(args) => simulate::run(&args, global),
+        Verb::Pki(args) => pki::run(args, global),
         Verb::Completions(args) => completions::run(args),
         Verb::StandIn(args) => stand_in::run(&args),
 
@@ -283,6 +294,24 @@ impl Global {
         } else {
             Target::Unix(DEFAULT_SOCKET.into())
         }
+    }
+
+    /// A client of the agent to ask.
+    fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(self.target()).secured(self.security()?, None))
+    }
+
+    /// How to speak over TCP: as the holder of a certificate, if there is one; else plainly.
+    fn security(&self) -> anyhow::Result<Security> {
+        let environment = |name| std::env::var_os(name).filter(|v| !v.is_empty());
+        let named = self.identity.clone().or_else(|| environment("CLUSTERCTL_IDENTITY").map(PathBuf::from));
+        let at_home = || environment("HOME").map(|h| Path::new(&h).join(".config/clusterd/identity.pem"));
+        let Some(path) = named.or_else(|| at_home().filter(|path| path.exists())) else {
+            return Ok(Security::Plain);
+        };
+        let cannot = || format!("cannot use the identity in {}", path.display());
+        let tls = Bundle::read(&path).and_then(|bundle| Tls::new(&bundle)).with_context(cannot)?;
+        Ok(Security::Tls(Arc::new(tls)))
     }
 
     /// The cluster file to read.

@@ -35,6 +35,12 @@ impl Look {
     }
 }
 
+/// `2026-03-04`, in UTC, of seconds since 1970.
+pub fn date(at_s: u64) -> String {
+    let stamp = i64::try_from(at_s).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+    stamp.map_or_else(|| "the end of time".into(), |t| t.strftime("%Y-%m-%d").to_string())
+}
+
 /// A duration in at most two units: `340ms`, `12s`, `3m 05s`, `2h 07m`, `4d 03h`.
 pub fn short(ms: u64) -> String {
     let s = ms / 1000;

@@ -19,6 +19,8 @@ pub(super) struct ClusterFile<'a> {
     pub name: String,
     pub port: Option<u16>,
     pub insecure: bool,
+    pub group: Option<String>,
+    pub revoked: Vec<String>,
     pub vips: Option<Value<'a>>,
     pub nodes: Vec<Node>,
     pub places: Places<'a>,
@@ -87,6 +89,8 @@ pub(super) fn read<'a>(mut root: Fields<'a>) -> ClusterFile<'a> {
         name: String::new(),
         port: None,
         insecure: false,
+        group: None,
+        revoked: Vec::new(),
         vips: None,
         nodes: Vec::new(),
         places: Places::default(),
@@ -139,7 +143,26 @@ fn read_cluster<'a>(fields: &mut Fields<'a>, file: &mut ClusterFile<'a>) {
     }
     file.port = fields.take("port").and_then(|v| v.number(1..=65535)).and_then(|p| u16::try_from(p).ok());
     file.insecure = fields.take("insecure").and_then(|v| v.flag()).unwrap_or(false);
+    file.group = fields.take("group").and_then(|v| v.words().map(std::borrow::Cow::into_owned));
+    file.revoked = fields.take("revoked").map(read_revoked).unwrap_or_default();
     file.vips = fields.take("vips");
+}
+
+/// Keys that are not trusted any more. A typing error here would leave a thief his key, so each is looked at.
+fn read_revoked(list: Value<'_>) -> Vec<String> {
+    let mut keys = Vec::new();
+    for item in list.items() {
+        let Some(key) = item.text() else { continue };
+        if key.len() == 64 && key.bytes().all(|b| b.is_ascii_hexdigit()) {
+            keys.push(key.to_ascii_lowercase());
+        } else {
+            item.error(
+                format!("\"{key}\" is not the 64 hex digits of a key"),
+                "`clusterctl pki revoke NAME` prints the line to write here",
+            );
+        }
+    }
+    keys
 }
 
 /// Refuses keys that cannot be names.

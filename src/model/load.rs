@@ -75,6 +75,8 @@ fn build(sources: &Sources, log: &Log) -> Option<Cluster> {
         name: file.name,
         port: file.port.unwrap_or(DEFAULT_PORT),
         insecure: file.insecure,
+        group: file.group,
+        revoked: file.revoked,
         hash: sources.hash(),
         nodes,
         services,

@@ -54,8 +54,12 @@ pub struct Cluster {
     pub name: String,
     /// TCP port of every agent's API.
     pub port: u16,
-    /// Whether agents may listen beyond loopback without TLS (until the API has TLS).
+    /// Whether the agents' TCP port speaks plain HTTP, to everybody who reaches it.
     pub insecure: bool,
+    /// The group whose members may use the agents' unix sockets, besides root.
+    pub group: Option<String>,
+    /// Keys of certificates that are not trusted any more: SHA-256, 64 hex digits.
+    pub revoked: Vec<String>,
     /// SHA-free content hash of the file and its units (hex), to tell configurations apart.
     pub hash: String,
     pub nodes: Vec<Node>,

@@ -11,7 +11,7 @@ const KILLS: usize = 5;
 fn one_node(folder: &Path, name: &str, unit: &str) -> Cluster {
     let cluster = Cluster::new_in(folder, name);
     cluster.write(
-        "[cluster]\nname = \"NAME\"\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nit = { on = \"n1\" }\n",
+        "[cluster]\nname = \"NAME\"\ninsecure = true\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nit = { on = \"n1\" }\n",
         &[("it", unit)],
     );
     cluster
@@ -128,7 +128,7 @@ fn logs_are_read_from_any_node_and_followed_over_a_restart_of_the_service() {
     let mut cluster = Cluster::new("logs");
     let unit = |word: &str| shell(&format!("echo {word} of $CLUSTERD_INSTANCE; exec sleep 1000"));
     cluster.write(
-        "[cluster]\nname = \"NAME\"\n[nodes]\nall = { n1 = \"A1\", n2 = \"A2\" }\n[services]\na = { on = \"all\" }\n\
+        "[cluster]\nname = \"NAME\"\ninsecure = true\n[nodes]\nall = { n1 = \"A1\", n2 = \"A2\" }\n[services]\na = { on = \"all\" }\n\
          b = { on = \"n2\" }\n",
         &[("a", &unit("words")), ("b", &unit("others"))],
     );

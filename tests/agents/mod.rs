@@ -83,6 +83,10 @@ impl Cluster {
         self.dir.path()
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn file(&self) -> PathBuf {
         self.dir.path().join("cluster.toml")
     }
@@ -122,6 +126,11 @@ impl Cluster {
 
     /// Writes the cluster file and its two units. `A1` and `A2` stand for the nodes' addresses.
     pub fn write_file(&self, web: &str, nodes: &[(&str, &str)]) {
+        self.write_file_with("insecure = true\n", web, nodes);
+    }
+
+    /// As [`Cluster::write_file`], with these lines under `[cluster]`.
+    pub fn write_file_with(&self, more: &str, web: &str, nodes: &[(&str, &str)]) {
         let nodes: String = nodes
             .iter()
             .map(|(group, nodes)| format!("{group} = {nodes}\n"))
@@ -129,7 +138,7 @@ impl Cluster {
             .replace("A1", &self.address(1))
             .replace("A2", &self.address(2));
         let text = format!(
-            "[cluster]\nname = \"{}\"\n\n[nodes]\n{nodes}\n[services]\ncache = {{ on = \"cache\" }}\n\n[services.web]\n\
+            "[cluster]\nname = \"{}\"\n{more}\n[nodes]\n{nodes}\n[services]\ncache = {{ on = \"cache\" }}\n\n[services.web]\n\
              on = \"web\"\n{web}\n",
             self.name
         );
@@ -235,7 +244,7 @@ impl Cluster {
     }
 
     /// Replays what the agent of a node has recorded; `None` when it never began.
-    fn replayed(&self, node: &str) -> Option<Replayed> {
+    pub fn replayed(&self, node: &str) -> Option<Replayed> {
         let recording = File::open(self.recording(node)).ok()?;
         let replayed = replay(BufReader::new(recording), &mut Contract::default());
         Some(replayed.unwrap_or_else(|e| panic!("the recording of {node}: {e}")))
@@ -332,7 +341,7 @@ impl Cluster {
     }
 }
 
-fn told(mut command: Command) -> Told {
+pub fn told(mut command: Command) -> Told {
     let output = command.output().unwrap();
     Told {
         code: output.status.code().unwrap_or(-1),

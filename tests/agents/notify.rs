@@ -10,7 +10,7 @@ use std::process::Command;
 fn one(name: &str, run: &str, ready: &str) -> Cluster {
     let cluster = Cluster::new(name);
     cluster.write(
-        "[cluster]\nname = \"NAME\"\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nit = { on = \"n1\" }\n",
+        "[cluster]\nname = \"NAME\"\ninsecure = true\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nit = { on = \"n1\" }\n",
         &[("it", &format!("[run]\nkind = \"notify\"\n{run}\n[ready]\nwithin = \"30s\"\n{ready}\n"))],
     );
     // Services of other users have to come through to the run folder.

@@ -3,7 +3,7 @@
 use super::agents::{Cluster, wait};
 use std::fs;
 
-const FILE: &str = "[cluster]\nname = \"NAME\"\n[nodes]\ncache = { n1 = \"A1\" }\nweb = { n2 = \"A2\" }\n[services]\n\
+const FILE: &str = "[cluster]\nname = \"NAME\"\ninsecure = true\n[nodes]\ncache = { n1 = \"A1\" }\nweb = { n2 = \"A2\" }\n[services]\n\
                     cache = { on = \"cache\" }\nweb = { on = \"web\", needs.cache = \"any\" }\n";
 
 /// A server that does this when it is told to end, and ends.

@@ -23,7 +23,7 @@ const QUIET: &str = "[run]\ncommand = [\"/bin/sh\", \"-c\", \"exec sleep 1000 >/
 fn two_of(name: &str, unit: &str) -> Cluster {
     let cluster = Cluster::new(name);
     cluster.write(
-        "[cluster]\nname = \"NAME\"\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nit = { on = \"n1\" }\nother = { on = \"n1\" }\n",
+        "[cluster]\nname = \"NAME\"\ninsecure = true\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nit = { on = \"n1\" }\nother = { on = \"n1\" }\n",
         &[("it", unit), ("other", unit)],
     );
     fs::create_dir_all(cluster.node("n1")).unwrap();

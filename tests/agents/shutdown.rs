@@ -21,7 +21,7 @@ fn two() -> Cluster {
     );
     let cluster = Cluster::new("goes-down");
     cluster.write(
-        "[cluster]\nname = \"NAME\"\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nfirst = { on = \"n1\", unit = \"it\" }\n\
+        "[cluster]\nname = \"NAME\"\ninsecure = true\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nfirst = { on = \"n1\", unit = \"it\" }\n\
          last = { on = \"n1\", unit = \"it\", needs.first = \"same-node\" }\n",
         &[("it", &unit)],
     );

@@ -89,7 +89,7 @@ fn recorded(cluster: &Cluster, name: &str) -> Recordings {
         let text = text
             .replace(env!("CARGO_BIN_EXE_clusterctl"), "/usr/bin/clusterctl")
             .replace(&dir, "/tmp/clusterd-traces")
-            .replace(&cluster.name, name)
+            .replace(cluster.name(), name)
             .replace(&cluster.net, "127.200.1");
         recordings.push((format!("{name}-{node}.jsonl"), text));
     }
@@ -131,8 +131,9 @@ fn daemons() -> Cluster {
     let mut cluster = Cluster::new("daemons");
     let services = ["task", "forked", "gone", "notified", "missing", "doubted", "known", "loading"];
     let services: String = services.iter().map(|s| format!("{s} = {{ on = \"n1\" }}\n")).collect();
-    let file =
-        format!("[cluster]\nname = \"NAME\"\n\n[nodes]\nall = {{ n1 = \"A1\" }}\n\n[services]\n{services}");
+    let file = format!(
+        "[cluster]\nname = \"NAME\"\ninsecure = true\n\n[nodes]\nall = {{ n1 = \"A1\" }}\n\n[services]\n{services}"
+    );
     let running = "[ready]\nprobe = { kind = \"running\", for = \"10ms\" }\n[restart]\nlimit = 1\n";
     let unit = |run: &str| format!("[run]\n{run}\n{running}");
     let forked = "until test -e DIR/go; do sleep 0.01; done; echo $$ >DIR/forked.pid; exec sleep 1000";

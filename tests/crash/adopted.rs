@@ -13,7 +13,7 @@ use std::process::Command;
 fn one(name: &str, run: &str) -> Cluster {
     let cluster = Cluster::new(name);
     cluster.write(
-        "[cluster]\nname = \"NAME\"\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nit = { on = \"n1\" }\n",
+        "[cluster]\nname = \"NAME\"\ninsecure = true\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nit = { on = \"n1\" }\n",
         &[("it", &format!("[run]\n{run}\n[ready]\nprobe = {{ kind = \"running\", for = \"10ms\" }}\n"))],
     );
     cluster

@@ -395,8 +395,9 @@ impl Drop for Stranger {
 fn write(cluster: &Cluster) {
     let services = ["plain", "forked", "notified", "stale", "task", "known", "gone", "doubted"];
     let services: String = services.iter().map(|s| format!("{s} = {{ on = \"n1\" }}\n")).collect();
-    let file =
-        format!("[cluster]\nname = \"NAME\"\n\n[nodes]\nall = {{ n1 = \"A1\" }}\n\n[services]\n{services}");
+    let file = format!(
+        "[cluster]\nname = \"NAME\"\ninsecure = true\n\n[nodes]\nall = {{ n1 = \"A1\" }}\n\n[services]\n{services}"
+    );
     let script = |then: &str| {
         let one = "exec 9>>DIR/{service}.one; flock -n 9 || echo {service} >>DIR/doubles; echo $$ >>DIR/{service}.runs";
         format!("command = [\"/bin/sh\", \"-c\", \"{one}; {then}\"]\n")

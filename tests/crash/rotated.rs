@@ -14,8 +14,7 @@ fn the_agent_may_die_at_any_step_of_a_rotation_and_no_line_is_lost_or_doubled() 
         "[run]\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n[ready]\nprobe = {{ kind = \"running\", for = \"10ms\" \
          }}\n[log]\nsize = \"64K\"\nkeep = 1000\n"
     );
-    let file =
-        "[cluster]\nname = \"NAME\"\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nit = { on = \"n1\" }\n";
+    let file = "[cluster]\nname = \"NAME\"\ninsecure = true\n[nodes]\nall = { n1 = \"A1\" }\n[services]\nit = { on = \"n1\" }\n";
     cluster.write(file, &[("it", &unit)]);
     for step in Step::ALL {
         let mut agent = cluster.agent("n1");

@@ -21,7 +21,7 @@ fn machine() -> Machine {
     machine.must(&format!("mkdir -p /var/lib/thing && cp /bin/sleep {DAEMON}"));
     machine.write(
         "/etc/clusterd/cluster.toml",
-        "[cluster]\nname = \"hidden\"\n[nodes]\nall = { n1 = \"127.0.0.1\" }\n[services]\nthing = { on = \"n1\" }\n",
+        "[cluster]\nname = \"hidden\"\ninsecure = true\n[nodes]\nall = { n1 = \"127.0.0.1\" }\n[services]\nthing = { on = \"n1\" }\n",
     );
     machine.write("/etc/clusterd/units/thing.toml", UNIT);
     machine

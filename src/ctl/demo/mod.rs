@@ -121,6 +121,7 @@ impl Demo {
         print("\n")?;
         let first = self.machines.socket(&self.rig.nodes[0].0);
         let look = Global {
+            identity: None,
             json: false,
             color: global.color,
             socket: Some(first.clone()),

@@ -1,0 +1,112 @@
+//! TLS below the API: how a TCP connection begins, on both sides.
+
+use super::caller::Caller;
+use crate::pki::{Certificate, Key, Tls};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+/// For a peer to finish its handshake.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long, and for how many bytes, one who is refused is listened to, so that he gets to read why.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 << 10;
+
+/// How an agent's TCP port is spoken to.
+#[derive(Clone, Debug, Default)]
+pub enum Security {
+    /// `insecure = true`: plain HTTP.
+    #[default]
+    Plain,
+    /// Mutual TLS.
+    Tls(Arc<Tls>),
+    /// There is no certificate yet: nobody is asked, and nobody answered.
+    Missing,
+}
+
+/// Lets a peer in, or not.
+///
+/// # Errors
+/// When it does not show a certificate that is trusted, in time.
+pub async fn accept(stream: TcpStream, tls: &Tls) -> io::Result<(server::TlsStream<TcpStream>, Certificate)> {
+    let handshake = TlsAcceptor::from(tls.server.clone()).accept(stream).into_fallible();
+    let stream = match timeout(HANDSHAKE_DEADLINE, handshake).await {
+        Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
+        Ok(Err((error, stream))) => {
+            linger(stream).await;
+            return Err(error);
+        }
+        Ok(Ok(stream)) => stream,
+    };
+    let peer = tls.peer(stream.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
+    Ok((stream, peer))
+}
+
+/// Closing with bytes unread makes the kernel reset the connection, and the alert that says why would be lost.
+async fn linger(mut stream: TcpStream) {
+    let read_on = async {
+        let _ = stream.shutdown().await;
+        let (mut buffer, mut left) = ([0; 4096], LINGER_BYTES);
+        while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+            match left.checked_sub(n) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    };
+    let _ = timeout(LINGER, read_on).await;
+}
+
+/// Speaks to an agent that must be the one of `node`, or of any node of the cluster.
+///
+/// # Errors
+/// When it is not, or does not trust us; [`distrust`] finds the words.
+pub async fn connect(
+    stream: TcpStream,
+    tls: &Tls,
+    node: Option<&str>,
+) -> io::Result<client::TlsStream<TcpStream>> {
+    let name = Tls::dial(node).ok_or_else(|| io::Error::other("that cannot be the name of a node"))?;
+    let stream = TlsConnector::from(tls.client.clone()).connect(name, stream).await?;
+    tls.peer(stream.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
+    Ok(stream)
+}
+
+/// What an error says about trust between the two ends, if it does.
+pub fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An io::Error hides what it was made of from `source`.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let inner = inner.map(|e| e as &(dyn std::error::Error + 'static));
+        if let Some(words) =
+            inner.unwrap_or(error).downcast_ref::<rustls::Error>().and_then(crate::pki::in_words)
+        {
+            return Some(words);
+        }
+        next = inner.unwrap_or(error).source();
+    }
+    None
+}
+
+/// The other end of a connection that was let in.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub caller: Caller,
+    /// Its key, where it has one.
+    pub key: Option<Key>,
+}
+
+impl Security {
+    /// Whether a key that was let in once is revoked by now.
+    pub fn has_revoked(&self, key: Option<&Key>) -> bool {
+        match (self, key) {
+            (Security::Tls(tls), Some(key)) => tls.is_revoked(key),
+            _ => false,
+        }
+    }
+}

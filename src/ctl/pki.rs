@@ -1,0 +1,264 @@
+//! `pki`: the cluster's own CA, on the machine of whoever runs the cluster. Asks no agent.
+
+use super::text::{DIM, Look, Row, paint, plural, table};
+use super::{Exit, Global, Misuse, hint};
+use crate::model::Cluster;
+use crate::pki::{Ca, CaError, Certificate, Role, Validity, Who, now};
+use anstyle::{AnsiColor, Style};
+use anyhow::Context;
+use clap::{Subcommand, ValueEnum};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// `clusterctl pki`
+#[derive(Debug, clap::Args)]
+pub struct PkiArgs {
+    /// The CA's folder [default: `pki` beside the cluster file]
+    #[arg(long, value_name = "DIR", global = true)]
+    ca: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: PkiVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum PkiVerb {
+    /// Make the CA of the cluster that the cluster file names
+    Init,
+    /// Write a file for each node that has no certificate yet; `clusterd join FILE` takes it in there
+    Bundle {
+        /// Where the files go
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+    /// Make a new certificate for one node
+    Issue {
+        node: String,
+        /// Where the file goes
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+    /// Make a certificate for a person, to ask agents over the network
+    Operator {
+        name: String,
+        /// What they may do: see; start and stop too; force too
+        #[arg(long, value_enum)]
+        role: RoleWord,
+        /// Where the file goes
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+    /// Show all certificates
+    Show,
+    /// Take the trust in a node's or an operator's certificates back
+    Revoke {
+        /// Their name, or the first digits (8 at least) of one key
+        name: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RoleWord {
+    Read,
+    Operate,
+    Admin,
+}
+
+impl From<RoleWord> for Role {
+    fn from(word: RoleWord) -> Role {
+        match word {
+            RoleWord::Read => Role::Read,
+            RoleWord::Operate => Role::Operate,
+            RoleWord::Admin => Role::Admin,
+        }
+    }
+}
+
+/// How long the CA, and what it issues, say that they are valid. Nothing ends on that day: agents report it.
+const CA_DAYS: u64 = 20 * 365;
+const DAYS: u64 = 2 * 365;
+
+pub fn run(args: PkiArgs, global: &Global) -> anyhow::Result<Exit> {
+    let config = global.config();
+    let folder = args.ca.unwrap_or_else(|| config.parent().unwrap_or(Path::new("")).join("pki"));
+    match args.verb {
+        PkiVerb::Init => {
+            let cluster = super::load(global)?;
+            let ca = Ca::init(&folder, &cluster.name, Validity::days(CA_DAYS))?;
+            super::print(&format!("the CA of cluster {} is in {}\n", ca.cluster(), folder.display()))?;
+            hint("keep that folder on this machine only; then: clusterctl pki bundle");
+        }
+        PkiVerb::Bundle { out } => {
+            let (ca, cluster) = open(&folder, global)?;
+            let issued = ca.issued()?;
+            let new: Vec<&str> = (cluster.nodes.iter().map(|n| n.name.as_str()))
+                .filter(|node| !issued.iter().any(|c| is_node(c, node)))
+                .collect();
+            for node in &new {
+                hand_out(&ca, Who::Node((*node).to_owned()), &out)?;
+            }
+            let had = cluster.nodes.len() - new.len();
+            if had > 0 {
+                let theirs = plural(had, "node");
+                hint(&format!("{theirs} had a certificate before; a new one: clusterctl pki issue NODE"));
+            }
+        }
+        PkiVerb::Issue { node, out } => {
+            let (ca, cluster) = open(&folder, global)?;
+            if cluster.node_named(&node).is_none() {
+                let text = format!("the cluster file has no node {node}");
+                return Err(Misuse { text, hint: "add it to `[nodes]` first".to_owned() }.into());
+            }
+            let before = ca.issued()?;
+            hand_out(&ca, Who::Node(node.clone()), &out)?;
+            for old in before.iter().filter(|c| is_node(c, &node)) {
+                hint(&format!("once it has joined with it: clusterctl pki revoke {}", old.key.short()));
+            }
+        }
+        PkiVerb::Operator { name, role, out } => {
+            let ca = open_ca(&folder)?;
+            let who = Who::Operator { name, role: role.into() };
+            hand_out(&ca, who, &out)?;
+        }
+        PkiVerb::Show => show(&open_ca(&folder)?, global)?,
+        PkiVerb::Revoke { name } => revoke(&open_ca(&folder)?, &name)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn is_node(certificate: &Certificate, node: &str) -> bool {
+    matches!(&certificate.name.who, Who::Node(name) if name == node)
+}
+
+fn open_ca(folder: &Path) -> anyhow::Result<Ca> {
+    Ca::open(folder).map_err(|e| match e {
+        CaError::None(_) => {
+            let hint = "make it with `clusterctl pki init`, or say where it is with --ca DIR".to_owned();
+            Misuse { text: e.to_string(), hint }.into()
+        }
+        other => other.into(),
+    })
+}
+
+/// The CA, and the cluster file that belongs to it.
+fn open(folder: &Path, global: &Global) -> anyhow::Result<(Ca, Cluster)> {
+    let (ca, cluster) = (open_ca(folder)?, super::load(global)?);
+    if ca.cluster() != cluster.name {
+        let text = format!("the CA is of cluster {}, and the file is of {}", ca.cluster(), cluster.name);
+        return Err(Misuse { text, hint: "say which CA with --ca DIR".to_owned() }.into());
+    }
+    Ok((ca, cluster))
+}
+
+/// Makes a certificate, and the file for whoever it is for. A file that is there already is left alone.
+fn hand_out(ca: &Ca, who: Who, folder: &Path) -> anyhow::Result<()> {
+    let (name, next) = match &who {
+        Who::Ca => ("ca", String::new()),
+        Who::Node(node) => (node.as_str(), format!("on {node}: clusterd join {node}.pem")),
+        Who::Operator { name, .. } => (name.as_str(), format!("clusterctl --identity {name}.pem")),
+    };
+    let path = folder.join(format!("{name}.pem"));
+    let line = format!("{}  {who}  {next}\n", path.display());
+    // The file first: a certificate that nobody has would only stand in the list.
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot make {}", path.display()))?;
+    let written = ca.issue(who, Validity::days(DAYS)).map_err(anyhow::Error::from).and_then(|issued| {
+        file.write_all(issued.bundle.as_bytes())
+            .and_then(|()| file.sync_all())
+            .with_context(|| format!("cannot write {}", path.display()))
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&path); // half of it is of no use
+    }
+    written?;
+    super::print(&line)?;
+    Ok(())
+}
+
+fn show(ca: &Ca, global: &Global) -> anyhow::Result<()> {
+    let (issued, revoked, now) = (ca.issued()?, ca.revoked()?, now());
+    let all = std::iter::once((&ca.own, state(&ca.own, now)))
+        .chain(issued.iter().map(|c| (c, state(c, now))))
+        .chain(revoked.iter().map(|c| (c, "revoked")));
+    if global.json {
+        let all: Vec<_> = all
+            .map(|(c, state)| {
+                let Validity { from, until } = c.validity;
+                serde_json::json!({
+                    "name": c.name.to_string(), "key": c.key, "from": from, "until": until, "state": state
+                })
+            })
+            .collect();
+        return super::print_json(&all);
+    }
+    let look = Look::here();
+    let rows: Vec<Row> = all
+        .map(|(certificate, state)| {
+            let style = match state {
+                "valid" => Style::new(),
+                _ => AnsiColor::Yellow.on_default(),
+            };
+            Row {
+                cells: vec![
+                    (certificate.name.who.to_string(), Style::new()),
+                    (certificate.key.short(), Style::new()),
+                    (state.to_owned(), style),
+                ],
+                tail: vec![format!(
+                    "{} to {}",
+                    super::text::date(certificate.validity.from),
+                    super::text::date(certificate.validity.until)
+                )],
+            }
+        })
+        .collect();
+    let head = format!("cluster {}", ca.cluster());
+    let rows = table(&look, &["WHO", "KEY", "STATE", "DATES"], &rows, 0);
+    super::print(&format!("{}\n{rows}", paint(DIM, &head)))?;
+    Ok(())
+}
+
+/// What its dates say. Agents only report it.
+fn state(certificate: &Certificate, now: u64) -> &'static str {
+    let Validity { from, until } = certificate.validity;
+    match now {
+        _ if now < from => "not valid yet",
+        _ if now > until => "expired",
+        _ => "valid",
+    }
+}
+
+fn revoke(ca: &Ca, name: &str) -> anyhow::Result<()> {
+    let named = |c: &Certificate| match &c.name.who {
+        Who::Ca => false,
+        Who::Node(n) | Who::Operator { name: n, .. } => n == name,
+    };
+    let by_key = |c: &Certificate| name.len() >= 8 && c.key.to_string().starts_with(name);
+    let issued = ca.issued()?;
+    let meant: Vec<&Certificate> = issued.iter().filter(|c| named(c) || by_key(c)).collect();
+    let mut kinds: Vec<_> = meant.iter().map(|c| matches!(c.name.who, Who::Node(_))).collect();
+    kinds.dedup();
+    if kinds.len() > 1 {
+        let text = format!("{name} is a node and an operator");
+        return Err(Misuse { text, hint: "name the key: clusterctl pki show".to_owned() }.into());
+    }
+    for certificate in &meant {
+        ca.revoke(certificate)?;
+        eprintln!("revoked: {}, key {}", certificate.name.who, certificate.key.short());
+    }
+    let revoked = ca.revoked()?;
+    if meant.is_empty() && !revoked.iter().any(|c| named(c) || by_key(c)) {
+        let text = format!("{name} has no certificate");
+        return Err(Misuse { text, hint: "clusterctl pki show".to_owned() }.into());
+    }
+    // The whole list, so that what it takes the place of need not be looked at.
+    let keys: Vec<String> = revoked.iter().map(|c| format!("  \"{}\", # {}\n", c.key, c.name.who)).collect();
+    super::print(&format!("revoked = [\n{}]\n", keys.concat()))?;
+    hint("write this under [cluster] in cluster.toml on every node, then: clusterctl reload");
+    Ok(())
+}

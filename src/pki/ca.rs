@@ -1,0 +1,217 @@
+//! The cluster's own CA: a folder on the machine of whoever runs the cluster.
+//!
+//! | file | what |
+//! |---|---|
+//! | `ca.pem` | its certificate and its key |
+//! | `issued/KIND-NAME-KEY.pem` | the certificates that it issued; their keys are kept nowhere |
+//! | `revoked/KIND-NAME-KEY.pem` | those that were revoked |
+
+use super::bundle::Bundle;
+use super::certificate::{Certificate, CertificateError, Key, Validity};
+use super::files::{self, FileError};
+use super::name::{BadName, Name, Who};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Certificates in the folder that are looked at. Far above the largest cluster, rotated often.
+const MAX_ISSUED: usize = 100_000;
+
+/// Why the CA does not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("there is a CA in {} already", .0.display())]
+    Exists(PathBuf),
+    #[error("there is no CA in {}", .0.display())]
+    None(PathBuf),
+    #[error("{}: {why}", .path.display())]
+    Damaged { path: PathBuf, why: String },
+    #[error(transparent)]
+    Name(#[from] BadName),
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    #[error("cannot read the certificate that was made: {0}")]
+    Made(#[from] CertificateError),
+    #[error("cannot look into {}: {cause}", .path.display())]
+    Look { path: PathBuf, cause: io::Error },
+}
+
+/// A certificate and its key, fresh from the CA.
+pub struct Issued {
+    pub certificate: Certificate,
+    /// For [`Bundle::parse`]; it holds the key, which the CA does not keep.
+    pub bundle: Zeroizing<String>,
+}
+
+/// The CA of one cluster.
+pub struct Ca {
+    folder: PathBuf,
+    /// Its own certificate.
+    pub own: Certificate,
+    pem: String,
+    key: KeyPair,
+}
+
+impl Ca {
+    /// Makes the CA of a cluster in a folder of its own.
+    ///
+    /// # Errors
+    /// When there is one already, or the folder is open to others.
+    pub fn init(folder: &Path, cluster: &str, validity: Validity) -> Result<Ca, CaError> {
+        let name = Name::new(cluster, Who::Ca)?;
+        files::make_folder(folder)?;
+        files::make_folder(&folder.join("issued"))?;
+        files::make_folder(&folder.join("revoked"))?;
+        let path = folder.join("ca.pem");
+        if path.exists() {
+            return Err(CaError::Exists(folder.to_owned()));
+        }
+        let key = KeyPair::generate()?;
+        let certificate = ca_params(&name, validity)?.self_signed(&key)?;
+        let key_pem = Zeroizing::new(key.serialize_pem());
+        files::write(&path, &Zeroizing::new(format!("{}{}", certificate.pem(), *key_pem)))?;
+        Ca::open(folder)
+    }
+
+    /// # Errors
+    /// When there is none, when it is damaged, or when others may read or write it.
+    pub fn open(folder: &Path) -> Result<Ca, CaError> {
+        let path = folder.join("ca.pem");
+        let text = match files::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.is_missing() => return Err(CaError::None(folder.to_owned())),
+            Err(e) => return Err(e.into()),
+        };
+        files::check_folder(folder)?;
+        let damaged = |why: String| CaError::Damaged { path: path.clone(), why };
+        let der = CertificateDer::from_pem_slice(text.as_bytes())
+            .map_err(|e| damaged(format!("its certificate: {e}")))?;
+        let own = Certificate::read(&der).map_err(|e| damaged(format!("its certificate: {e}")))?;
+        let key = key_block(&text).ok_or_else(|| damaged("it has no key".to_owned()))?;
+        let key = KeyPair::from_pem(key).map_err(|e| damaged(format!("its key: {e}")))?;
+        if own.name.who != Who::Ca || own.key != key_of(&key) {
+            return Err(damaged("it is not the certificate and key of a CA".to_owned()));
+        }
+        let pem = text[..text.len() - key_block(&text).unwrap_or_default().len()].to_owned();
+        Ok(Ca { folder: folder.to_owned(), own, pem, key })
+    }
+
+    /// The name of the cluster that it vouches for.
+    pub fn cluster(&self) -> &str {
+        &self.own.name.cluster
+    }
+
+    /// Makes a key and its certificate. The certificate is on record before anybody gets it.
+    pub fn issue(&self, who: Who, validity: Validity) -> Result<Issued, CaError> {
+        let name = Name::new(self.cluster(), who)?;
+        let key = KeyPair::generate()?;
+        let ca = ca_params(&self.own.name, self.own.validity)?;
+        let made = leaf_params(&name, validity)?.signed_by(&key, &Issuer::from_params(&ca, &self.key))?;
+        let certificate = Certificate::read(made.der())?;
+        let pem = made.pem();
+        files::write(&self.folder.join("issued").join(file_name(&certificate)), &pem)?;
+        let key_pem = Zeroizing::new(key.serialize_pem());
+        let bundle = Bundle::print(&certificate, &pem, &self.pem, &key_pem);
+        Ok(Issued { certificate, bundle })
+    }
+
+    /// The certificates that are in use, by name.
+    pub fn issued(&self) -> Result<Vec<Certificate>, CaError> {
+        self.look("issued")
+    }
+
+    /// The certificates that were revoked, by name.
+    pub fn revoked(&self) -> Result<Vec<Certificate>, CaError> {
+        self.look("revoked")
+    }
+
+    /// Records that a certificate is not to be trusted any more. The agents learn it from `cluster.toml`.
+    pub fn revoke(&self, certificate: &Certificate) -> Result<(), CaError> {
+        let name = file_name(certificate);
+        let path = self.folder.join("issued").join(&name);
+        fs::rename(&path, self.folder.join("revoked").join(&name))
+            .map_err(|cause| CaError::Look { path, cause })
+    }
+
+    fn look(&self, sub: &str) -> Result<Vec<Certificate>, CaError> {
+        let folder = self.folder.join(sub);
+        let look = |cause| CaError::Look { path: folder.clone(), cause };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(look)?.take(MAX_ISSUED) {
+            let path = entry.map_err(look)?.path();
+            if path.extension().is_none_or(|e| e != "pem") {
+                continue; // what a crash left aside
+            }
+            let damaged = |why: String| CaError::Damaged { path: path.clone(), why };
+            let text = files::read(&path)?;
+            let der = CertificateDer::from_pem_slice(text.as_bytes()).map_err(|e| damaged(e.to_string()))?;
+            found.push(Certificate::read(&der).map_err(|e| damaged(e.to_string()))?);
+        }
+        found.sort_by(|a, b| (&a.name, a.validity.from, a.key).cmp(&(&b.name, b.validity.from, b.key)));
+        Ok(found)
+    }
+}
+
+fn key_of(key: &KeyPair) -> Key {
+    use rcgen::PublicKeyData;
+    Key::of(&key.subject_public_key_info())
+}
+
+/// The last block, from its first line on, if it is a key.
+fn key_block(text: &str) -> Option<&str> {
+    let block = &text[text.rfind("-----BEGIN ")?..];
+    let kind = <(SectionKind, Vec<u8>)>::from_pem_slice(block.as_bytes()).ok()?.0;
+    (kind == SectionKind::PrivateKey).then_some(block)
+}
+
+fn file_name(certificate: &Certificate) -> String {
+    let who = match &certificate.name.who {
+        Who::Ca => "ca".to_owned(),
+        Who::Node(node) => format!("node-{node}"),
+        Who::Operator { name, .. } => format!("operator-{name}"),
+    };
+    format!("{who}-{}.pem", certificate.key.short())
+}
+
+fn params(name: &Name, validity: Validity) -> Result<CertificateParams, CaError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    // The subject is for people; it is the URI that counts.
+    params.distinguished_name.push(DnType::OrganizationName, format!("clusterd {}", name.cluster));
+    params.distinguished_name.push(DnType::CommonName, name.who.to_string());
+    params.subject_alt_names = vec![SanType::URI(name.to_string().try_into()?)];
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + Duration::from_secs(validity.from);
+    params.not_after = epoch + Duration::from_secs(validity.until);
+    Ok(params)
+}
+
+fn ca_params(name: &Name, validity: Validity) -> Result<CertificateParams, CaError> {
+    let mut params = params(name, validity)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    Ok(params)
+}
+
+fn leaf_params(name: &Name, validity: Validity) -> Result<CertificateParams, CaError> {
+    let mut params = params(name, validity)?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    if matches!(name.who, Who::Node(_)) {
+        // Only an agent is ever asked anything.
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+    }
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}

@@ -1,0 +1,327 @@
+//! What a peer is held to, and both sides of a connection. TLS 1.3 only.
+
+use super::bundle::{Bundle, BundleError};
+use super::certificate::{Certificate, CertificateError, Key};
+use super::name::{Name, Who};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring as provider, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::SingleCertAndKey;
+use rustls::version::TLS13;
+use rustls::{
+    AlertDescription, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
+};
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+/// The name to dial when any node of the cluster will do: no node can be called so.
+const ANY_NODE: &str = "any.node";
+/// Sessions kept for resumption, of each side: a reconnect then costs no signature.
+const SESSIONS: usize = 256;
+
+/// Why a peer is refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("its certificate is of no clusterd: {0}")]
+    Unreadable(Arc<CertificateError>),
+    #[error("its certificate is not of this cluster's CA ({0})")]
+    NotOurs(webpki::Error),
+    #[error("it belongs to cluster {0}")]
+    OtherCluster(String),
+    #[error("the key of {0} is revoked")]
+    Revoked(Who),
+    #[error("it is {found}, not node {wanted}")]
+    OtherNode { wanted: String, found: Who },
+    #[error("it is {0}, not a node")]
+    NotANode(Who),
+    #[error("it showed no certificate")]
+    None,
+}
+
+/// Whom a holder of a certificate believes.
+#[derive(Debug)]
+pub struct Trust {
+    cluster: String,
+    anchor: TrustAnchor<'static>,
+    algorithms: WebPkiSupportedAlgorithms,
+    revoked: RwLock<BTreeSet<Key>>,
+}
+
+impl Trust {
+    /// Trust in one CA.
+    pub(super) fn new(ca: &CertificateDer<'_>) -> Result<Trust, TlsError> {
+        let said = Certificate::read(ca).map_err(|e| TlsError::Unreadable(Arc::new(e)))?;
+        if said.name.who != Who::Ca {
+            return Err(TlsError::NotOurs(webpki::Error::EndEntityUsedAsCa));
+        }
+        Ok(Trust {
+            cluster: said.name.cluster,
+            anchor: anchor_from_trusted_cert(ca).map_err(TlsError::NotOurs)?.to_owned(),
+            algorithms: provider::default_provider().signature_verification_algorithms,
+            revoked: RwLock::default(),
+        })
+    }
+
+    /// Whether a key is revoked.
+    pub fn is_revoked(&self, key: &Key) -> bool {
+        self.revoked.read().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    /// Whether a certificate is of this CA and this cluster, for this purpose, and not revoked.
+    pub(super) fn check(&self, der: &CertificateDer<'_>, usage: KeyUsage) -> Result<Certificate, TlsError> {
+        let certificate = EndEntityCert::try_from(der).map_err(TlsError::NotOurs)?;
+        let anchors = std::slice::from_ref(&self.anchor);
+        let holds_at = |time| {
+            let verified =
+                certificate.verify_for_usage(self.algorithms.all, anchors, &[], time, usage, None, None);
+            verified.map(drop)
+        };
+        // Dates must not stop a boot. Whoever is out of them is judged by all the rest, at a moment inside of them.
+        match holds_at(UnixTime::now()) {
+            Err(webpki::Error::CertExpired { not_after, .. }) => holds_at(not_after),
+            Err(webpki::Error::CertNotValidYet { not_before, .. }) => holds_at(not_before),
+            other => other,
+        }
+        .map_err(TlsError::NotOurs)?;
+        let said = Certificate::read(der).map_err(|e| TlsError::Unreadable(Arc::new(e)))?;
+        if said.name.cluster != self.cluster {
+            return Err(TlsError::OtherCluster(said.name.cluster));
+        }
+        if self.is_revoked(&said.key) {
+            return Err(TlsError::Revoked(said.name.who));
+        }
+        Ok(said)
+    }
+}
+
+/// Both sides of the connections of one node or operator.
+#[derive(Debug)]
+pub struct Tls {
+    /// Whose they are.
+    pub own: Certificate,
+    trust: Arc<Trust>,
+    pub(crate) server: Arc<ServerConfig>,
+    pub(crate) client: Arc<ClientConfig>,
+}
+
+impl Tls {
+    /// # Errors
+    /// When the bundle's parts cannot be used together; one that was parsed has been checked for that.
+    pub fn new(bundle: &Bundle) -> Result<Tls, BundleError> {
+        let damaged = |e: &dyn std::fmt::Display| BundleError::Damaged(e.to_string());
+        let trust = Arc::new(Trust::new(&bundle.ca_der).map_err(|e| damaged(&e))?);
+        let held_to = Arc::new(HeldTo { trust: trust.clone() });
+        let own = Arc::new(SingleCertAndKey::from(bundle.certified_key()?));
+        let provider: Arc<CryptoProvider> = Arc::new(provider::default_provider());
+
+        let server = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[&TLS13]);
+        let mut server = server
+            .map_err(|e| damaged(&e))?
+            .with_client_cert_verifier(held_to.clone())
+            .with_cert_resolver(own.clone());
+        server.session_storage = rustls::server::ServerSessionMemoryCache::new(SESSIONS);
+        // One reconnect at a time is what a peer does.
+        server.send_tls13_tickets = 1;
+
+        let client = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]);
+        let mut client = client
+            .map_err(|e| damaged(&e))?
+            .dangerous() // the library's word for any verifier but its own; ours keeps all of it except the dates
+            .with_custom_certificate_verifier(held_to)
+            .with_client_cert_resolver(own);
+        client.resumption = Resumption::in_memory_sessions(SESSIONS);
+        // The name says whom we mean; it is nobody's business on the wire.
+        client.enable_sni = false;
+
+        Ok(Tls { own: bundle.own.clone(), trust, server: Arc::new(server), client: Arc::new(client) })
+    }
+
+    /// The keys that are not trusted any more, in place of those said before. What is connected already is the
+    /// caller's to look at.
+    pub fn revoke(&self, keys: impl IntoIterator<Item = Key>) {
+        *self.trust.revoked.write().unwrap_or_else(PoisonError::into_inner) = keys.into_iter().collect();
+    }
+
+    /// The keys that are not trusted any more.
+    pub fn revoked(&self) -> BTreeSet<Key> {
+        self.trust.revoked.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a key is revoked.
+    pub fn is_revoked(&self, key: &Key) -> bool {
+        self.trust.is_revoked(key)
+    }
+
+    /// Who the other end of a connection is, by the chain that it showed. Asked after every handshake: a resumed one
+    /// shows no certificate anew.
+    ///
+    /// # Errors
+    /// When it showed none, or its key was revoked since.
+    pub fn peer(&self, chain: Option<&[CertificateDer<'_>]>) -> Result<Certificate, TlsError> {
+        let der = chain.and_then(<[_]>::first).ok_or(TlsError::None)?;
+        let said = Certificate::read(der).map_err(|e| TlsError::Unreadable(Arc::new(e)))?;
+        if self.is_revoked(&said.key) {
+            return Err(TlsError::Revoked(said.name.who));
+        }
+        Ok(said)
+    }
+
+    /// What to dial for a node, or for any of them. `None` for what cannot be a node's name.
+    pub(crate) fn dial(node: Option<&str>) -> Option<ServerName<'static>> {
+        ServerName::try_from(node.unwrap_or(ANY_NODE).to_owned()).ok()
+    }
+
+    /// The name of its cluster.
+    pub fn cluster(&self) -> &str {
+        &self.own.name.cluster
+    }
+}
+
+/// The verifier of both sides: chain, signatures, purpose, name, revocation. Not the dates.
+#[derive(Debug)]
+struct HeldTo {
+    trust: Arc<Trust>,
+}
+
+impl HeldTo {
+    fn signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.trust.algorithms)
+    }
+}
+
+/// TLS 1.2 is never spoken here.
+fn too_old() -> rustls::Error {
+    rustls::Error::General("TLS 1.2 is not spoken here".to_owned())
+}
+
+/// The library's error, so that the other side gets the alert that tells most; our words are kept for our side.
+fn refuse(error: TlsError) -> rustls::Error {
+    use rustls::CertificateError as Alert;
+    match error {
+        TlsError::NotOurs(_) | TlsError::OtherCluster(_) => Alert::UnknownIssuer.into(),
+        TlsError::Revoked(_) => Alert::Revoked.into(),
+        other => Alert::Other(rustls::OtherError(Arc::new(other))).into(),
+    }
+}
+
+impl ServerCertVerifier for HeldTo {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let said = self.trust.check(certificate, KeyUsage::server_auth()).map_err(refuse)?;
+        let wanted = server_name.to_str();
+        match said.name {
+            Name { who: Who::Node(node), .. } if wanted == ANY_NODE || wanted == node => {
+                Ok(ServerCertVerified::assertion())
+            }
+            Name { who: found @ Who::Node(_), .. } => {
+                Err(refuse(TlsError::OtherNode { wanted: wanted.into_owned(), found }))
+            }
+            Name { who, .. } => Err(refuse(TlsError::NotANode(who))),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(too_old())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trust.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for HeldTo {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.trust.check(certificate, KeyUsage::client_auth()).map_err(refuse)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(too_old())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trust.algorithms.supported_schemes()
+    }
+}
+
+/// What a broken connection says about trust, for the one who dialled; `None` when it says nothing about it.
+pub fn in_words(error: &rustls::Error) -> Option<String> {
+    use rustls::CertificateError as Bad;
+    let words = match error {
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => {
+            "its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA"
+        }
+        rustls::Error::InvalidCertificate(Bad::Revoked) => "its key is revoked",
+        rustls::Error::InvalidCertificate(Bad::Other(ours)) => return Some(ours.to_string()),
+        rustls::Error::InvalidCertificate(_) => "its certificate cannot be verified",
+        rustls::Error::AlertReceived(AlertDescription::UnknownCA) => {
+            "it refuses our certificate: it is not of the CA that the agent trusts"
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRevoked) => {
+            "it refuses our certificate: its key is revoked"
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "it talks to holders of a certificate only"
+        }
+        rustls::Error::AlertReceived(_) => "it refuses our certificate",
+        rustls::Error::InvalidMessage(_) => {
+            "it does not speak TLS: does its cluster.toml say `insecure = true`?"
+        }
+        _ => return None,
+    };
+    Some(words.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

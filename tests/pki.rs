@@ -1,0 +1,375 @@
+//! Who may do what: real agents with certificates of a CA of their own, and everybody who could come to ask.
+
+#[allow(dead_code)] // each program of tests uses its part
+mod agents;
+mod secured;
+
+use agents::wait;
+use clusterd::api::client::{Client, ClientError, Target};
+use clusterd::api::tls::Security;
+use clusterd::api::wire::{ClusterStatus, NodeStatus};
+use clusterd::pki::{Bundle, Ca, Role, Tls, Validity, Who};
+use hyper::{Method, StatusCode};
+use secured::{Secured, clusterctl, clusterd_join};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+fn node(name: &str) -> Who {
+    Who::Node(name.into())
+}
+
+fn operator(role: Role) -> Who {
+    Who::Operator { name: "alice".into(), role }
+}
+
+fn security(ca: &Ca, who: Who, validity: Validity) -> Security {
+    let issued = ca.issue(who, validity).unwrap();
+    Security::Tls(Arc::new(Tls::new(&Bundle::parse(&issued.bundle).unwrap()).unwrap()))
+}
+
+/// Every call of the API: what it is called below, method, path, body.
+const CALLS: &[(&str, Method, &str, &str)] = &[
+    ("node", Method::GET, "/v1/node", ""),
+    ("cluster", Method::GET, "/v1/cluster", ""),
+    ("events", Method::GET, "/v1/events", ""),
+    ("leftovers", Method::GET, "/v1/leftovers", ""),
+    ("watch n2", Method::GET, "/v1/watch?node=n2", ""),
+    ("watch n1", Method::GET, "/v1/watch?node=n1", ""),
+    ("order", Method::POST, "/v1/order", ORDER),
+    ("force", Method::POST, "/v1/order", FORCE),
+    ("reload", Method::POST, "/v1/reload", ""),
+    ("unknown", Method::POST, "/v1/unknown", ""),
+    ("relay status", Method::GET, "/v1/at/n2/v1/events", ""),
+    ("relay order", Method::POST, "/v1/at/n2/v1/order", ORDER_THERE),
+    ("relay force", Method::POST, "/v1/at/n2/v1/order", FORCE_THERE),
+];
+const ORDER: &str = r#"{"verb":"start","instances":["cache@n1"],"timeout_ms":1000,"by":"test"}"#;
+const FORCE: &str = r#"{"verb":"start","instances":["cache@n1"],"force":true,"timeout_ms":1000,"by":"test"}"#;
+const ORDER_THERE: &str = r#"{"verb":"start","instances":["web@n2"],"timeout_ms":1000,"by":"test"}"#;
+const FORCE_THERE: &str =
+    r#"{"verb":"start","instances":["web@n2"],"force":true,"timeout_ms":1000,"by":"test"}"#;
+
+/// What each call gets: `yes`, the right that is missing, or why there was no talk at all.
+fn all_calls(cluster: &Secured, target: &Target, security: &Security, on_behalf: Option<&str>) -> String {
+    let mut told: Vec<(String, Vec<&str>)> = Vec::new();
+    for (name, method, path, body) in CALLS {
+        let client = Client::new(target.clone()).secured(security.clone(), None);
+        let answer = cluster.block_on(ask(client, method.clone(), path, body, on_behalf));
+        match told.iter_mut().find(|(a, _)| *a == answer) {
+            Some((_, names)) => names.push(name),
+            None => told.push((answer, vec![name])),
+        }
+    }
+    told.into_iter().map(|(answer, names)| format!("{answer}: {}\n", names.join(", "))).collect()
+}
+
+async fn ask(
+    mut client: Client,
+    method: Method,
+    path: &str,
+    body: &'static str,
+    on_behalf: Option<&str>,
+) -> String {
+    if path.starts_with("/v1/watch") {
+        return match client.lines(path).await {
+            Ok(_) => "yes".into(),
+            Err(error) => in_short(error),
+        };
+    }
+    match client.raw(method, path, body.into(), on_behalf).await {
+        Ok((StatusCode::FORBIDDEN, body)) => {
+            let refusal: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            no(refusal["error"].as_str().unwrap())
+        }
+        Ok((StatusCode::NOT_FOUND, _)) => "no such call".into(),
+        Ok((status, body)) if !status.is_success() => panic!("{status} {body:?}"),
+        Ok(_) => "yes".into(),
+        Err(error) => in_short(error),
+    }
+}
+
+fn in_short(error: ClientError) -> String {
+    match error {
+        ClientError::Refused { refusal, .. } => no(&refusal.error),
+        ClientError::Distrust { why, .. } => why,
+        ClientError::HungUp { .. } => "hung up".into(),
+        ClientError::NoAgent { cause, .. } => format!("{:?}", cause.kind()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn no(refusal: &str) -> String {
+    let right = refusal.split_once("lacks the right `").and_then(|(_, rest)| rest.split_once('`'));
+    right.map_or_else(|| refusal.to_owned(), |(right, _)| format!("lacks {right}"))
+}
+
+#[test]
+fn who_may_do_what() {
+    let mut cluster = Secured::new("matrix", "");
+    let ca = cluster.ca();
+    cluster.join_and_start("n1");
+    cluster.join_and_start("n2");
+    wait("the agents to hear each other", || cluster.whole("n1"));
+    let n1 = cluster.target(1);
+    let calls = |security: &Security| all_calls(&cluster, &n1, security, None);
+    let good = Validity::days(10);
+
+    let stranger = Ca::init(&cluster.file_named("stranger"), cluster.name(), good).unwrap();
+    let revoked = ca.issue(operator(Role::Admin), good).unwrap();
+    let taken = Security::Tls(Arc::new(Tls::new(&Bundle::parse(&revoked.bundle).unwrap()).unwrap()));
+    let mut warm = Client::new(n1.clone()).secured(taken.clone(), None);
+    cluster.block_on(warm.get::<NodeStatus>("/v1/node")).unwrap();
+    cluster.revoke(&revoked.certificate.key.to_string());
+    let told = clusterctl(&["reload", "n1", "--socket", &cluster.socket("n1")]);
+    assert!(told.code == 0, "{told:?}");
+
+    // Plain HTTP to a TLS port.
+    snapbox::assert_data_eq!(
+        calls(&Security::Plain),
+        snapbox::str![[r#"
+hung up: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, unknown, relay status, relay order, relay force
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        calls(&security(&stranger, operator(Role::Admin), good)),
+        snapbox::str![[r#"
+its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, unknown, relay status, relay order, relay force
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        calls(&taken),
+        snapbox::str![[r#"
+it refuses our certificate: its key is revoked: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, unknown, relay status, relay order, relay force
+
+"#]]
+    );
+    // A connection from before the revocation is of no use either.
+    let refused = cluster.block_on(warm.get::<NodeStatus>("/v1/node")).unwrap_err();
+    assert!(refused.to_string().contains("revoked"), "{refused}");
+
+    // The dates change nothing.
+    let admin = snapbox::str![[r#"
+yes: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, relay status, relay order
+no such call: unknown
+lacks admin: relay force
+
+"#]];
+    for validity in
+        [good, Validity { from: 1, until: 2 }, Validity { from: 9_000_000_000, until: 9_000_000_001 }]
+    {
+        snapbox::assert_data_eq!(calls(&security(&ca, operator(Role::Admin), validity)), admin.clone());
+    }
+    snapbox::assert_data_eq!(
+        calls(&security(&ca, operator(Role::Operate), good)),
+        snapbox::str![[r#"
+yes: node, cluster, events, leftovers, order, reload, relay status, relay order
+lacks agent: watch n2, watch n1
+lacks admin: force, unknown, relay force
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        calls(&security(&ca, operator(Role::Read), good)),
+        snapbox::str![[r#"
+yes: node, cluster, events, leftovers, relay status
+lacks agent: watch n2, watch n1
+lacks operate: order, force, reload, relay order, relay force
+lacks admin: unknown
+
+"#]]
+    );
+    // Another node's agent, for itself and for an operator.
+    let n2 = security(&ca, node("n2"), good);
+    snapbox::assert_data_eq!(
+        calls(&n2),
+        snapbox::str![[r#"
+yes: node, watch n2
+lacks read: cluster, events, leftovers, relay status
+node n2 cannot speak for node n1: watch n1
+lacks operate: order, force, reload, relay order, relay force
+lacks admin: unknown
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        all_calls(&cluster, &n1, &n2, Some("admin root, or so he says")),
+        snapbox::str![[r#"
+yes: node, cluster, events, leftovers, watch n2, order, reload, relay status, relay order
+node n2 cannot speak for node n1: watch n1
+lacks admin: force, unknown, relay force
+
+"#]]
+    );
+    // The unix socket, as root.
+    snapbox::assert_data_eq!(
+        all_calls(&cluster, &Target::Unix(cluster.socket("n1").into()), &Security::Plain, None),
+        snapbox::str![[r#"
+yes: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, relay status, relay order
+no such call: unknown
+lacks admin: relay force
+
+"#]]
+    );
+}
+
+/// As other users of this machine: `clusterctl` itself, run as them.
+#[test]
+fn the_unix_socket_is_for_root_and_one_group() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can be somebody else");
+        return;
+    }
+    // A group and users that every Debian has.
+    let mut cluster = Secured::new("group", "group = \"games\"\n");
+    cluster.join_and_start("n1");
+    cluster.let_everybody_in();
+    wait("the agent to answer", || cluster.status("n1"));
+    let socket = cluster.socket("n1");
+    let member =
+        |args: &[&str]| cluster.as_user("nobody", Some("games"), &[args, &["--socket", &socket]].concat());
+    let told = member(&["events", "cache@n1"]);
+    assert!(told.code == 0, "{told:?}");
+    let told = member(&["start", "cache@n1", "--no-wait"]);
+    assert!(!told.text().contains("lacks"), "{told:?}");
+    let told = member(&["start", "cache@n1", "--force", "--no-wait"]);
+    assert!(told.text().contains("lacks the right `admin`"), "{told:?}");
+    let told = cluster.as_user("nobody", None, &["events", "cache@n1", "--socket", &socket]);
+    assert!(told.code != 0 && told.text().contains("this user may not open it"), "{told:?}");
+}
+
+#[test]
+fn an_agent_without_a_certificate_starts_its_services_and_says_what_to_type() {
+    let mut cluster = Secured::new("missing", "");
+    cluster.start("n1");
+    wait("the cache to be ready", || cluster.pid_if("n1", "cache@n1", "ready"));
+    let status = cluster.status("n1").unwrap().to_string();
+    assert!(status.contains("this node has no certificate"), "{status}");
+    assert!(
+        status.contains("clusterctl pki issue n1") && status.contains("clusterd join n1.pem"),
+        "{status}"
+    );
+    let closed = cluster.block_on(Client::new(cluster.target(1)).get::<NodeStatus>("/v1/node")).unwrap_err();
+    assert!(closed.is_no_agent(), "{closed}");
+
+    // Taken in while it runs.
+    cluster.join("n1");
+    let asks = security(&cluster.ca(), operator(Role::Read), Validity::days(1));
+    wait("it to be reached", || {
+        let mut client = Client::new(cluster.target(1)).secured(asks.clone(), Some("n1"));
+        cluster.block_on(client.get::<NodeStatus>("/v1/node")).ok()
+    });
+    assert!(!cluster.status("n1").unwrap().to_string().contains("no certificate"));
+}
+
+#[test]
+fn dates_are_reported_and_stop_nothing() {
+    let mut cluster = Secured::new("dates", "");
+    let ca = cluster.ca();
+    for (node_name, validity) in [
+        ("n1", Validity { from: 1, until: 2 }),
+        ("n2", Validity { from: 9_000_000_000, until: 9_100_000_000 }),
+    ] {
+        let issued = ca.issue(node(node_name), validity).unwrap();
+        cluster.hand_out(node_name, &issued.bundle);
+        cluster.join(node_name);
+        cluster.start(node_name);
+    }
+    let whole: ClusterStatus = wait("the agents to hear each other", || cluster.whole("n1"));
+    let said = |n: usize| whole.nodes[n].status.as_ref().unwrap().problems.join("\n");
+    assert!(said(0).contains("has expired, and goes on being used"), "{}", said(0));
+    assert!(said(1).contains("is not valid yet by this machine's clock"), "{}", said(1));
+    wait("the web server to be ready", || cluster.pid_if("n2", "web@n2", "ready"));
+}
+
+#[test]
+fn join_takes_in_what_is_this_nodes_and_nothing_else() {
+    let cluster = Secured::new("join", "");
+    let ca = cluster.ca();
+    let bundle = |ca: &Ca, who: Who| ca.issue(who, Validity::days(1)).unwrap().bundle;
+    let refused = |text: &str, why: &str| {
+        cluster.hand_out("n1", text);
+        let told = cluster.try_join("n1");
+        assert!(told.code != 0 && told.text().contains(why), "{why}: {told:?}");
+        assert!(!told.text().contains("PRIVATE KEY"));
+        assert!(!cluster.identity("n1").exists() || why.contains("another CA"), "{why}");
+    };
+    let mine = bundle(&ca, node("n1"));
+    refused(&bundle(&ca, node("n2")), "it is for node n2, and this is n1");
+    refused(&bundle(&ca, operator(Role::Admin)), "it is for operator alice (admin)");
+    let other = Ca::init(&cluster.file_named("other"), "elsewhere", Validity::days(1)).unwrap();
+    refused(&bundle(&other, node("n1")), "it is for cluster elsewhere");
+    refused(&mine[..mine.len() - 40], "damaged or was cut short");
+    refused("", "damaged or was cut short");
+
+    cluster.hand_out("n1", &mine);
+    let file = cluster.handed_out("n1");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let told = cluster.try_join("n1");
+    assert!(told.code != 0 && told.text().contains("chmod 600"), "{told:?}");
+
+    cluster.hand_out("n1", &mine);
+    assert!(cluster.try_join("n1").text().contains("n1 has joined cluster"));
+    let told = cluster.try_join("n1");
+    assert!(told.code == 0 && told.text().contains("already"), "{told:?}");
+    assert_eq!(fs::metadata(cluster.identity("n1")).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // A new certificate of the same CA is taken; one of another CA is not.
+    cluster.hand_out("n1", &bundle(&ca, node("n1")));
+    assert!(cluster.try_join("n1").code == 0);
+    let false_ca = Ca::init(&cluster.file_named("false"), cluster.name(), Validity::days(1)).unwrap();
+    refused(&bundle(&false_ca, node("n1")), "another CA");
+}
+
+#[test]
+fn from_nothing_to_a_cluster_by_hand() {
+    let mut cluster = Secured::new("by-hand", "");
+    let dir = cluster.file_named("mine");
+    fs::create_dir(&dir).unwrap();
+    let (file, at) = (cluster.file(), dir.to_str().unwrap().to_owned());
+    let pki = |args: &[&str]| {
+        let ca = dir.join("ca");
+        clusterctl(
+            &[&["pki", "--config", file.to_str().unwrap(), "--ca", ca.to_str().unwrap()], args].concat(),
+        )
+    };
+    assert!(pki(&["init"]).code == 0);
+    assert!(pki(&["init"]).code != 0, "a second CA in its place");
+    let told = pki(&["bundle", "--out", &at]);
+    assert!(told.code == 0 && told.text().contains("on n2: clusterd join n2.pem"), "{told:?}");
+    for name in ["n1", "n2"] {
+        let path = dir.join(format!("{name}.pem"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let joined = clusterd_join(&path, name, &cluster.file(), &cluster.state(name));
+        assert!(joined.code == 0, "{joined:?}");
+        cluster.start(name);
+    }
+    wait("the agents to hear each other", || cluster.whole("n1"));
+    assert!(pki(&["operator", "alice", "--role", "read", "--out", &at]).code == 0);
+    let alice = dir.join("alice.pem");
+    let config = cluster.file();
+    let as_alice = |args: &[&str]| {
+        let who = ["--identity", alice.to_str().unwrap(), "--config", config.to_str().unwrap()];
+        clusterctl(&[args, &who].concat())
+    };
+    let agent = cluster.target(1).to_string();
+    assert!(as_alice(&["events", "--direct"]).code == 0);
+    assert!(as_alice(&["events", "--agent", &agent]).code == 0);
+    let told = as_alice(&["stop", "web", "--direct"]);
+    assert!(told.text().contains("operator alice (read) lacks the right `operate`"), "{told:?}");
+
+    let shown = pki(&["show"]);
+    assert!(shown.text().contains("operator alice (read)") && shown.text().contains("valid"), "{shown:?}");
+    let told = pki(&["revoke", "alice"]);
+    let line = told.text();
+    let key = line.split('"').nth(1).expect("a key in quotes");
+    cluster.revoke(key);
+    assert!(clusterctl(&["reload", "--socket", &cluster.socket("n1")]).code == 0);
+    let told = as_alice(&["events", "--agent", &agent]);
+    assert!(told.code != 0 && told.text().contains("its key is revoked"), "{told:?}");
+    assert!(pki(&["show"]).text().contains("revoked"));
+    assert!(pki(&["revoke", "nobody"]).code != 0);
+    assert!(pki(&["issue", "n9", "--out", &at]).code != 0);
+}
