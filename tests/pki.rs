@@ -1,6 +1,5 @@
 //! Who may do what: real agents with certificates of a CA of their own, and everybody who could come to ask.
 
-#[allow(dead_code)] // each program of tests uses its part
 mod agents;
 mod secured;
 
