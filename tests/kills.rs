@@ -189,9 +189,12 @@ fn lay_out() -> Cluster {
                 nginx = { on = [\"n2\", \"n3\"], needs.redis = \"any\" }\nplain = { on = [\"n1\", \"n3\"] }\n\
                 forked = { on = \"n2\" }\nnotified = { on = \"n3\", needs.forked = { count = 1, proof = \"agent\" } }\n";
     let often = "[restart]\ndelay = \"10ms\"\nmax = \"100ms\"\nlimit = 0\n";
+    // What a service says while no agent lives is lost: then this deadline is what it waits for.
+    let soon = "[ready]\nwithin = \"15s\"\n";
     let running = "[ready]\nprobe = { kind = \"running\", for = \"10ms\" }\n";
     let script = |then: &str| {
-        let one = "exec 9>>DIR/{instance}.one; flock -n 9 || echo {instance} >>DIR/doubles";
+        // 1 says that it is taken; a flock that is itself killed says nothing about anybody.
+        let one = "exec 9>>DIR/{instance}.one; flock -n 9; test $? != 1 || echo {instance} >>DIR/doubles";
         format!("command = [\"/bin/sh\", \"-c\", \"{one}; {then}\"]\n")
     };
     let redis = "[run]\ncommand = [\"/usr/bin/redis-server\", \"--port\", \"7410\", \"--bind\", \"{address}\", \
@@ -203,7 +206,9 @@ fn lay_out() -> Cluster {
                    \"--innodb-buffer-pool-size=8M\"]\n[leftovers]\nsockets = [\"DIR/mariadb.sock\"]\n";
     let forked = "kind = \"forking\"\npidfile = \"DIR/forked.pid\"\nexecutables = [\"sleep\"]\n".to_owned()
         + &script("/bin/sleep 1000 & echo $! >DIR/forked.pid");
-    let notified = "kind = \"notify\"\n".to_owned() + &script("systemd-notify --ready; exec /bin/sleep 1000");
+    // Where the messenger is killed the service ends, rather than be waited for until its deadline.
+    let notified =
+        "kind = \"notify\"\n".to_owned() + &script("systemd-notify --ready || exit 1; exec /bin/sleep 1000");
     // It ends when its child does.
     let plain = script("/bin/sleep 1000 & wait; exit 1");
     cluster.write(
@@ -211,10 +216,10 @@ fn lay_out() -> Cluster {
         &[
             ("redis", &format!("{redis}{often}")),
             ("nginx", &format!("{nginx}{often}")),
-            ("mariadb", &format!("{mariadb}{often}")),
+            ("mariadb", &format!("{mariadb}{soon}{often}")),
             ("plain", &format!("[run]\n{plain}{running}{often}")),
             ("forked", &format!("[run]\n{forked}{running}{often}")),
-            ("notified", &format!("[run]\n{notified}{often}")),
+            ("notified", &format!("[run]\n{notified}{soon}{often}")),
         ],
     );
     for (node, number) in [("n2", 2), ("n3", 3)] {
