@@ -8,6 +8,7 @@
 //! - [`graph`]: order among instances: ranks, waves, cycles, the longest chain.
 //! - [`engine`]: the pure state machine: inputs and time in, actions out.
 //! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
+//! - [`director`]: virtual addresses: what keepalived, IPVS and the firewall are told.
 //! - [`journal`]: what an agent writes down, and the search for what runs that the next one begins with.
 //! - [`logs`]: what services print: positions, rotation, reading.
 //! - [`sim`]: the simulator, another shell around the same engine.
@@ -24,6 +25,7 @@ pub mod api;
 pub mod clock;
 pub mod crash;
 pub mod ctl;
+pub mod director;
 pub mod engine;
 pub mod facts;
 pub mod graph;

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["crash"]),
     ("logs", &["crash", "model", "store"]),
     ("leftover", &["facts", "crash", "model", "process"]),
+    ("director", &["facts", "model"]),
     ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
@@ -27,15 +28,15 @@ const LAYERS: &[(&str, &[&str])] = &[
         "agent",
         &[
             "facts", "clock", "crash", "model", "graph", "engine", "probe", "process", "leftover", "store",
-            "journal", "logs", "pki", "api",
+            "journal", "logs", "pki", "api", "director",
         ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),
     (
         "ctl",
         &[
-            "sim", "facts", "clock", "model", "graph", "engine", "pki", "api", "process", "probe", "standin",
-            "rig",
+            "sim", "facts", "clock", "model", "graph", "engine", "director", "pki", "api", "process",
+            "probe", "standin", "rig",
         ],
     ),
 ];

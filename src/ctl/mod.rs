@@ -20,6 +20,7 @@ mod pki;
 mod plan;
 mod probe;
 mod reload;
+mod render;
 mod simulate;
 mod stand_in;
 mod status;
@@ -118,6 +119,8 @@ enum Verb {
     Plan(plan::PlanArgs),
     /// Check the cluster file and its units, offline
     Check(check::CheckArgs),
+    /// Show what directors and real servers are told, from the cluster file, offline
+    Render(render::RenderArgs),
     /// Draw what needs what from the cluster file, offline
     Graph(graph::GraphArgs),
     /// Predict a boot from the cluster file, offline: when what comes up, and what if
@@ -159,6 +162,7 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
     match verb {
         Verb::Plan(args) => plan::run(args, global),
         Verb::Check(args) => check::run(args, global),
+        Verb::Render(args) => render::run(args, global),
         Verb::Graph(args) => graph::run(args, global),
         Verb::Simulate(args) => simulate::run(&args, global),
         Verb::Pki(args) => pki::run(args, global),
