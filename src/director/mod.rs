@@ -2,4 +2,5 @@
 //!
 //! Knows the model, and nothing of the engine.
 
+pub mod import;
 pub mod render;

@@ -32,7 +32,7 @@ pub use load::{load, parse};
 pub use source::{MAX_CLUSTER_FILE, MAX_UNIT_FILE, MAX_UNIT_FILES, Source, Sources};
 pub use unit::*;
 pub use vip::{Forward, MAX_DIRECTORS, OnSplitBrain, Scheduler, Vip, in_network};
-pub use words::{MAX_NAME, parse_duration, show_duration};
+pub use words::{MAX_NAME, nearest, parse_duration, show_duration};
 
 use crate::facts::Role;
 use std::collections::BTreeMap;

@@ -19,6 +19,7 @@ pub(super) fn checked(ready: &Readiness, address: IpAddr) -> String {
     match &question.ask {
         Ask::Http(get) => http(get, question, ready, target, address),
         Ask::Tcp { .. } => block("TCP_CHECK", "", question, ready, target, address),
+        Ask::Udp { .. } | Ask::Dns { .. } => note("not checked: its probe is asked over UDP"),
         other => {
             let words = format!("keepalived does not speak {}: only the port is tried", protocol(other));
             note(&words) + &block("TCP_CHECK", "", question, ready, target, address)
@@ -87,14 +88,13 @@ fn note(words: &str) -> String {
 
 fn protocol(ask: &Ask) -> &'static str {
     match ask {
-        Ask::Tcp { .. } => "TCP",
-        Ask::Http(_) => "HTTP",
-        Ask::Exec { .. } => "programs",
         Ask::Mysql { .. } => "MySQL",
         Ask::Postgres { .. } => "PostgreSQL",
         Ask::Redis { .. } => "Redis",
         Ask::Activemq { .. } => "OpenWire",
         Ask::Fastdfs { .. } => "FastDFS",
+        Ask::Grpc(_) => "gRPC",
+        _ => "that",
     }
 }
 
