@@ -435,7 +435,7 @@ impl Engine {
             match order.verb {
                 OrderVerb::Start => self.order_start(l, &order),
                 OrderVerb::Stop => {
-                    self.record(l, "held", format!("by {}{}", order.by, because(&order)), json!(order));
+                    self.record(l, "held", format!("by {}{}", order.by, because(&order)), as_told(&order));
                     self.locals[l].stop_order = Some(self.stop_order(&order));
                     self.locals[l].restart = None;
                     self.locals[l].forced = None;
@@ -446,7 +446,7 @@ impl Engine {
                         l,
                         "restart-ordered",
                         format!("by {}{}", order.by, because(&order)),
-                        json!(order),
+                        as_told(&order),
                     );
                     if self.locals[l].is_held() {
                         // What is to stop and stay so is not hurried, nor its hold given up sooner, by a restart.
@@ -468,7 +468,7 @@ impl Engine {
     }
 
     fn order_start(&mut self, l: usize, order: &Order) {
-        self.record(l, "released", format!("by {}{}", order.by, because(order)), json!(order));
+        self.record(l, "released", format!("by {}{}", order.by, because(order)), as_told(order));
         let local = &mut self.locals[l];
         local.stop_order = None;
         local.restart = None;
@@ -517,6 +517,13 @@ impl Engine {
 /// Whether others may count on an instance in this state. (One that stands by does not serve.)
 pub(super) fn serves(state: StateName) -> bool {
     matches!(state, StateName::Ready | StateName::Completed)
+}
+
+/// An order in the event of one of its instances: the others are left out, or a thousand events would each name a
+/// thousand.
+fn as_told(order: &Order) -> serde_json::Value {
+    let Order { id, verb: _, instances: _, force, timeout, without, by, reason, clock } = order;
+    json!({ "id": id, "force": force, "timeout": timeout, "without": without, "by": by, "reason": reason, "clock": clock })
 }
 
 fn because(order: &Order) -> String {
