@@ -34,8 +34,8 @@ impl Engine {
             Input::MainMissing { instance, incarnation, reason, empty } => {
                 self.with_process(instance, incarnation, |e, l| e.main_missing(l, reason, empty));
             }
-            Input::Exited { instance, incarnation, exit, last_words } => {
-                self.with_process(instance, incarnation, |e, l| e.exited(l, exit, &last_words));
+            Input::Exited { instance, incarnation, exit, last_words, alone } => {
+                self.with_process(instance, incarnation, |e, l| e.exited(l, exit, &last_words, alone));
             }
             Input::Notified { instance, incarnation, notice } => {
                 self.with_process(instance, incarnation, |e, l| e.notified(l, notice));
@@ -230,7 +230,7 @@ impl Engine {
         }
     }
 
-    fn exited(&mut self, l: usize, exit: Exit, last_words: &str) {
+    fn exited(&mut self, l: usize, exit: Exit, last_words: &str, alone: bool) {
         let process = self.locals[l].process.as_ref().expect("with_process checked");
         let (unit, main) = (process.unit.clone(), process.main);
         if unit.run.kind == RunKind::Forking && !main && exit.is_success() {
@@ -250,8 +250,15 @@ impl Engine {
         }
         self.record(l, "exited", text.clone(), json!({ "exit": exit }));
         match self.locals[l].state {
-            State::Stopping { .. } => self.sweep(l),
-            State::Sweeping => {}
+            State::Stopping { .. } | State::Sweeping => {
+                let process = self.locals[l].process.as_mut().expect("with_process checked");
+                process.ended = alone;
+                if self.locals[l].state == State::Sweeping {
+                    self.mark(l);
+                } else {
+                    self.sweep(l);
+                }
+            }
             _ if unit.run.kind == RunKind::Oneshot && exit.is_success() => {
                 let local = &mut self.locals[l];
                 local.process = None;

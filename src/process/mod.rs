@@ -31,6 +31,7 @@ mod tree;
 
 pub use boot::Boot;
 pub use identity::{FileId, Handle, Identity, Lost};
+pub use kernel::give_back_memory;
 pub use kill::Felled;
 pub use leaf::Leaf;
 pub use look::Look;
