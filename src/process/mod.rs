@@ -31,7 +31,7 @@ mod tree;
 
 pub use boot::Boot;
 pub use identity::{FileId, Handle, Identity, Lost};
-pub use kernel::give_back_memory;
+pub use kernel::{ClockState, clock_state, give_back_memory};
 pub use kill::Felled;
 pub use leaf::Leaf;
 pub use look::Look;
