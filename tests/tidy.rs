@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["facts", "graph"]), // it asks the graph whether the file can boot at all
     ("graph", &["model"]),
     ("engine", &["facts", "model", "graph"]),
-    ("probe", &["facts", "clock", "model"]),
+    ("probe", &["facts", "clock", "crash", "model"]),
     ("process", &["facts", "clock", "crash", "model"]),
     ("store", &["crash"]),
     ("logs", &["crash", "model", "store"]),
@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
     ("pki", &["store"]),
-    ("api", &["facts", "engine", "pki"]), // the engine's views are what goes over the wire
+    ("api", &["facts", "crash", "engine", "pki"]), // the engine's views are what goes over the wire
     (
         "agent",
         &[

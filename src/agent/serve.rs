@@ -186,8 +186,12 @@ impl Agent for Api {
         answer.await.map_err(|_| ending())?
     }
 
-    fn watch(&self, _node: &str) -> mpsc::Receiver<Bytes> {
-        self.0.subscribe()
+    fn watch(&self, node: &str) -> mpsc::Receiver<Bytes> {
+        self.0.subscribe(node)
+    }
+
+    fn crashed(&self, what: &str) {
+        self.0.crash(what, "nothing else is touched");
     }
 
     fn security(&self) -> Security {
