@@ -122,7 +122,8 @@ async fn follow(shell: Rc<Shell>, node: String, me: String, client: Client) {
         match client.lines(&path).await {
             Ok(mut lines) => {
                 let begun = Instant::now();
-                let end = listen(&shell, &node, &places, &mut lines).await;
+                let mut heard = false;
+                let end = listen(&shell, &node, &places, &mut lines, &mut heard).await;
                 // It reads no more of it: what else is under way there is not wanted.
                 drop(lines);
                 pause = garbled.pause(&end, begun.elapsed());
@@ -138,7 +139,9 @@ async fn follow(shell: Rc<Shell>, node: String, me: String, client: Client) {
                         }
                     }
                 }
-                let _ = shell.messages.send(Message::PeerLost { node: node.clone() }).await;
+                if heard {
+                    let _ = shell.messages.send(Message::PeerLost { node: node.clone() }).await;
+                }
             }
             Err(e) => tracing::debug!("no stream from the agent of {node}: {e}"),
         }
@@ -154,8 +157,14 @@ enum End {
     Garbled(String),
 }
 
-/// Hears a stream to its end.
-async fn listen(shell: &Shell, node: &str, places: &Arc<Semaphore>, lines: &mut Lines) -> End {
+/// Hears a stream to its end, and whether it said anything.
+async fn listen(
+    shell: &Shell,
+    node: &str,
+    places: &Arc<Semaphore>,
+    lines: &mut Lines,
+    heard: &mut bool,
+) -> End {
     let mut bytes = 0;
     loop {
         let line = match lines.next().await {
@@ -172,6 +181,7 @@ async fn listen(shell: &Shell, node: &str, places: &Arc<Semaphore>, lines: &mut 
         };
         let Ok(place) = places.clone().acquire_owned().await else { continue }; // it is never closed
         let said = Message::PeerSaid { node: node.to_owned(), line: said, _place: place };
+        *heard = true;
         let _ = shell.messages.send(said).await;
         // Whoever speaks without end is heard at a pace that leaves time for the others.
         bytes += line.len() + LINE_COSTS;

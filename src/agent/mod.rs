@@ -16,6 +16,7 @@ mod logs;
 mod notices;
 mod notify;
 mod record;
+mod safe;
 mod serve;
 mod shell;
 mod sweeps;
@@ -77,6 +78,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .with_target(false)
         .without_time()
         .init();
+    if let Err(e) = process::give_up() {
+        tracing::warn!("the agent keeps rights that it does not need: {e}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, live(args))
 }
@@ -256,6 +260,11 @@ impl Shell {
 /// below the run folder, which is opened for that when nothing else there can be reached.
 fn make_folders(places: &Places) -> anyhow::Result<()> {
     let (run, notify) = (&places.run, &places.notify());
+    for folder in [&places.state, run, &run.join("instances")] {
+        safe::look_at_own(folder).map_err(|why| {
+            anyhow::anyhow!("{why}\n  hint: look first whether all that lies there is the agent's own")
+        })?;
+    }
     let folders = [
         (&places.state, 0o700),
         (run, 0o700),

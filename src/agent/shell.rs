@@ -397,7 +397,10 @@ impl Shell {
             }
             Message::PeerSaid { node, line, .. } => {
                 let node = cluster.node_named(&node)?;
-                let known = |(name, word): (String, Word)| Some((cluster.instance_named(&name)?, word));
+                // Only what is its own: it may know more than we do, or lie.
+                let of_it = |ix: &InstanceIx| cluster.instance(*ix).node == node;
+                let known =
+                    |(name, word): (String, Word)| Some((cluster.instance_named(&name).filter(of_it)?, word));
                 Input::PeerSaid { node, words: line.words.into_iter().filter_map(known).collect() }
             }
             Message::PeerLost { node } => {
