@@ -156,7 +156,7 @@ mod tests {
         ] {
             assert_eq!(word(text).as_deref(), out, "{text}");
         }
-        assert_eq!(regex("up (v1.2)").as_deref(), Some("\"up [(]v1[.]2)\""));
+        assert_eq!(regex("up (v1.2)").as_deref(), Some("\"up [(]v1[.]2[)]\""));
         assert_eq!(regex("^a"), None);
     }
 
