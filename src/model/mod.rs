@@ -26,7 +26,9 @@ mod vip;
 mod vips;
 mod words;
 
-pub use care::{Bounds, Capability, Care, CgroupLimits, EnvironmentFile, Resource};
+pub use care::{
+    Bounds, Capability, Care, CgroupLimits, EnvironmentFile, ProtectHome, ProtectSystem, Resource, Sight,
+};
 pub use diag::{Diagnostic, Diagnostics, MAX_SHOWN, Place};
 pub use load::{load, parse};
 pub use source::{MAX_CLUSTER_FILE, MAX_UNIT_FILE, MAX_UNIT_FILES, Source, Sources};
