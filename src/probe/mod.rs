@@ -38,6 +38,7 @@ mod tcp;
 pub(crate) mod testing;
 mod tls;
 
+pub use meaning::asked;
 pub use prober::{Event, Pace, Prober};
 
 use crate::clock;
@@ -92,7 +93,7 @@ impl Asker {
         self.commitment.reset();
         self.stages.reset();
         let begun = clock::now();
-        let verdict = self.verdict().await;
+        let verdict = password::left_out(self.verdict().await, &self.question.ask);
         Answer { verdict, begun, ended: clock::now() }
     }
 
