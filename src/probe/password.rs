@@ -45,13 +45,16 @@ fn read(path: &Path) -> Result<String, String> {
 
 /// The verdict without the password that the question is asked with.
 pub(super) fn left_out(verdict: Verdict, ask: &Ask) -> Verdict {
-    let (Verdict::NotReady { reason, kind }, Some(login)) = (&verdict, login_of(ask)) else { return verdict };
-    match of(login) {
-        // A shorter one stands in many a word by chance, and is none.
-        Ok(Some(secret)) if secret.len() >= 4 && reason.contains(&secret) => {
-            Verdict::not_ready(*kind, reason.replace(&secret, "(its password)"))
+    let Some(login) = login_of(ask).filter(|_| !verdict.is_ready()) else { return verdict };
+    // A shorter one stands in many a word by chance, and is none.
+    let Some(secret) = of(login).ok().flatten().filter(|secret| secret.len() >= 4) else { return verdict };
+    let without = |reason: String| reason.replace(&secret, "(its password)");
+    match verdict {
+        Verdict::NotReady { reason, kind } => Verdict::NotReady { reason: without(reason), kind },
+        Verdict::Progress { reason, percent, left } => {
+            Verdict::Progress { reason: without(reason), percent, left }
         }
-        _ => verdict,
+        ready @ Verdict::Ready(_) => ready,
     }
 }
 

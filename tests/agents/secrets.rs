@@ -1,12 +1,13 @@
 //! Planted passwords are looked for wherever they must not be: logs, events, journals, answers, arguments, environments.
 
-use super::agents::{Cluster, wait};
+use super::agents::Cluster;
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 const REDIS: &str = "planted-redis-secret";
 const POSTGRES: &str = "planted-postgres-secret";
@@ -126,17 +127,24 @@ fn secrets_are_nowhere() {
 
     // Each was asked, and has given back what it was told.
     let answers = [
-        ("redis", "WRONGPASS"),
-        ("postgres", "wrong password"),
-        ("mysql", "denied"),
+        ("redis", "refuses the login: invalid username-password pair: "),
+        ("redis", "(its password)"),
+        ("postgres", "answers error 28P01: wrong password: "),
+        ("postgres", "(its password)"),
+        ("mysql", ":7423 "),
         ("open", "chmod 600 it"),
+        ("asks", "exits 3"),
     ];
     for (name, part) in answers {
         let instance = format!("{name}@n1");
-        wait(&format!("{name} to be asked"), || {
-            let own = cluster.view("n1", &instance)?["own"]["reason"].as_str()?.to_owned();
-            own.contains(part).then_some(())
+        let mut last = String::new();
+        let found = (0..300).any(|_| {
+            thread::sleep(Duration::from_millis(100)); // between two looks
+            let view = cluster.view("n1", &instance).unwrap_or_default();
+            last = view["own"]["reason"].as_str().unwrap_or_default().to_owned();
+            last.contains(part)
         });
+        assert!(found, "no {part:?} of {name}: {last}");
     }
     let open = cluster.ctl("n1", &["status"]).text();
     let refused = format!(
