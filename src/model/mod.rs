@@ -16,6 +16,7 @@ mod fields;
 mod fill;
 mod load;
 mod needs;
+mod probe_daemons;
 mod probe_table;
 mod shelf;
 mod source;

@@ -2,6 +2,7 @@
 
 use super::diag::Problem;
 use super::fields::{Fields, Value};
+use super::probe_daemons;
 use super::unit_file::read_command;
 use super::{Ask, FastdfsAsk, Get, Login, Probe, Question};
 use std::net::{IpAddr, SocketAddr};
@@ -23,11 +24,14 @@ enum Kind {
     Redis,
     Activemq,
     Fastdfs,
+    Uno,
+    Vip,
+    Ipvs,
     Running,
     Notified,
 }
 
-const KINDS: [(&str, Kind); 10] = [
+const KINDS: [(&str, Kind); 13] = [
     ("tcp", Kind::Tcp),
     ("http", Kind::Http),
     ("exec", Kind::Exec),
@@ -36,6 +40,9 @@ const KINDS: [(&str, Kind); 10] = [
     ("redis", Kind::Redis),
     ("activemq", Kind::Activemq),
     ("fastdfs", Kind::Fastdfs),
+    ("uno", Kind::Uno),
+    ("vip", Kind::Vip),
+    ("ipvs", Kind::Ipvs),
     ("running", Kind::Running),
     ("notified", Kind::Notified),
 ];
@@ -119,8 +126,11 @@ fn question(fields: &mut Fields<'_>, kind: Kind, node: IpAddr) -> Option<Questio
             let login = login(fields, Some("default"));
             address.zip(login).map(|(address, login)| Ask::Redis { address, login })
         }
-        Kind::Activemq => address(fields, node, Some(61616)).map(|address| Ask::Activemq { address }),
+        Kind::Activemq => probe_daemons::activemq(fields, node),
         Kind::Fastdfs => fastdfs(fields, node),
+        Kind::Uno => probe_daemons::uno(fields, node),
+        Kind::Vip => probe_daemons::vip(fields),
+        Kind::Ipvs => probe_daemons::ipvs(fields),
         Kind::Running | Kind::Notified => None,
     };
     Some(Question { ask: ask?, timeout: timeout? })
@@ -331,7 +341,7 @@ fn read_url_path(value: Value<'_>) -> Option<String> {
 }
 
 /// `address = "ip:port"`, or `host` (by default the node's address) and `port`.
-fn address(fields: &mut Fields<'_>, node: IpAddr, port: Option<u16>) -> Option<SocketAddr> {
+pub(super) fn address(fields: &mut Fields<'_>, node: IpAddr, port: Option<u16>) -> Option<SocketAddr> {
     let (host_value, port_value) = (fields.take("host"), fields.take("port"));
     if let Some(value) = fields.take("address") {
         if let Some(other) = host_value.or(port_value) {
@@ -359,7 +369,7 @@ fn address(fields: &mut Fields<'_>, node: IpAddr, port: Option<u16>) -> Option<S
     Some(SocketAddr::new(host?, port?))
 }
 
-fn socket_address(value: Value<'_>) -> Option<SocketAddr> {
+pub(super) fn socket_address(value: Value<'_>) -> Option<SocketAddr> {
     let text = value.words()?;
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() == 0 => {
@@ -388,7 +398,7 @@ fn is_askable(value: &Value<'_>, ip: IpAddr) -> bool {
 }
 
 /// `user` and `password_file`; `Some(None)` is a sound absence. `anonymous` is who is meant by a password alone.
-fn login(fields: &mut Fields<'_>, anonymous: Option<&str>) -> Option<Option<Login>> {
+pub(super) fn login(fields: &mut Fields<'_>, anonymous: Option<&str>) -> Option<Option<Login>> {
     let user = fields.take("user");
     let file = fields.take("password_file");
     let password_file = match file {

@@ -4,7 +4,7 @@ use super::cluster_file::{ClusterFile, checked_name, read_on};
 use super::diag::Problem;
 use super::fields::Value;
 use super::words::nearest;
-use super::{Instance, ServiceIx, Vip};
+use super::{Ask, Instance, Probe, Question, ServiceIx, Vip};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,11 +15,20 @@ pub(super) fn read_vips(file: &ClusterFile<'_>, services: &HashMap<&str, Service
     entries.into_iter().filter_map(|value| read_vip(value, file, services)).collect()
 }
 
-/// Tells the instances that hold virtual addresses which may be on their node.
+/// Tells the instances that hold virtual addresses, or are asked about them, which may be on their node.
 pub(super) fn give_vips(vips: &[Vip], instances: &mut [Instance]) {
-    for instance in instances.iter_mut().filter(|i| i.unit.leftovers.vips) {
-        let here = vips.iter().filter(|v| v.on.contains(&instance.node)).map(|v| v.address);
-        Arc::make_mut(&mut instance.unit).leftovers.addresses = here.collect();
+    for instance in instances {
+        let here = || vips.iter().filter(|v| v.on.contains(&instance.node)).map(|v| v.address);
+        if instance.unit.leftovers.vips {
+            Arc::make_mut(&mut instance.unit).leftovers.addresses = here().collect();
+        }
+        let asks = |probe: &Probe| matches!(probe, Probe::Ask(Question { ask: Ask::Vip(vip), .. }) if vip.addresses.is_empty());
+        if asks(&instance.unit.ready.local)
+            && let Probe::Ask(question) = &mut Arc::make_mut(&mut instance.unit).ready.local
+            && let Ask::Vip(vip) = &mut question.ask
+        {
+            vip.addresses = here().collect();
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an answer means, in one sentence, for who asked by hand. Pure.
 
+use super::ipvs;
 use crate::facts::{Ready, Role, Trouble, Verdict};
 use crate::model::{Ask, FastdfsAsk};
 
@@ -15,7 +16,14 @@ pub(super) fn asked(ask: &Ask) -> String {
             format!("postgres at {address} as {}, database {database}", login.user)
         }
         Ask::Redis { address, .. } => format!("redis at {address}"),
-        Ask::Activemq { address } => format!("activemq at {address}"),
+        Ask::Activemq { address, .. } => format!("activemq at {address}"),
+        Ask::Uno { address, convert: None } => format!("uno at {address}"),
+        Ask::Uno { address, convert: Some(_) } => format!("uno at {address}, with a tiny document"),
+        Ask::Vip(vip) => {
+            let addresses: Vec<_> = vip.addresses.iter().map(ToString::to_string).collect();
+            format!("this machine's interfaces for {}", addresses.join(" and "))
+        }
+        Ask::Ipvs(wanted) => format!("this machine's IPVS for {}", ipvs::told(wanted.service)),
         Ask::Fastdfs { address, ask } => match ask {
             FastdfsAsk::Active => format!("fastdfs at {address}"),
             FastdfsAsk::Upload { .. } => format!("fastdfs tracker at {address}, where to upload"),
@@ -62,6 +70,15 @@ fn of_ready(ask: &Ask, ready: &Ready) -> &'static str {
         }
         Ask::Redis { .. } => "it answers",
         Ask::Activemq { .. } => "this broker has its store, and serves",
+        Ask::Uno { convert: None, .. } => {
+            "the office answers; whether it can still convert, only a document tells (`convert_every`)"
+        }
+        Ask::Uno { .. } => "the office answers and converts",
+        Ask::Vip(_) if plays(Role::Master) => {
+            "this machine holds a virtual address, and is the one to answer for it"
+        }
+        Ask::Vip(_) => "this machine holds none of these addresses: another one should",
+        Ask::Ipvs(_) => "the kernel sends connections on to enough real servers",
         Ask::Fastdfs { ask: FastdfsAsk::Active, .. } => {
             "it answers; whether files can be put there, a tracker tells that is asked for an upload"
         }
@@ -77,6 +94,12 @@ fn of_trouble(ask: &Ask, kind: Trouble) -> &'static str {
         (Trouble::Refused, Ask::Activemq { .. }) => {
             "the machine is up and nothing listens there: the broker does not run, or it stands by, healthy, with its \
              port closed until it gets the store's lock"
+        }
+        (Trouble::Refused, Ask::Vip(_)) => {
+            "keepalived does not run here, or leaves its number in another file"
+        }
+        (Trouble::Refused, Ask::Ipvs(_)) => {
+            "nothing is balanced here: load the module and set the service up"
         }
         (Trouble::Refused, _) => {
             "the machine is up and nothing listens there: the daemon does not run, or it listens on another address or \

@@ -10,7 +10,7 @@
 //!   possible: TCP, Redis, HTTP, ActiveMQ and FastDFS connect afresh each time (0.1 ms on a local network). MySQL and
 //!   PostgreSQL, where a login costs milliseconds, keep a connection, but only for [`FRESH_FOR`].
 //!
-//! Knows `facts`, `clock` and the model's [`Question`]; nothing of the engine or the agent.
+//! Knows `facts`, `clock`, the model's [`Question`], and how a process is held; nothing of the engine or the agent.
 
 pub(crate) mod activemq;
 pub mod by_hand;
@@ -21,6 +21,8 @@ pub(crate) mod fastdfs;
 #[cfg(test)]
 mod hostile;
 mod http;
+mod ipvs;
+mod keepalived;
 mod lag;
 mod meaning;
 mod mysql;
@@ -33,6 +35,9 @@ mod tcp;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;
+mod uno;
+mod urp;
+mod vip;
 
 pub use prober::{Event, Pace, Prober};
 
@@ -64,6 +69,8 @@ enum Client {
     Mysql(mysql::Client),
     Postgres(postgres::Client),
     Http(http::Client),
+    Uno(uno::Client),
+    Vip(vip::Client),
     /// Nothing: every question starts from scratch.
     Fresh,
 }
@@ -74,6 +81,8 @@ impl Asker {
             Ask::Mysql { .. } => Client::Mysql(mysql::Client::default()),
             Ask::Postgres { .. } => Client::Postgres(postgres::Client::default()),
             Ask::Http { .. } => Client::Http(http::Client::default()),
+            Ask::Uno { .. } => Client::Uno(uno::Client::default()),
+            Ask::Vip(_) => Client::Vip(vip::Client::default()),
             _ => Client::Fresh,
         };
         Asker { question, client, commitment: Commitment::default(), stages: Stages::default() }
@@ -99,9 +108,14 @@ impl Asker {
             (Ask::Tcp { address }, _) => tcp::ask(*address, course).await,
             (Ask::Exec { command }, _) => exec::ask(command, course).await,
             (Ask::Redis { address, login }, _) => redis::ask(*address, login.as_ref(), course).await,
-            (Ask::Activemq { address }, _) => activemq::ask(*address, course).await,
+            (Ask::Activemq { address, also }, _) => activemq::ask(*address, also, course).await,
             (Ask::Fastdfs { address, ask }, _) => fastdfs::ask(*address, ask, course).await,
             (Ask::Http(get), Client::Http(client)) => client.ask(get, course).await,
+            (Ask::Uno { address, convert }, Client::Uno(client)) => {
+                client.ask(*address, convert.as_ref(), course).await
+            }
+            (Ask::Vip(vip), Client::Vip(client)) => client.ask(vip, course).await,
+            (Ask::Ipvs(service), _) => ipvs::ask(service, course).await,
             (Ask::Mysql { address, login }, Client::Mysql(client)) => {
                 client.ask(*address, login.as_ref(), course).await
             }

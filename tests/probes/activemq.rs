@@ -1,6 +1,7 @@
 //! ActiveMQ Classic.
 
 use super::*;
+use clusterd::model::BrokerAsk;
 
 #[tokio::test]
 async fn activemq_introduces_itself_and_complains_of_nothing() {
@@ -32,7 +33,7 @@ async fn activemq_introduces_itself_and_complains_of_nothing() {
             .args(["-jar", "/usr/share/activemq/bin/activemq.jar", "start"])
             .arg(format!("xbean:file:{}", at("activemq.xml"))),
     );
-    let question = || Ask::Activemq { address };
+    let question = || Ask::Activemq { address, also: BrokerAsk::default() };
     let up = until(question(), Verdict::is_ready).await;
     assert_eq!(up.to_string(), "ready (broker mq1)");
     assert!(identity(&up).starts_with("ID:"), "{up:?}");
