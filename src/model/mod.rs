@@ -130,6 +130,8 @@ pub enum Count {
     Quorum,
     /// `any` is `AtLeast(1)`.
     AtLeast(u32),
+    /// One and no more: two that serve at a time are worse than none.
+    One,
     /// Every target's instance on the dependent's own node.
     SameNode,
 }
@@ -155,6 +157,7 @@ impl Count {
             Count::All | Count::SameNode => candidates,
             Count::Quorum => candidates / 2 + 1,
             Count::AtLeast(n) => n as usize,
+            Count::One => 1,
         }
     }
 }
@@ -166,6 +169,7 @@ impl fmt::Display for Count {
             Count::Quorum => f.write_str("quorum"),
             Count::AtLeast(1) => f.write_str("any"),
             Count::AtLeast(n) => write!(f, "{n}"),
+            Count::One => f.write_str("one"),
             Count::SameNode => f.write_str("same-node"),
         }
     }
@@ -234,6 +238,12 @@ pub struct DefaultUsed {
 }
 
 impl Cluster {
+    /// Whether two that meet this need at a time are an alarm and do not meet it: where it says so itself (`one`), and
+    /// where its target is exclusive.
+    pub fn wants_only_one(&self, need: &Need) -> bool {
+        need.count == Count::One || matches!(&need.targets[..], [target] if self.service(*target).exclusive)
+    }
+
     pub fn node(&self, ix: NodeIx) -> &Node {
         &self.nodes[ix.0 as usize]
     }
