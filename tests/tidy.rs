@@ -13,8 +13,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["facts", "graph"]), // it asks the graph whether the file can boot at all
     ("graph", &["model"]),
     ("engine", &["facts", "model", "graph"]),
+    ("probe", &["facts", "clock", "model", "process"]), // the kernel's door
     ("process", &["facts", "clock", "crash", "model"]),
-    ("probe", &["facts", "clock", "model", "process"]), // whom keepalived's pid file names is held before it is asked
     ("store", &["crash"]),
     ("logs", &["crash", "model", "store"]),
     ("leftover", &["facts", "crash", "model", "process"]),

@@ -2,9 +2,8 @@
 
 use super::diag::Problem;
 use super::fields::{Fields, Value};
-use super::probe_daemons;
-use super::unit_file::read_command;
 use super::{Ask, FastdfsAsk, Get, Login, Probe, Question};
+use super::{plain_probes, probe_daemons};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use toml::de::DeValue;
@@ -27,11 +26,18 @@ enum Kind {
     Uno,
     Vip,
     Ipvs,
+    Udp,
+    Dns,
+    Grpc,
+    Unix,
+    File,
+    Mount,
+    Clock,
     Running,
     Notified,
 }
 
-const KINDS: [(&str, Kind); 13] = [
+const KINDS: [(&str, Kind); 20] = [
     ("tcp", Kind::Tcp),
     ("http", Kind::Http),
     ("exec", Kind::Exec),
@@ -43,6 +49,13 @@ const KINDS: [(&str, Kind); 13] = [
     ("uno", Kind::Uno),
     ("vip", Kind::Vip),
     ("ipvs", Kind::Ipvs),
+    ("udp", Kind::Udp),
+    ("dns", Kind::Dns),
+    ("grpc", Kind::Grpc),
+    ("unix", Kind::Unix),
+    ("file", Kind::File),
+    ("mount", Kind::Mount),
+    ("clock", Kind::Clock),
     ("running", Kind::Running),
     ("notified", Kind::Notified),
 ];
@@ -112,13 +125,7 @@ fn question(fields: &mut Fields<'_>, kind: Kind, node: IpAddr) -> Option<Questio
     let ask = match kind {
         Kind::Tcp => tcp(fields, node),
         Kind::Http => http(fields, node),
-        Kind::Exec => fields
-            .need(
-                "command",
-                "write the program that exits 0 when it is ready: command = [\"/path/to/check\"]",
-            )
-            .and_then(read_command)
-            .map(|command| Ask::Exec { command }),
+        Kind::Exec => plain_probes::exec(fields),
         Kind::Mysql => mysql(fields, node),
         Kind::Postgres => postgres(fields, node),
         Kind::Redis => {
@@ -131,6 +138,16 @@ fn question(fields: &mut Fields<'_>, kind: Kind, node: IpAddr) -> Option<Questio
         Kind::Uno => probe_daemons::uno(fields, node),
         Kind::Vip => probe_daemons::vip(fields),
         Kind::Ipvs => probe_daemons::ipvs(fields),
+        Kind::Udp => plain_probes::udp(fields, node),
+        Kind::Dns => plain_probes::dns(fields, node),
+        Kind::Grpc => plain_probes::grpc(fields, node),
+        Kind::Unix => fields
+            .need("path", "write `path = \"/run/…\"`")
+            .and_then(|v| v.path())
+            .map(|path| Ask::Unix { path }),
+        Kind::File => plain_probes::file(fields),
+        Kind::Mount => plain_probes::mount(fields),
+        Kind::Clock => plain_probes::clock(fields),
         Kind::Running | Kind::Notified => None,
     };
     Some(Question { ask: ask?, timeout: timeout? })
@@ -299,7 +316,7 @@ fn pairs(value: &Value<'_>, means: &str) -> Option<Vec<(String, String)>> {
 }
 
 /// The name of a site.
-fn read_host(value: &Value<'_>) -> Option<String> {
+pub(super) fn read_host(value: &Value<'_>) -> Option<String> {
     let name = value.words()?;
     if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) {
         value.error(

@@ -2,33 +2,9 @@
 
 use super::*;
 use clusterd::model::VipAsk;
-use nix::sched::{CloneFlags, unshare};
 use std::net::IpAddr;
 
 const VIP: [u8; 4] = [192, 0, 2, 100];
-
-fn ip(words: &str) {
-    done(Command::new("ip").args(words.split(' ')));
-}
-
-/// Runs `test` in a network namespace of its own, whose `eth0` leads to a second one.
-fn alone(test: impl AsyncFnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("root");
-        let far = Far::make();
-        ip("link set lo up");
-        ip("link add eth0 type veth peer name far0");
-        ip(&format!("link set far0 netns {}", far.0.id()));
-        ip("addr add 192.0.2.1/24 dev eth0");
-        ip("link set eth0 up");
-        far.run("ip link set far0 up");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(test());
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
 
 /// The other end of the cable: a namespace that lives as long as a program sleeps in it.
 struct Far(Child);
@@ -62,6 +38,13 @@ impl Drop for Far {
 #[test]
 fn keepalived_tells_its_state_and_the_kernel_who_holds_the_address() {
     alone(async || {
+        let far = Far::make();
+        ip("link set lo up");
+        ip("link add eth0 type veth peer name far0");
+        ip(&format!("link set far0 netns {}", far.0.id()));
+        ip("addr add 192.0.2.1/24 dev eth0");
+        ip("link set eth0 up");
+        far.run("ip link set far0 up");
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let configuration = "global_defs {\n router_id a\n}\nvrrp_instance www {\n state BACKUP\n interface eth0\n \
