@@ -11,13 +11,12 @@ struct Broker {
     dir: TempDir,
     address: SocketAddr,
     stomp: SocketAddr,
-    mqtt: SocketAddr,
 }
 
 impl Broker {
     fn new() -> Broker {
         let dir = tempfile::tempdir().unwrap();
-        Broker { dir, address: free_address(), stomp: free_address(), mqtt: free_address() }
+        Broker { dir, address: free_address(), stomp: free_address() }
     }
 
     fn at(&self, name: &str) -> String {
@@ -26,7 +25,7 @@ impl Broker {
 
     /// `store` is what goes into the broker, `beans` what goes beside it.
     fn start(&self, name: &str, store: &str, beans: &str) -> Daemon {
-        let Broker { address, stomp, mqtt, .. } = self;
+        let Broker { address, stomp, .. } = self;
         let persistent = !store.is_empty();
         let text = format!(
             r#"<beans xmlns="http://www.springframework.org/schema/beans"
@@ -38,7 +37,6 @@ impl Broker {
                    <transportConnectors>
                      <transportConnector name="openwire" uri="tcp://{address}"/>
                      <transportConnector name="stomp" uri="stomp://{stomp}"/>
-                     <transportConnector name="mqtt" uri="mqtt://{mqtt}"/>
                    </transportConnectors>
                  </broker>{beans}</beans>"#,
             data = self.at("data"),
@@ -68,9 +66,10 @@ impl Broker {
         Ask::Activemq { address: self.address, also: BrokerAsk::default() }
     }
 
-    fn in_all_tongues(&self) -> Ask {
-        let (stomp, mqtt) = (Some(self.stomp.port()), Some(self.mqtt.port()));
-        Ask::Activemq { address: self.address, also: BrokerAsk { stomp, mqtt, ..BrokerAsk::default() } }
+    /// Debian's ActiveMQ has no AMQP, and an MQTT that lacks its libraries.
+    fn in_stomp_too(&self) -> Ask {
+        let also = BrokerAsk { stomp: Some(self.stomp.port()), ..BrokerAsk::default() };
+        Ask::Activemq { address: self.address, also }
     }
 
     fn complaints(&self) -> Vec<String> {
@@ -87,11 +86,11 @@ async fn activemq_introduces_itself_and_complains_of_nothing() {
     let up = until(mq.question(), Verdict::is_ready).await;
     assert_eq!(up.to_string(), "ready (broker mq1)");
     assert!(identity(&up).starts_with("ID:"), "{up:?}");
-    let all = until(mq.in_all_tongues(), Verdict::is_ready).await;
-    assert_eq!(all.to_string(), "ready (broker mq1, STOMP, MQTT)");
+    let all = until(mq.in_stomp_too(), Verdict::is_ready).await;
+    assert_eq!(all.to_string(), "ready (broker mq1, STOMP)");
     for _ in 0..20 {
         assert_eq!(ask(mq.question()).await, up);
-        assert_eq!(ask(mq.in_all_tongues()).await, all);
+        assert_eq!(ask(mq.in_stomp_too()).await, all);
     }
     let nothing = free_address();
     let amqp = BrokerAsk { amqp: Some(nothing.port()), ..BrokerAsk::default() };
@@ -139,7 +138,7 @@ async fn of_two_brokers_on_one_database_the_slave_keeps_its_port_closed_until_it
     let slave = second.start("mq2", store, &beans);
     let waits = || std::fs::read_to_string(second.at("log")).unwrap_or_default();
     let begun = Instant::now();
-    while !waits().contains("failed to acquire lease") {
+    while !waits().contains("attempting to acquire exclusive lease") {
         assert!(begun.elapsed() < PATIENCE, "{}", waits());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

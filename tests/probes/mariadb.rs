@@ -195,42 +195,6 @@ async fn a_replica_of_mariadb_tells_whom_it_follows_and_when_it_stops() {
     assert!(told(&lost).starts_with(&without), "{lost}");
 }
 
-/// In a network namespace of its own: what comes from 127.0.0.1 is never blocked.
-#[test]
-fn mariadb_that_has_blocked_this_host_says_so() {
-    alone(async || {
-        ip("link set lo up");
-        ip("addr add 192.0.2.7/32 dev lo");
-        let mut db = MariaDb::install();
-        db.address = SocketAddr::new([192, 0, 2, 7].into(), db.address.port());
-        let init = "CREATE USER IF NOT EXISTS probe@'%' IDENTIFIED BY 'secret';\n";
-        std::fs::write(db.path("init.sql"), init).unwrap();
-        // Hosts are remembered only where they are looked up.
-        let _daemon =
-            db.start_with(&["--bind-address=192.0.2.7", "--skip-name-resolve=0", "--max-connect-errors=3"]);
-        let question = || db.question("secret");
-        until(question(), Verdict::is_ready).await;
-        // Who hangs up after the greeting is counted; the probe above never does.
-        let blocked = format!(
-            "{} has blocked this host for its many connection errors (error 1129): run FLUSH HOSTS there",
-            db.address
-        );
-        let begun = Instant::now();
-        loop {
-            let mut stream = std::net::TcpStream::connect(db.address).unwrap();
-            let _ = std::io::Read::read(&mut stream, &mut [0; 128]);
-            drop(stream);
-            match ask(question()).await {
-                Verdict::NotReady { kind: Trouble::Declined, reason } if reason == blocked => break,
-                other => assert!(other.is_ready(), "{other:?}"),
-            }
-            assert!(begun.elapsed() < PATIENCE);
-        }
-        db.sql("FLUSH HOSTS");
-        assert!(ask(question()).await.is_ready());
-    });
-}
-
 /// What `units/mysql.toml` gets by `kind = "notify"`: its port is closed until it has recovered, and it says so itself.
 #[tokio::test]
 async fn mariadb_tells_that_its_crash_recovery_is_under_way() {
@@ -248,7 +212,7 @@ async fn mariadb_tells_that_its_crash_recovery_is_under_way() {
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).unwrap();
     heard.set_read_timeout(Some(PATIENCE)).unwrap();
     let _again = Daemon::start(db.command(&[]).env("NOTIFY_SOCKET", &socket));
-    let mut words = || {
+    let words = || {
         let mut bytes = [0; 4096];
         let length = heard.recv(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes[..length]).into_owned()

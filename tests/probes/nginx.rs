@@ -93,7 +93,8 @@ async fn an_expired_certificate_and_a_slow_page_are_said() {
         "daemon off; master_process off; pid {pid}; error_log {log}; events {{}}
          http {{ access_log off; client_body_temp_path {t}; proxy_temp_path {t}; fastcgi_temp_path {t};
            uwsgi_temp_path {t}; scgi_temp_path {t};
-           server {{ listen {plain}; location / {{ limit_rate 10; return 200 'shop is open, and says so slowly'; }} }}
+           server {{ listen {plain}; location / {{ return 200 'shop is open'; }}
+             location /slow {{ limit_rate 10; return 200 'shop is open, and says so slowly'; }} }}
            server {{ listen {tls} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};
              location / {{ return 200 'safe'; }} }} }}",
         pid = at("pid"),
@@ -103,7 +104,7 @@ async fn an_expired_certificate_and_a_slow_page_are_said() {
     std::fs::write(at("nginx.conf"), configuration).unwrap();
     let _nginx = Daemon::start(Command::new("nginx").args(["-c", &at("nginx.conf")]));
     until(Ask::Http(Get::of(format!("http://{plain}/"))), Verdict::is_ready).await;
-    let slow = Ask::Http(Get { contains: Some("slowly".into()), ..Get::of(format!("http://{plain}/")) });
+    let slow = Ask::Http(Get { contains: Some("slowly".into()), ..Get::of(format!("http://{plain}/slow")) });
     let verdict = Asker::new(Question { ask: slow, timeout: Duration::from_millis(500) }).ask().await.verdict;
     let reason = format!("{plain} accepts the connection and says nothing within 500 ms");
     not_ready(verdict, Trouble::Silent, reason);
