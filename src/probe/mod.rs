@@ -43,6 +43,7 @@ mod uno;
 mod urp;
 mod vip;
 
+pub use meaning::asked;
 pub use prober::{Event, Pace, Prober};
 
 use crate::clock;
@@ -114,6 +115,7 @@ impl Asker {
             self.client = Asker::new(self.question.clone()).client;
             Verdict::not_ready(Trouble::Garbled, "the probe itself crashed over it: see the agent's log")
         });
+        let verdict = password::left_out(verdict, &self.question.ask);
         Answer { verdict, begun, ended: clock::now() }
     }
 
