@@ -340,6 +340,9 @@ pub fn waits_for(need: &NeedView) -> String {
     if unmet.len() > 3 {
         texts.push(format!("and {} more", unmet.len() - 3));
     }
+    if need.met > need.wanted {
+        texts = vec!["more serve than may".into()];
+    }
     format!("waits for {}: {}", why::needed(need), texts.join("; "))
 }
 

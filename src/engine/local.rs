@@ -167,6 +167,8 @@ pub(super) struct NeedState {
     pub rule: usize,
     pub edges: Vec<Edge>,
     pub wanted: usize,
+    /// More than that are an alarm, and do not meet it.
+    pub only: bool,
     /// The servers that a start would count.
     pub fresh: Tally,
     /// The servers that a running instance has, by the thresholds for losing.
@@ -175,6 +177,8 @@ pub(super) struct NeedState {
     pub known: Tally,
     /// Met as of the last step, by what a start would count.
     pub ok: bool,
+    /// It had rivals as of the last step, and that was told.
+    pub alarmed: bool,
     /// Since when `ok` is what it is.
     pub since: Moment,
     /// Its bounded wait is over: it may start without it, again and again, until it has been met.
@@ -187,6 +191,18 @@ pub(super) struct NeedState {
     pub had: bool,
     /// While running: lost past the thresholds, since when.
     pub lost: Option<Moment>,
+}
+
+impl NeedState {
+    /// Whether so many servers meet it.
+    pub fn is_met_by(&self, servers: usize) -> bool {
+        servers >= self.wanted && (!self.only || servers == self.wanted)
+    }
+
+    /// More serve than may.
+    pub fn has_rivals(&self) -> bool {
+        self.only && self.fresh.count() > self.wanted
+    }
 }
 
 /// How long an operator's stop waits, and for whom not.

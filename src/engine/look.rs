@@ -37,8 +37,28 @@ impl Engine {
             own,
             needs: (0..local.needs.len()).map(|n| self.need_view(l, n, now)).collect(),
             withdrawn: local.withdrawn.as_ref().map(|v| v.why.clone()),
-            flags: local.flags.clone(),
+            flags: self.flags(l),
         })
+    }
+
+    /// Its remarks, alarms first.
+    fn flags(&self, l: usize) -> Vec<String> {
+        let local = &self.locals[l];
+        let alarms = (0..local.needs.len()).filter_map(|n| self.rivals(l, n));
+        alarms.map(|text| format!("alarm: {text}")).chain(local.flags.iter().cloned()).collect()
+    }
+
+    /// Who serves a need that only one may, if more do.
+    pub(super) fn rivals(&self, l: usize, n: usize) -> Option<String> {
+        let (need, role) = (&self.locals[l].needs[n], self.need(l, n).role);
+        if !need.has_rivals() {
+            return None;
+        }
+        let names = need.edges.iter().filter(|e| self.is_fresh(e, role));
+        let names: Vec<_> = names.map(|e| self.cluster.instance(e.to).name.as_ref()).collect();
+        let [others @ .., last] = &names[..] else { return None };
+        let how = role.map_or(String::new(), |role| format!(" as {}", role.as_str()));
+        Some(format!("{} and {last} serve{how} at once, and only one may", others.join(", ")))
     }
 
     fn need_view(&self, l: usize, n: usize, now: Moment) -> NeedView {
@@ -50,7 +70,7 @@ impl Engine {
             count: rule.to_string(),
             wanted: state.wanted,
             met,
-            ok: if running { self.is_need_held(l, n) } else { met >= state.wanted || state.waived },
+            ok: if running { self.is_need_held(l, n) } else { state.is_met_by(met) || state.waived },
             waived: state.waived,
             since_ms: now.since(state.lost.unwrap_or(state.since)).as_millis() as u64,
             edges: state.edges.iter().map(|e| self.edge_view(e, rule.role, now)).collect(),

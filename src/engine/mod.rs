@@ -438,6 +438,7 @@ fn local(
             NeedState {
                 rule,
                 wanted: need.count.wanted(candidates.len()),
+                only: cluster.wants_only_one(need),
                 fresh: Tally::new(candidates.len()),
                 held: Tally::new(candidates.len()),
                 known: Tally::new(candidates.len()),
@@ -447,6 +448,7 @@ fn local(
                     .map(|(e, to)| edge(to, need.by_agent, Asker::Edge(l, n, e)))
                     .collect(),
                 ok: false,
+                alarmed: false,
                 since: now,
                 waived: false,
                 had: false,

@@ -170,7 +170,7 @@ impl Engine {
                 });
                 count_servers(possible, need.wanted)
             };
-            need.ok || need.waived || in_sight() >= need.wanted
+            need.ok || need.waived || (!need.has_rivals() && in_sight() >= need.wanted)
         })
     }
 
@@ -221,7 +221,7 @@ impl Engine {
                     proofs.push((rule, edge, answer, begun, ended));
                 }
             }
-            if need.fresh.count() + expected < need.wanted {
+            if need.fresh.count() + expected < need.wanted || need.has_rivals() {
                 return Verification::Lost;
             }
             pending |= count_servers(proven.into_iter(), need.wanted) < need.wanted;

@@ -18,6 +18,7 @@ mod fill;
 mod load;
 mod needs;
 mod plain_probes;
+mod probe_daemons;
 mod probe_table;
 mod shelf;
 mod source;
@@ -143,6 +144,8 @@ pub enum Count {
     Quorum,
     /// `any` is `AtLeast(1)`.
     AtLeast(u32),
+    /// One and no more: two that serve at a time are worse than none.
+    One,
     /// Every target's instance on the dependent's own node.
     SameNode,
 }
@@ -168,6 +171,7 @@ impl Count {
             Count::All | Count::SameNode => candidates,
             Count::Quorum => candidates / 2 + 1,
             Count::AtLeast(n) => n as usize,
+            Count::One => 1,
         }
     }
 }
@@ -179,6 +183,7 @@ impl fmt::Display for Count {
             Count::Quorum => f.write_str("quorum"),
             Count::AtLeast(1) => f.write_str("any"),
             Count::AtLeast(n) => write!(f, "{n}"),
+            Count::One => f.write_str("one"),
             Count::SameNode => f.write_str("same-node"),
         }
     }
@@ -231,6 +236,12 @@ pub struct DefaultUsed {
 }
 
 impl Cluster {
+    /// Whether two that meet this need at a time are an alarm and do not meet it: where it says so itself (`one`), and
+    /// where its target is exclusive.
+    pub fn wants_only_one(&self, need: &Need) -> bool {
+        need.count == Count::One || matches!(&need.targets[..], [target] if self.service(*target).exclusive)
+    }
+
     pub fn node(&self, ix: NodeIx) -> &Node {
         if ix == NodeIx::OUTSIDE { &self.outside } else { &self.nodes[ix.0 as usize] }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(super) const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// The largest number that a count may name.
 const MAX_COUNT: u32 = 100_000;
-const FORMS: &str = "write \"all\", \"any\", \"quorum\", \"same-node\" or a number, and a role behind it if it matters: \"any writable\"";
+const FORMS: &str = "write \"all\", \"any\", \"one\", \"quorum\", \"same-node\" or a number, and a role behind it if it matters: \"any writable\"";
 const ROLES: [(&str, Role); 3] =
     [("writable", Role::Writable), ("master", Role::Master), ("replica", Role::Replica)];
 
@@ -157,6 +157,7 @@ pub(super) fn read_count<'a>(value: Value<'a>, need: &mut NeedEntry<'a>) {
     need.count = match first {
         "all" => Some(Count::All),
         "any" => Some(Count::AtLeast(1)),
+        "one" => Some(Count::One),
         "quorum" => Some(Count::Quorum),
         "same-node" => Some(Count::SameNode),
         _ if first.trim_start_matches('-').parse::<u64>().is_ok() => count_of(first, &value),
@@ -164,7 +165,7 @@ pub(super) fn read_count<'a>(value: Value<'a>, need: &mut NeedEntry<'a>) {
             let hint = if ROLES.iter().any(|(role, _)| *role == first) {
                 format!("say how many too: \"any {first}\"")
             } else {
-                match nearest(first, ["all", "any", "quorum", "same-node"]) {
+                match nearest(first, ["all", "any", "one", "quorum", "same-node"]) {
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => FORMS.to_string(),
                 }

@@ -2,8 +2,8 @@
 
 use super::diag::Problem;
 use super::fields::{Fields, Value};
-use super::plain_probes;
 use super::{Ask, FastdfsAsk, Get, Login, Probe, Question};
+use super::{plain_probes, probe_daemons};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use toml::de::DeValue;
@@ -23,6 +23,9 @@ enum Kind {
     Redis,
     Activemq,
     Fastdfs,
+    Uno,
+    Vip,
+    Ipvs,
     Udp,
     Dns,
     Grpc,
@@ -34,7 +37,7 @@ enum Kind {
     Notified,
 }
 
-const KINDS: [(&str, Kind); 17] = [
+const KINDS: [(&str, Kind); 20] = [
     ("tcp", Kind::Tcp),
     ("http", Kind::Http),
     ("exec", Kind::Exec),
@@ -43,6 +46,9 @@ const KINDS: [(&str, Kind); 17] = [
     ("redis", Kind::Redis),
     ("activemq", Kind::Activemq),
     ("fastdfs", Kind::Fastdfs),
+    ("uno", Kind::Uno),
+    ("vip", Kind::Vip),
+    ("ipvs", Kind::Ipvs),
     ("udp", Kind::Udp),
     ("dns", Kind::Dns),
     ("grpc", Kind::Grpc),
@@ -127,8 +133,11 @@ fn question(fields: &mut Fields<'_>, kind: Kind, node: IpAddr) -> Option<Questio
             let login = login(fields, Some("default"));
             address.zip(login).map(|(address, login)| Ask::Redis { address, login })
         }
-        Kind::Activemq => address(fields, node, Some(61616)).map(|address| Ask::Activemq { address }),
+        Kind::Activemq => probe_daemons::activemq(fields, node),
         Kind::Fastdfs => fastdfs(fields, node),
+        Kind::Uno => probe_daemons::uno(fields, node),
+        Kind::Vip => probe_daemons::vip(fields),
+        Kind::Ipvs => probe_daemons::ipvs(fields),
         Kind::Udp => plain_probes::udp(fields, node),
         Kind::Dns => plain_probes::dns(fields, node),
         Kind::Grpc => plain_probes::grpc(fields, node),
@@ -377,7 +386,7 @@ pub(super) fn address(fields: &mut Fields<'_>, node: IpAddr, port: Option<u16>) 
     Some(SocketAddr::new(host?, port?))
 }
 
-fn socket_address(value: Value<'_>) -> Option<SocketAddr> {
+pub(super) fn socket_address(value: Value<'_>) -> Option<SocketAddr> {
     let text = value.words()?;
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() == 0 => {
@@ -406,7 +415,7 @@ fn is_askable(value: &Value<'_>, ip: IpAddr) -> bool {
 }
 
 /// `user` and `password_file`; `Some(None)` is a sound absence. `anonymous` is who is meant by a password alone.
-fn login(fields: &mut Fields<'_>, anonymous: Option<&str>) -> Option<Option<Login>> {
+pub(super) fn login(fields: &mut Fields<'_>, anonymous: Option<&str>) -> Option<Option<Login>> {
     let user = fields.take("user");
     let file = fields.take("password_file");
     let password_file = match file {

@@ -140,14 +140,28 @@ pub enum Ask {
     Postgres { address: SocketAddr, login: Login, database: String },
     /// Redis: PING, loading, ROLE.
     Redis { address: SocketAddr, login: Option<Login> },
-    /// ActiveMQ's OpenWire greeting (WireFormatInfo).
-    Activemq { address: SocketAddr },
+    /// ActiveMQ: its OpenWire greeting and introduction, and what else it is set up for.
+    Activemq {
+        address: SocketAddr,
+        #[serde(default, skip_serializing_if = "BrokerAsk::is_default")]
+        also: BrokerAsk,
+    },
     /// FastDFS tracker or storage.
     Fastdfs {
         address: SocketAddr,
         #[serde(default)]
         ask: FastdfsAsk,
     },
+    /// LibreOffice: its UNO socket, and now and then a tiny document.
+    Uno {
+        address: SocketAddr,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        convert: Option<Conversion>,
+    },
+    /// Virtual addresses on this machine's interfaces, and what keepalived says of them.
+    Vip(VipAsk),
+    /// A virtual service of IPVS, in this machine's kernel.
+    Ipvs(VirtualService),
     /// A datagram, and a reply that holds `expect`.
     Udp { address: SocketAddr, send: Vec<u8>, expect: Vec<u8> },
     /// A name that a server must answer for. `expect`: an address that must be among the answers.
@@ -264,6 +278,79 @@ pub enum FastdfsAsk {
     Storage { group: String, trackers: Vec<SocketAddr> },
 }
 
+/// What is asked of a broker besides OpenWire, on further ports of the same address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BrokerAsk {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stomp: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amqp: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jolokia: Option<Jolokia>,
+}
+
+impl BrokerAsk {
+    fn is_default(&self) -> bool {
+        *self == BrokerAsk::default()
+    }
+}
+
+/// Where a broker's health is asked for, over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Jolokia {
+    pub port: u16,
+    /// `/api/jolokia` in ActiveMQ's own web console.
+    pub path: String,
+    pub login: Option<Login>,
+}
+
+/// A document that an office converts now and then.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Conversion {
+    /// How often, at most.
+    pub every: Duration,
+    /// How long it may take before the office counts as hung.
+    pub within: Duration,
+}
+
+/// What is asked about virtual addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VipAsk {
+    /// Which ones.
+    pub addresses: Vec<IpAddr>,
+    /// Whether being ready means to hold them all.
+    #[serde(default)]
+    pub held: bool,
+    /// The pid file of the keepalived that is asked for its state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepalived: Option<PathBuf>,
+}
+
+/// A virtual service of IPVS and what is expected of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VirtualService {
+    pub service: IpvsName,
+    /// The real servers that should be there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<SocketAddr>,
+    /// How many real servers with a weight above 0 are enough.
+    pub least: u32,
+}
+
+/// How the kernel knows a virtual service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IpvsName {
+    Tcp(SocketAddr),
+    Udp(SocketAddr),
+    Sctp(SocketAddr),
+    /// By the mark that a rule of the mangle table gives.
+    Fwmark(u32),
+}
+
 /// Credentials: a name, and a file that holds the password (never the password itself).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Login {
@@ -279,8 +366,9 @@ impl Ask {
             | Ask::Mysql { address, .. }
             | Ask::Postgres { address, .. }
             | Ask::Redis { address, .. }
-            | Ask::Activemq { address }
+            | Ask::Activemq { address, .. }
             | Ask::Fastdfs { address, .. }
+            | Ask::Uno { address, .. }
             | Ask::Udp { address, .. }
             | Ask::Dns { address, .. }
             | Ask::Grpc(GrpcHealth { address, .. }) => Some(address),
@@ -289,7 +377,9 @@ impl Ask {
             | Ask::Unix { .. }
             | Ask::File { .. }
             | Ask::Mount { .. }
-            | Ask::Clock { .. } => None,
+            | Ask::Clock { .. }
+            | Ask::Vip(_)
+            | Ask::Ipvs(_) => None,
         }
     }
 }
@@ -302,8 +392,9 @@ impl Question {
             | Ask::Mysql { address, .. }
             | Ask::Postgres { address, .. }
             | Ask::Redis { address, .. }
-            | Ask::Activemq { address }
+            | Ask::Activemq { address, .. }
             | Ask::Fastdfs { address, .. }
+            | Ask::Uno { address, .. }
             | Ask::Udp { address, .. }
             | Ask::Dns { address, .. }
             | Ask::Grpc(GrpcHealth { address, .. }) => Some(*address),
@@ -320,7 +411,9 @@ impl Question {
             | Ask::Unix { .. }
             | Ask::File { .. }
             | Ask::Mount { .. }
-            | Ask::Clock { .. } => None,
+            | Ask::Clock { .. }
+            | Ask::Vip(_)
+            | Ask::Ipvs(_) => None,
         }
     }
 

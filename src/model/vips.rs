@@ -8,7 +8,8 @@ use super::needs::{NeedEntry, read_count};
 use super::vip::MAX_DIRECTORS;
 use super::words::nearest;
 use super::{
-    Count, Forward, Instance, NodeIx, OnSplitBrain, Scheduler, ServiceIx, Vip, in_network, show_duration,
+    Ask, Count, Forward, Instance, NodeIx, OnSplitBrain, Probe, Question, Scheduler, ServiceIx, Vip,
+    in_network, show_duration,
 };
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -50,11 +51,20 @@ pub(super) fn read_vips<'a>(file: &ClusterFile<'a>, drafts: &Drafts<'_>, log: &L
     vips
 }
 
-/// Tells the instances that hold virtual addresses which may be on their node.
+/// Tells the instances that hold virtual addresses, or are asked about them, which may be on their node.
 pub(super) fn give_vips(vips: &[Vip], instances: &mut [Instance]) {
-    for instance in instances.iter_mut().filter(|i| i.unit.leftovers.vips) {
-        let here = vips.iter().filter(|v| v.on.contains(&instance.node)).map(|v| v.address);
-        Arc::make_mut(&mut instance.unit).leftovers.addresses = here.collect();
+    for instance in instances {
+        let here = || vips.iter().filter(|v| v.on.contains(&instance.node)).map(|v| v.address);
+        if instance.unit.leftovers.vips {
+            Arc::make_mut(&mut instance.unit).leftovers.addresses = here().collect();
+        }
+        if let Probe::Ask(Question { ask: Ask::Vip(vip), .. }) = &instance.unit.ready.local
+            && vip.addresses.is_empty()
+            && let Probe::Ask(Question { ask: Ask::Vip(vip), .. }) =
+                &mut Arc::make_mut(&mut instance.unit).ready.local
+        {
+            vip.addresses = here().collect();
+        }
     }
 }
 

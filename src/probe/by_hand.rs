@@ -6,14 +6,14 @@
 use super::course::{Commitment, Course, Stages};
 use super::{Asker, meaning, net};
 use crate::facts::Report;
-use crate::model::{Ask, FastdfsAsk, Get, GrpcHealth, Instance, Login, Probe, Question, Record};
+use crate::model::{Ask, BrokerAsk, FastdfsAsk, Get, GrpcHealth, Instance, Login, Probe, Question, Record};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// What can be typed as KIND, each with its port where it has one of its own.
-const KINDS: [(&str, Option<u16>); 14] = [
+const KINDS: [(&str, Option<u16>); 15] = [
     ("tcp", None),
     ("http", None),
     ("mysql", Some(3306)),
@@ -21,6 +21,7 @@ const KINDS: [(&str, Option<u16>); 14] = [
     ("redis", Some(6379)),
     ("activemq", Some(61616)),
     ("fastdfs", Some(22122)),
+    ("uno", Some(2002)),
     ("udp", None),
     ("dns", Some(53)),
     ("grpc", None),
@@ -139,7 +140,8 @@ impl Typed {
                 let hint = format!("write the user: postgres USER@{place}");
                 return Err(NoQuestion::new("PostgreSQL says nothing to nobody", hint));
             }
-            ("activemq", _) => Ask::Activemq { address },
+            ("activemq", _) => Ask::Activemq { address, also: BrokerAsk::default() },
+            ("uno", _) => Ask::Uno { address, convert: None },
             ("fastdfs", _) => Ask::Fastdfs { address, ask: FastdfsAsk::Active },
             ("udp", _) if path.is_empty() => {
                 let hint = format!("write what is sent: udp {place}/ping");

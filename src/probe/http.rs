@@ -8,10 +8,10 @@ use super::course::Course;
 use super::{net, tls};
 use crate::facts::{Stage, Trouble, Verdict};
 use crate::model::Get;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, LOCATION, USER_AGENT};
+use hyper::header::{CONNECTION, HOST, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -41,10 +41,10 @@ struct Place {
 }
 
 /// What came back.
-struct Answer {
-    status: StatusCode,
+pub(super) struct Answer {
+    pub status: StatusCode,
     headers: HeaderMap,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
     /// Whether `body` is all of it.
     whole: bool,
 }
@@ -101,8 +101,6 @@ async fn exchange<S>(stream: S, place: &Place, get: &Get, course: Course<'_>) ->
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    course.enter(Stage::Reply);
-    let unaskable = |why: String| Verdict::not_ready(Trouble::Unaskable, why);
     let host = match (&get.name, place.uri.port_u16()) {
         (Some(name), Some(port)) => format!("{name}:{port}"),
         (Some(name), None) => name.clone(),
@@ -110,16 +108,30 @@ where
     };
     let request = Request::get(place.uri.path_and_query().map_or("/", |p| p.as_str()))
         .header(HOST, host)
-        .header(USER_AGENT, concat!("clusterd/", env!("CARGO_PKG_VERSION")))
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|e| unaskable(format!("the URL of the probe is wrong: {e}")))?;
+        .body(Full::default())
+        .map_err(|e| Verdict::not_ready(Trouble::Unaskable, format!("the URL of the probe is wrong: {e}")))?;
+    send(stream, &place.authority, request, get.looks_inside(), course).await
+}
+
+/// Sends a request and reads its answer, the body only where that is wanted.
+pub(super) async fn send<S>(
+    stream: S,
+    authority: &str,
+    mut request: Request<Full<Bytes>>,
+    looks_inside: bool,
+    course: Course<'_>,
+) -> Result<Answer, Verdict>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    course.enter(Stage::Reply);
+    let headers = request.headers_mut();
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("clusterd/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     let talk = async {
-        let (mut sender, connection) = http1::Builder::new()
-            .max_buf_size(MOST_HEAD)
-            .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
-            .await?;
-        let asking = async { read(sender.send_request(request).await?, get.looks_inside()).await };
+        let (mut sender, connection) =
+            http1::Builder::new().max_buf_size(MOST_HEAD).handshake(TokioIo::new(stream)).await?;
+        let asking = async { read(sender.send_request(request).await?, looks_inside).await };
         // The connection does the work of the exchange. It ends first only when it has broken, which the exchange says.
         tokio::pin!(asking);
         tokio::select! {
@@ -128,8 +140,8 @@ where
         }
     };
     match course.limit(talk).await {
-        Some(answer) => answer.map_err(|error| trouble(&place.authority, &error)),
-        None => Err(net::silent(&place.authority, course)),
+        Some(answer) => answer.map_err(|error| trouble(authority, &error)),
+        None => Err(net::silent(authority, course)),
     }
 }
 

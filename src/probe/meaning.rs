@@ -1,5 +1,6 @@
 //! What an answer means, in one sentence, for who asked by hand. Pure.
 
+use super::ipvs;
 use crate::facts::{Ready, Role, Trouble, Verdict};
 use crate::model::{Ask, FastdfsAsk};
 
@@ -15,7 +16,14 @@ pub fn asked(ask: &Ask) -> String {
             format!("postgres at {address} as {}, database {database}", login.user)
         }
         Ask::Redis { address, .. } => format!("redis at {address}"),
-        Ask::Activemq { address } => format!("activemq at {address}"),
+        Ask::Activemq { address, .. } => format!("activemq at {address}"),
+        Ask::Uno { address, convert: None } => format!("uno at {address}"),
+        Ask::Uno { address, convert: Some(_) } => format!("uno at {address}, with a tiny document"),
+        Ask::Vip(vip) => {
+            let addresses: Vec<_> = vip.addresses.iter().map(ToString::to_string).collect();
+            format!("this machine's interfaces for {}", addresses.join(" and "))
+        }
+        Ask::Ipvs(wanted) => format!("this machine's IPVS for {}", ipvs::told(wanted.service)),
         Ask::Udp { address, .. } => format!("a datagram to {address}"),
         Ask::Dns { address, name, record, .. } => {
             format!("the {} record of {name} at {address}", record.as_str())
@@ -81,6 +89,15 @@ fn of_ready(ask: &Ask, ready: &Ready) -> &'static str {
         }
         Ask::Redis { .. } => "it answers",
         Ask::Activemq { .. } => "this broker has its store, and serves",
+        Ask::Uno { convert: None, .. } => {
+            "the office answers; whether it can still convert, only a document tells (`convert_every`)"
+        }
+        Ask::Uno { .. } => "the office answers and converts",
+        Ask::Vip(_) if plays(Role::Master) => {
+            "this machine holds a virtual address, and is the one to answer for it"
+        }
+        Ask::Vip(_) => "this machine holds none of these addresses: another one should",
+        Ask::Ipvs(_) => "the kernel sends connections on to enough real servers",
         Ask::Fastdfs { ask: FastdfsAsk::Active, .. } => {
             "it answers; whether files can be put there, a tracker tells that is asked for an upload"
         }
@@ -96,6 +113,12 @@ fn of_trouble(ask: &Ask, kind: Trouble) -> &'static str {
         (Trouble::Refused, Ask::Activemq { .. }) => {
             "the machine is up and nothing listens there: the broker does not run, or it stands by, healthy, with its \
              port closed until it gets the store's lock"
+        }
+        (Trouble::Refused, Ask::Vip(_)) => {
+            "keepalived does not run here, or leaves its number in another file"
+        }
+        (Trouble::Refused, Ask::Ipvs(_)) => {
+            "nothing is balanced here: load the module and set the service up"
         }
         (Trouble::Refused, Ask::Unix { .. }) => {
             "the daemon does not run, or its socket is another one: no program listens on this one"

@@ -24,6 +24,8 @@ mod grpc;
 #[cfg(test)]
 mod hostile;
 mod http;
+mod ipvs;
+mod keepalived;
 mod lag;
 mod meaning;
 mod mysql;
@@ -37,6 +39,9 @@ mod tcp;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;
+mod uno;
+mod urp;
+mod vip;
 
 pub use meaning::asked;
 pub use prober::{Event, Pace, Prober};
@@ -72,6 +77,8 @@ enum Client {
     Mysql(mysql::Client),
     Postgres(postgres::Client),
     Http(http::Client),
+    Uno(uno::Client),
+    Vip(vip::Client),
     Grpc(grpc::Client),
     File(place::Client),
     /// Nothing: every question starts from scratch.
@@ -84,6 +91,8 @@ impl Asker {
             Ask::Mysql { .. } => Client::Mysql(mysql::Client::default()),
             Ask::Postgres { .. } => Client::Postgres(postgres::Client::default()),
             Ask::Http { .. } => Client::Http(http::Client::default()),
+            Ask::Uno { .. } => Client::Uno(uno::Client::default()),
+            Ask::Vip(_) => Client::Vip(vip::Client::default()),
             Ask::Grpc { .. } => Client::Grpc(grpc::Client::default()),
             Ask::File { .. } => Client::File(place::Client::default()),
             _ => Client::Fresh,
@@ -134,9 +143,14 @@ impl Asker {
             }
             (Ask::Grpc(ask), Client::Grpc(client)) => client.ask(ask, course).await,
             (Ask::Redis { address, login }, _) => redis::ask(*address, login.as_ref(), course).await,
-            (Ask::Activemq { address }, _) => activemq::ask(*address, course).await,
+            (Ask::Activemq { address, also }, _) => activemq::ask(*address, also, course).await,
             (Ask::Fastdfs { address, ask }, _) => fastdfs::ask(*address, ask, course).await,
             (Ask::Http(get), Client::Http(client)) => client.ask(get, course).await,
+            (Ask::Uno { address, convert }, Client::Uno(client)) => {
+                client.ask(*address, convert.as_ref(), course).await
+            }
+            (Ask::Vip(vip), Client::Vip(client)) => client.ask(vip, course).await,
+            (Ask::Ipvs(service), _) => ipvs::ask(service, course).await,
             (Ask::Mysql { address, login }, Client::Mysql(client)) => {
                 client.ask(*address, login.as_ref(), course).await
             }

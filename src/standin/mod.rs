@@ -251,7 +251,7 @@ fn say(line: &str) {
 mod tests {
     use super::*;
     use crate::facts::{Role, Verdict};
-    use crate::model::{Ask, FastdfsAsk, Get, Question};
+    use crate::model::{Ask, BrokerAsk, FastdfsAsk, Get, Question};
     use crate::probe::Asker;
     use crate::probe::testing::nobody;
 
@@ -284,7 +284,10 @@ mod tests {
         let address = stand_in(Kind::Redis).await;
         assert_eq!(ask(Ask::Redis { address, login: None }).await.to_string(), "ready (PONG, master)");
         let address = stand_in(Kind::Activemq).await;
-        assert_eq!(ask(Ask::Activemq { address }).await.to_string(), "ready (broker stand-in)");
+        assert_eq!(
+            ask(Ask::Activemq { address, also: BrokerAsk::default() }).await.to_string(),
+            "ready (broker stand-in)"
+        );
         let address = stand_in(Kind::Office).await;
         assert_eq!(ask(Ask::Tcp { address }).await.to_string(), "ready (accepts connections)");
         let address = stand_in(Kind::Http).await;

@@ -1,56 +1,153 @@
-//! ActiveMQ Classic.
+//! ActiveMQ Classic: alone, and two on one store in MariaDB.
 
+use super::mariadb::MariaDb;
 use super::*;
+use clusterd::model::BrokerAsk;
+
+const POOL: &str = "/usr/share/activemq/lib/optional/commons-dbcp.jar";
+const DRIVER: &str = "/usr/share/java/mariadb-java-client.jar";
+
+struct Broker {
+    dir: TempDir,
+    address: SocketAddr,
+    stomp: SocketAddr,
+}
+
+impl Broker {
+    fn new() -> Broker {
+        let dir = tempfile::tempdir().unwrap();
+        Broker { dir, address: free_address(), stomp: free_address() }
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    /// `store` is what goes into the broker, `beans` what goes beside it.
+    fn start(&self, name: &str, store: &str, beans: &str) -> Daemon {
+        let Broker { address, stomp, .. } = self;
+        let persistent = !store.is_empty();
+        let text = format!(
+            r#"<beans xmlns="http://www.springframework.org/schema/beans"
+                 xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="
+                   http://www.springframework.org/schema/beans http://www.springframework.org/schema/beans/spring-beans-2.0.xsd
+                   http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
+                 <broker xmlns="http://activemq.apache.org/schema/core" brokerName="{name}" persistent="{persistent}"
+                     useJmx="false" dataDirectory="{data}">{store}
+                   <transportConnectors>
+                     <transportConnector name="openwire" uri="tcp://{address}"/>
+                     <transportConnector name="stomp" uri="stomp://{stomp}"/>
+                   </transportConnectors>
+                 </broker>{beans}</beans>"#,
+            data = self.at("data"),
+        );
+        std::fs::write(self.at("activemq.xml"), text).unwrap();
+        let log4j = format!(
+            "log4j.rootLogger=INFO, f\nlog4j.appender.f=org.apache.log4j.FileAppender\nlog4j.appender.f.file={}\n\
+             log4j.appender.f.layout=org.apache.log4j.PatternLayout\n\
+             log4j.appender.f.layout.ConversionPattern=%p %m%n\n",
+            self.at("log")
+        );
+        std::fs::write(self.at("log4j.properties"), log4j).unwrap();
+        Daemon::start(
+            Command::new("java")
+                .args(["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+                .arg("-Dactivemq.home=/usr/share/activemq")
+                .arg(format!("-Dlog4j.configuration=file:{}", self.at("log4j.properties")))
+                .arg(format!("-Dactivemq.base={}", self.dir.path().display()))
+                .arg(format!("-Dactivemq.classpath={DRIVER}:{POOL}"))
+                .arg(format!("-Djava.io.tmpdir={}", self.dir.path().display()))
+                .args(["-jar", "/usr/share/activemq/bin/activemq.jar", "start"])
+                .arg(format!("xbean:file:{}", self.at("activemq.xml"))),
+        )
+    }
+
+    fn question(&self) -> Ask {
+        Ask::Activemq { address: self.address, also: BrokerAsk::default() }
+    }
+
+    /// Debian's ActiveMQ has no AMQP, and an MQTT that lacks its libraries.
+    fn in_stomp_too(&self) -> Ask {
+        let also = BrokerAsk { stomp: Some(self.stomp.port()), ..BrokerAsk::default() };
+        Ask::Activemq { address: self.address, also }
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.at("log")).unwrap();
+        log.lines().filter(|l| l.contains("Transport Connection")).map(str::to_owned).collect()
+    }
+}
 
 #[tokio::test]
 async fn activemq_introduces_itself_and_complains_of_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let address = free_address();
-    let at = |name: &str| dir.path().join(name).display().to_string();
-    let beans = format!(
-        r#"<beans xmlns="http://www.springframework.org/schema/beans"
-             xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="
-               http://www.springframework.org/schema/beans http://www.springframework.org/schema/beans/spring-beans-2.0.xsd
-               http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
-             <broker xmlns="http://activemq.apache.org/schema/core" brokerName="mq1" persistent="false" useJmx="false">
-               <transportConnectors><transportConnector name="openwire" uri="tcp://{address}"/></transportConnectors>
-             </broker></beans>"#
-    );
-    std::fs::write(at("activemq.xml"), beans).unwrap();
-    let log4j = format!(
-        "log4j.rootLogger=INFO, f\nlog4j.appender.f=org.apache.log4j.FileAppender\nlog4j.appender.f.file={}\n\
-         log4j.appender.f.layout=org.apache.log4j.PatternLayout\nlog4j.appender.f.layout.ConversionPattern=%p %m%n\n",
-        at("log")
-    );
-    std::fs::write(at("log4j.properties"), log4j).unwrap();
-    let mut broker = Daemon::start(
-        Command::new("java")
-            .args(["-Xmx64m", "-Dactivemq.home=/usr/share/activemq"])
-            .arg(format!("-Dlog4j.configuration=file:{}", at("log4j.properties")))
-            .arg(format!("-Dactivemq.base={}", dir.path().display()))
-            .arg(format!("-Djava.io.tmpdir={}", dir.path().display()))
-            .args(["-jar", "/usr/share/activemq/bin/activemq.jar", "start"])
-            .arg(format!("xbean:file:{}", at("activemq.xml"))),
-    );
-    let question = || Ask::Activemq { address };
-    let up = until(question(), Verdict::is_ready).await;
+    let mq = Broker::new();
+    let address = mq.address;
+    let mut broker = mq.start("mq1", "", "");
+    let up = until(mq.question(), Verdict::is_ready).await;
     assert_eq!(up.to_string(), "ready (broker mq1)");
     assert!(identity(&up).starts_with("ID:"), "{up:?}");
+    let all = until(mq.in_stomp_too(), Verdict::is_ready).await;
+    assert_eq!(all.to_string(), "ready (broker mq1, STOMP)");
     for _ in 0..20 {
-        assert_eq!(ask(question()).await, up);
+        assert_eq!(ask(mq.question()).await, up);
+        assert_eq!(ask(mq.in_stomp_too()).await, all);
     }
+    let nothing = free_address();
+    let amqp = BrokerAsk { amqp: Some(nothing.port()), ..BrokerAsk::default() };
+    let reason = format!("it greets in OpenWire, but not in AMQP: connection refused by {nothing}");
+    not_ready(ask(Ask::Activemq { address, also: amqp }).await, Trouble::Declined, reason);
+
     broker.signal(Signal::SIGSTOP);
     let reason = format!("{address} accepts the connection and says nothing within 3 s");
-    not_ready(ask(question()).await, Trouble::Silent, reason);
+    not_ready(ask(mq.question()).await, Trouble::Silent, reason);
     broker.signal(Signal::SIGCONT);
-    assert_eq!(until(question(), Verdict::is_ready).await, up);
+    assert_eq!(until(mq.question(), Verdict::is_ready).await, up);
     // Its last words are in the log once it has ended.
     broker.signal(Signal::SIGTERM);
     let begun = Instant::now();
     broker.child.wait().unwrap();
     assert!(begun.elapsed() < PATIENCE);
-    let log = std::fs::read_to_string(at("log")).unwrap();
-    assert!(log.contains("mq1"), "{log}");
-    let complaints: Vec<_> = log.lines().filter(|l| l.contains("Transport Connection")).collect();
-    assert!(complaints.is_empty(), "{complaints:#?}");
+    assert!(std::fs::read_to_string(mq.at("log")).unwrap().contains("mq1"));
+    assert_eq!(mq.complaints(), [""; 0]);
+}
+
+#[tokio::test]
+async fn of_two_brokers_on_one_database_the_slave_keeps_its_port_closed_until_it_is_the_master() {
+    let db = MariaDb::install();
+    let _database = db.start();
+    until(db.question("secret"), Verdict::is_ready).await;
+    db.sql("CREATE DATABASE mq; GRANT ALL ON mq.* TO probe@'127.0.0.1'");
+    let store = r##"<persistenceAdapter>
+        <jdbcPersistenceAdapter dataSource="#store" lockKeepAlivePeriod="1000">
+          <locker><lease-database-locker lockAcquireSleepInterval="3000"/></locker>
+        </jdbcPersistenceAdapter>
+      </persistenceAdapter>"##;
+    let beans = format!(
+        r#"<bean id="store" class="org.apache.commons.dbcp.BasicDataSource" destroy-method="close">
+             <property name="driverClassName" value="org.mariadb.jdbc.Driver"/>
+             <property name="url" value="jdbc:mariadb://{}/mq"/>
+             <property name="username" value="probe"/><property name="password" value="secret"/>
+           </bean>"#,
+        db.address
+    );
+    let (first, second) = (Broker::new(), Broker::new());
+    let master = first.start("mq1", store, &beans);
+    let up = until(first.question(), Verdict::is_ready).await;
+    assert_eq!(up.to_string(), "ready (broker mq1)");
+
+    let slave = second.start("mq2", store, &beans);
+    let waits = || std::fs::read_to_string(second.at("log")).unwrap_or_default();
+    let begun = Instant::now();
+    while !waits().contains("attempting to acquire exclusive lease") {
+        assert!(begun.elapsed() < PATIENCE, "{}", waits());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let closed = format!("connection refused by {}", second.address);
+    not_ready(ask(second.question()).await, Trouble::Refused, closed);
+
+    master.cut();
+    let took = until(second.question(), Verdict::is_ready).await;
+    assert_eq!(took.to_string(), "ready (broker mq2)");
+    assert_ne!(identity(&took), identity(&up));
+    drop(slave);
 }

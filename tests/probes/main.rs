@@ -1,18 +1,21 @@
 //! The probes against the real daemons, each in a folder and on a port of its own.
 //!
-//! Needs Debian's redis-server, mariadb-server, postgresql, nginx, activemq, dnsmasq and openssl, and root (PostgreSQL and
-//! MariaDB run as their own users). What is missing fails.
+//! Needs Debian's redis-server, mariadb-server, postgresql, nginx, activemq, dnsmasq, keepalived, libreoffice-writer-nogui
+//! and openssl, and root (PostgreSQL and MariaDB run as their own users). What is missing fails.
 
 mod activemq;
 mod dnsmasq;
+mod keepalived;
 mod mariadb;
 mod nginx;
+mod office;
 mod postgres;
 mod redis;
 
 use clusterd::facts::{Role, Trouble, Verdict};
 use clusterd::model::{Ask, Get, Login, Question};
 use clusterd::probe::{Asker, Pace, Prober};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown};
 use std::net::{SocketAddr, TcpListener};
@@ -59,6 +62,22 @@ impl Drop for Daemon {
 
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Runs `test` in a network namespace of its own.
+fn alone(test: impl AsyncFnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("root");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test());
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn ip(words: &str) {
+    done(Command::new("ip").args(words.split(' ')));
 }
 
 /// Runs a set-up command to its end.

@@ -2,13 +2,13 @@
 
 use super::*;
 
-struct MariaDb {
+pub struct MariaDb {
     dir: TempDir,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl MariaDb {
-    fn install() -> MariaDb {
+    pub fn install() -> MariaDb {
         let mysql = user("mysql");
         let dir = folder_of(&mysql);
         done(
@@ -31,26 +31,30 @@ impl MariaDb {
         self.dir.path().join(name)
     }
 
-    fn start(&self) -> Daemon {
+    pub fn start(&self) -> Daemon {
         self.start_with(&[])
     }
 
     fn start_with(&self, more: &[&str]) -> Daemon {
-        let MariaDb { address, .. } = self;
-        Daemon::start(
-            Command::new("mariadbd")
-                .args(["--no-defaults", "--user=mysql", "--bind-address=127.0.0.1", "--skip-name-resolve"])
-                .arg(format!("--port={}", address.port()))
-                .arg(format!("--datadir={}", self.path("data").display()))
-                .arg(format!("--socket={}", self.path("sock").display()))
-                .arg(format!("--pid-file={}", self.path("pid").display()))
-                .arg(format!("--init-file={}", self.path("init.sql").display()))
-                .arg("--innodb-buffer-pool-size=16M")
-                .args(more),
-        )
+        Daemon::start(&mut self.command(more))
     }
 
-    fn sql(&self, text: &str) -> String {
+    fn command(&self, more: &[&str]) -> Command {
+        let MariaDb { address, .. } = self;
+        let mut command = Command::new("mariadbd");
+        command
+            .args(["--no-defaults", "--user=mysql", "--bind-address=127.0.0.1", "--skip-name-resolve"])
+            .arg(format!("--port={}", address.port()))
+            .arg(format!("--datadir={}", self.path("data").display()))
+            .arg(format!("--socket={}", self.path("sock").display()))
+            .arg(format!("--pid-file={}", self.path("pid").display()))
+            .arg(format!("--init-file={}", self.path("init.sql").display()))
+            .arg("--innodb-buffer-pool-size=16M")
+            .args(more);
+        command
+    }
+
+    pub fn sql(&self, text: &str) -> String {
         let socket = format!("--socket={}", self.path("sock").display());
         done(Command::new("mariadb").args(["--no-defaults", "-uroot", "-N", "-B", &socket, "-e", text]))
     }
@@ -60,7 +64,7 @@ impl MariaDb {
         status.split_whitespace().last().unwrap().parse().unwrap()
     }
 
-    fn question(&self, password: &str) -> Ask {
+    pub fn question(&self, password: &str) -> Ask {
         let login = Some(login(self.dir.path(), "probe", password));
         Ask::Mysql { address: self.address, login }
     }
@@ -189,4 +193,68 @@ async fn a_replica_of_mariadb_tells_whom_it_follows_and_when_it_stops() {
     let lost = until(replica.question("secret"), |v| !plays(v)).await;
     let without = format!(", replica without a link to its primary {}", primary.address);
     assert!(told(&lost).starts_with(&without), "{lost}");
+}
+
+/// What `units/mysql.toml` gets by `kind = "notify"`: its port is closed until it has recovered, and it says so itself.
+#[tokio::test]
+async fn mariadb_tells_that_its_crash_recovery_is_under_way() {
+    use std::os::unix::net::UnixDatagram;
+    let db = MariaDb::install();
+    let daemon = db.start();
+    until(db.question("secret"), Verdict::is_ready).await;
+    db.sql("CREATE DATABASE d; CREATE TABLE d.t (b VARCHAR(200)); INSERT INTO d.t VALUES (REPEAT('x', 200))");
+    for _ in 0..12 {
+        db.sql("INSERT INTO d.t SELECT b FROM d.t");
+    }
+    daemon.cut();
+    let socket = db.path("notify");
+    let heard = UnixDatagram::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).unwrap();
+    heard.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _again = Daemon::start(db.command(&[]).env("NOTIFY_SOCKET", &socket));
+    let words = || {
+        let mut bytes = [0; 4096];
+        let length = heard.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    let first = words();
+    assert!(first.starts_with("STATUS=To recover: ") && first.contains("EXTEND_TIMEOUT_USEC="), "{first}");
+    while !words().contains("READY=1") {}
+    until(db.question("secret"), Verdict::is_ready).await;
+}
+
+/// Fourteen agents, each with a probe of its own, once a second: none of them leaves a trace.
+#[tokio::test]
+async fn fourteen_that_ask_one_mariadb_leave_no_aborted_connection() {
+    let db = MariaDb::install();
+    let _daemon = db.start();
+    until(db.question("secret"), Verdict::is_ready).await;
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let probers: Vec<_> = (0..14)
+        .map(|id| {
+            let question = Question { ask: db.question("secret"), timeout: TIMEOUT };
+            let prober = Prober::spawn(id, question, sender.clone());
+            prober.pace(Pace::Slow(Duration::from_secs(1)));
+            prober
+        })
+        .collect();
+    let answered = |status: &str| {
+        let text = db.sql(&format!("SHOW GLOBAL STATUS LIKE '{status}'"));
+        text.split_whitespace().last().unwrap().parse::<u64>().unwrap()
+    };
+    // Three rounds of all of them, and some that begin afresh as after a restart of their agents.
+    let before = answered("Com_select");
+    let begun = Instant::now();
+    while answered("Com_select") < before + 3 * 14 {
+        assert!(begun.elapsed() < PATIENCE);
+        for _ in 0..14 {
+            assert!(ask(db.question("secret")).await.is_ready());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    while let Ok(event) = events.try_recv() {
+        assert!(event.answer.verdict.is_ready(), "{event:?}");
+    }
+    drop(probers);
+    assert_eq!(db.aborted(), 0);
 }

@@ -75,3 +75,40 @@ async fn nginx_by_http_and_https() {
     let Verdict::NotReady { kind: Trouble::Garbled, reason } = not_tls else { panic!("{not_tls:?}") };
     assert!(reason.starts_with(&format!("{plain} does not speak TLS: ")), "{reason}");
 }
+
+#[tokio::test]
+async fn an_expired_certificate_and_a_slow_page_are_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, tls) = (free_address(), free_address());
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (key, request, certificate) = (at("key.pem"), at("request.pem"), at("certificate.pem"));
+    std::fs::write(at("names"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
+    let new =
+        ["req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-keyout", &key, "-out", &request];
+    done(Command::new("openssl").args(new));
+    // It ended before it began; what matters is that it has ended.
+    let sign = ["x509", "-req", "-in", &request, "-signkey", &key, "-days", "-1", "-out", &certificate];
+    done(Command::new("openssl").args(sign).args(["-extfile", &at("names")]));
+    let configuration = format!(
+        "daemon off; master_process off; pid {pid}; error_log {log}; events {{}}
+         http {{ access_log off; client_body_temp_path {t}; proxy_temp_path {t}; fastcgi_temp_path {t};
+           uwsgi_temp_path {t}; scgi_temp_path {t};
+           server {{ listen {plain}; location / {{ return 200 'shop is open'; }}
+             location /slow {{ limit_rate 10; return 200 'shop is open, and says so slowly'; }} }}
+           server {{ listen {tls} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};
+             location / {{ return 200 'safe'; }} }} }}",
+        pid = at("pid"),
+        log = at("log"),
+        t = at("tmp"),
+    );
+    std::fs::write(at("nginx.conf"), configuration).unwrap();
+    let _nginx = Daemon::start(Command::new("nginx").args(["-c", &at("nginx.conf")]));
+    until(Ask::Http(Get::of(format!("http://{plain}/"))), Verdict::is_ready).await;
+    let slow = Ask::Http(Get { contains: Some("slowly".into()), ..Get::of(format!("http://{plain}/slow")) });
+    let verdict = Asker::new(Question { ask: slow, timeout: Duration::from_millis(500) }).ask().await.verdict;
+    let reason = format!("{plain} accepts the connection and says nothing within 500 ms");
+    not_ready(verdict, Trouble::Silent, reason);
+    let trusting = Ask::Http(Get { ca: Some(certificate.into()), ..Get::of(format!("https://{tls}/")) });
+    let reason = format!("TLS with {tls} fails: its certificate has expired");
+    not_ready(ask(trusting).await, Trouble::Declined, reason);
+}

@@ -207,8 +207,13 @@ fn wrong_names_and_wishes_that_exclude_each_other_are_refused() {
         said(&["--slow", "mysq=5m"]),
         "no instance, service, machine or group with instances is called 'mysq'; did you mean 'mysql'?"
     );
+    let mut sources = crate::sim::sample::sample();
+    let unit = &mut sources.units.get_mut("keepalived").unwrap().text;
+    *unit =
+        unit.replace(r#"{ kind = "vip", keepalived = "/run/keepalived.pid" }"#, r#"{ kind = "running" }"#);
+    let misuse = WhatIf::new(&parse(&sources).unwrap(), &args(&["--slow", "keepalived=1m"])).unwrap_err();
     assert_eq!(
-        said(&["--slow", "keepalived=1m"]),
+        format!("{}; {}", misuse.text, misuse.hint),
         "keepalived counts as ready once it has run for a while: it cannot be slow; \
          give its unit a probe, or leave it out of --slow"
     );
@@ -259,7 +264,7 @@ fn a_figure_comes_from_the_first_source_that_there_is() {
     assert_eq!(of("mysql@mysql1"), (8000, Source::Recorded(3)));
     assert_eq!(of("redis@redis1"), (40_000, Source::Asked));
     assert_eq!(of("redis@redis2"), (100, Source::Unit));
-    assert_eq!(of("keepalived@lvs1"), (1000, Source::Probe));
+    assert_eq!(of("keepalived@lvs1"), (1000, Source::Unit));
     let told = figures.told(&cluster);
     assert!(told.contains(&"redis@redis1 40.0s (by --slow)".to_owned()), "{told:?}");
     assert!(told.contains(&"mysql 8.0s (median of 3 recorded starts)".to_owned()), "{told:?}");

@@ -261,7 +261,10 @@ impl<'a> Judge<'a> {
         Root {
             kind: Kind::Need,
             at: dependent.to_owned(),
-            text: format!("needs {}, and no candidate serves: they stand by", needed(need)),
+            text: match need.met > need.wanted {
+                true => format!("needs {}, and more serve than may: one of them must not", needed(need)),
+                false => format!("needs {}, and no candidate serves: they stand by", needed(need)),
+            },
             instance: dependent.to_owned(),
             hint: None,
         }

@@ -40,7 +40,8 @@ impl May {
             for (need, theirs) in own.needs.iter().zip(step.engine.counts(own.ix)) {
                 let rule = told.rule(own, need);
                 let ours = distinct(&told.counted(rule.role, need, false));
-                may &= ours >= need.wanted || need.waived;
+                let rivals = told.cluster.wants_only_one(rule) && ours > need.wanted;
+                may &= (ours >= need.wanted && !rivals) || need.waived;
                 if ours != theirs {
                     return Err(format!(
                         "{name} has {ours} of {} for its need {}, and its engine counts {theirs}",

@@ -194,8 +194,10 @@ impl Told {
         let mut met = Vec::new();
         for o in &self.touched {
             for (n, need) in self.own[*o].needs.iter().enumerate().filter(|(_, need)| need.waived) {
-                let role = self.rule(&self.own[*o], need).role;
-                if distinct(&self.counted(role, need, false)) >= need.wanted {
+                let rule = self.rule(&self.own[*o], need);
+                let count = distinct(&self.counted(rule.role, need, false));
+                let rivals = self.cluster.wants_only_one(rule) && count > need.wanted;
+                if count >= need.wanted && !rivals {
                     met.push((*o, n));
                 }
             }

@@ -292,6 +292,7 @@ mod tests {
                         Count::Quorum => "quorum",
                         Count::AtLeast(1) => "any",
                         Count::AtLeast(_) => "number",
+                        Count::One => "one",
                         Count::SameNode => "same-node",
                     });
                     seen.insert(match need.wait.map(|w| w.then) {

@@ -4,10 +4,16 @@
 //! The greeting comes from the transport alone; the introduction from the broker behind it, and only to who has
 //! greeted. Our greeting has no properties: the broker then writes in the plain ("loose") encoding. Seen with 5.17:
 //! closing after that leaves no line in the broker's log.
+//!
+//! Further ports and the broker's own view of its health are asked for only where the unit names them.
+
+mod jolokia;
+mod others;
 
 use super::course::Course;
-use super::net;
+use super::{net, password};
 use crate::facts::{Ready, Stage, Trouble, Verdict};
+use crate::model::BrokerAsk;
 use std::io;
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -29,24 +35,66 @@ pub(crate) const BROKER_INFO: u8 = 2;
 /// The type byte of a `BrokerId` within it.
 pub(crate) const BROKER_ID: u8 = 124;
 
-pub(super) async fn ask(address: SocketAddr, course: Course<'_>) -> Verdict {
-    let mut stream = match net::connect(address, course).await {
-        Ok(stream) => stream,
+pub(super) async fn ask(address: SocketAddr, also: &BrokerAsk, course: Course<'_>) -> Verdict {
+    let (ready, name) = match openwire(address, course).await {
+        Ok(greeted) => greeted,
         Err(verdict) => return verdict,
     };
+    match more(address, also, name.as_deref(), course).await {
+        Ok(more) => {
+            let detail = more.iter().fold(ready.detail, |told, more| format!("{told}, {more}"));
+            Verdict::Ready(Ready { detail, roles: ready.roles, identity: ready.identity })
+        }
+        Err(verdict) => verdict,
+    }
+}
+
+/// The greeting and the introduction, and the broker's name.
+async fn openwire(address: SocketAddr, course: Course<'_>) -> Result<(Ready, Option<String>), Verdict> {
+    let mut stream = net::connect(address, course).await?;
     course.commit();
     course.enter(Stage::Reply);
     let mut greeted = false;
     match course.limit(introduction(&mut stream, &mut greeted)).await {
-        Some(Ok(info)) => judge(&info),
-        Some(Err(Failure::Io(error))) => net::exchange_trouble(address, &error),
-        Some(Err(Failure::Garbled(heard))) => net::garbled(address, "OpenWire", heard),
-        None if greeted => Verdict::not_ready(
+        Some(Ok(info)) => Ok(judge(&info)),
+        Some(Err(Failure::Io(error))) => Err(net::exchange_trouble(address, &error)),
+        Some(Err(Failure::Garbled(heard))) => Err(net::garbled(address, "OpenWire", heard)),
+        None if greeted => Err(Verdict::not_ready(
             Trouble::Silent,
             format!("{address} greets, but its broker does not introduce itself within {course}"),
-        ),
-        None => net::silent(address, course),
+        )),
+        None => Err(net::silent(address, course)),
     }
+}
+
+/// What else the broker is set up for, each with a word.
+async fn more(
+    address: SocketAddr,
+    also: &BrokerAsk,
+    name: Option<&str>,
+    course: Course<'_>,
+) -> Result<Vec<&'static str>, Verdict> {
+    let mut told = Vec::new();
+    let at = |port| SocketAddr::new(address.ip(), port);
+    for (port, protocol) in [
+        (also.stomp, others::Protocol::Stomp),
+        (also.amqp, others::Protocol::Amqp),
+        (also.mqtt, others::Protocol::Mqtt),
+    ] {
+        if let Some(port) = port {
+            others::ask(at(port), protocol, course).await?;
+            told.push(protocol.name());
+        }
+    }
+    if let Some(health) = &also.jolokia {
+        let login = match &health.login {
+            Some(login) => Some((login.user.as_str(), password::of(login)?.unwrap_or_default())),
+            None => None,
+        };
+        jolokia::ask(at(health.port), &health.path, login, name, course).await?;
+        told.push("its health is good");
+    }
+    Ok(told)
 }
 
 pub(super) enum Failure {
@@ -93,9 +141,12 @@ async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Failure
     Ok(body)
 }
 
-pub(super) fn judge(info: &[u8]) -> Verdict {
-    let Some((name, id)) = name_and_id(info) else { return Verdict::ready("greets, broker unknown") };
-    Verdict::Ready(Ready { detail: format!("broker {name}"), roles: vec![], identity: Some(id) })
+pub(super) fn judge(info: &[u8]) -> (Ready, Option<String>) {
+    let ready = |detail, identity| Ready { detail, roles: vec![], identity };
+    match name_and_id(info) {
+        Some((name, id)) => (ready(format!("broker {name}"), Some(id)), Some(name)),
+        None => (ready("greets, broker unknown".into(), None), None),
+    }
 }
 
 /// The broker's name and id from a `BrokerInfo` in the plain encoding: type, command number (i32), reply wanted
@@ -128,14 +179,22 @@ pub(super) mod tests {
     pub(in crate::probe) const INFO: &[u8] = b"\x02\0\0\0\0\0\x01|\x01\0\x1dID:vm-46527-1795396108413-0:1\
         \x01\0\x15tcp://127.0.0.1:26161\0\x01\0\tlocalhost\0\0\0";
 
+    fn plain(address: SocketAddr) -> Ask {
+        Ask::Activemq { address, also: BrokerAsk::default() }
+    }
+
     fn framed(body: &[u8]) -> Vec<u8> {
         [&(body.len() as u32).to_be_bytes()[..], body].concat()
     }
 
+    /// A broker that greets and introduces itself.
+    pub(in crate::probe) async fn introduces() -> SocketAddr {
+        greets([GREETING.to_vec(), framed(INFO)].concat()).await
+    }
+
     #[tokio::test]
     async fn a_broker_that_introduces_itself_is_ready() {
-        let address = greets([GREETING.to_vec(), framed(INFO)].concat()).await;
-        let Verdict::Ready(ready) = ask(Ask::Activemq { address }).await else { panic!() };
+        let Verdict::Ready(ready) = ask(plain(introduces().await)).await else { panic!() };
         assert_eq!(ready.detail, "broker localhost");
         assert_eq!(ready.identity.as_deref(), Some("ID:vm-46527-1795396108413-0:1"));
     }
@@ -151,26 +210,26 @@ pub(super) mod tests {
     async fn what_is_not_ready_is_said() {
         let address = greets("").await;
         let reason = format!("{address} accepts the connection and says nothing within 200 ms");
-        not_ready(ask_in_vain(Ask::Activemq { address }).await, Trouble::Silent, reason);
+        not_ready(ask_in_vain(plain(address)).await, Trouble::Silent, reason);
 
         let address = greets(GREETING).await;
         let reason = format!("{address} greets, but its broker does not introduce itself within 200 ms");
-        not_ready(ask_in_vain(Ask::Activemq { address }).await, Trouble::Silent, reason);
+        not_ready(ask_in_vain(plain(address)).await, Trouble::Silent, reason);
 
         let address = answers("-ERR unknown command\r\n").await;
         let reason = format!("{address} does not speak OpenWire: it begins with \"-ERR\"");
-        not_ready(ask(Ask::Activemq { address }).await, Trouble::Garbled, reason);
+        not_ready(ask(plain(address)).await, Trouble::Garbled, reason);
 
         let address = greets(framed(b"\x07whatever")).await;
         let reason = format!("{address} does not speak OpenWire: it says \"\\u{{7}}whatever\"");
-        not_ready(ask(Ask::Activemq { address }).await, Trouble::Garbled, reason);
+        not_ready(ask(plain(address)).await, Trouble::Garbled, reason);
 
         let address = answers("").await;
         let reason = format!("{address} closed the connection without an answer");
-        not_ready(ask(Ask::Activemq { address }).await, Trouble::Declined, reason);
+        not_ready(ask(plain(address)).await, Trouble::Declined, reason);
 
         let address = greets([GREETING.to_vec(), framed(b"\x05").repeat(FRAMES)].concat()).await;
         let reason = format!("{address} does not speak OpenWire: no introduction among its first 4 messages");
-        not_ready(ask(Ask::Activemq { address }).await, Trouble::Garbled, reason);
+        not_ready(ask(plain(address)).await, Trouble::Garbled, reason);
     }
 }

@@ -1,0 +1,184 @@
+//! What do probes cost?
+//!
+//! The probers of one agent, in a process of their own as in an agent, ask stand-ins in other processes: a thousand
+//! questions a second of five kinds. And each kind by itself, beside the bare exchange of the same bytes over a new
+//! connection on the same runtime: what is above that is the probe's own.
+
+mod common;
+
+use clusterd::model::{Ask, BrokerAsk, FastdfsAsk, Get, Question};
+use clusterd::probe::{Asker, Pace, Prober};
+use common::cost::memory;
+use common::figures::{self, Figure, millis};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// At the waiting pace (50 ms, less up to a tenth) these ask a thousand times a second.
+const PROBERS: usize = 48;
+const WATCH: Duration = Duration::from_secs(20);
+const SETTLE: Duration = Duration::from_secs(2);
+const SAMPLES: usize = 500;
+const TIMEOUT: Duration = Duration::from_secs(2);
+const MIB: f64 = 1024.0;
+
+/// The issue's: of one core, in percent; of memory; above the bare exchange, in milliseconds.
+const CPU: f64 = 10.0;
+const MEMORY: f64 = 30.0;
+const OVERHEAD: f64 = 0.2;
+
+struct Kind {
+    name: &'static str,
+    ask: Ask,
+    /// What a client says.
+    says: Vec<u8>,
+    address: SocketAddr,
+    _server: StandIn,
+}
+
+/// Killed when dropped.
+struct StandIn(Child);
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn main() {
+    let kinds = kinds();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut figures = runtime.block_on(many(&kinds));
+    for kind in &kinds {
+        figures.extend(runtime.block_on(one(kind)));
+    }
+    figures::print("Probes", &figures);
+}
+
+fn kinds() -> Vec<Kind> {
+    let kind = |name, word, says: &[u8], ask: fn(SocketAddr) -> Ask| {
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+        let server = Command::new(env!("CARGO_BIN_EXE_clusterctl"))
+            .args(["stand-in", word, "--listen", &address.to_string()])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("clusterctl is built");
+        let begun = Instant::now();
+        while std::net::TcpStream::connect(address).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "the stand-in for {word} listens");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Kind { name, ask: ask(address), says: says.to_vec(), address, _server: StandIn(server) }
+    };
+    vec![
+        kind("tcp", "office", b"", |address| Ask::Tcp { address }),
+        kind("http", "http", b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", |address| {
+            Ask::Http(Get::of(format!("http://{address}/")))
+        }),
+        kind("redis", "redis", b"PING\r\nROLE\r\nINFO server\r\nINFO persistence\r\n", |address| {
+            Ask::Redis { address, login: None }
+        }),
+        kind("activemq", "activemq", b"\0\0\0\x0e\x01ActiveMQ\0\0\0\x01\0", |address| Ask::Activemq {
+            address,
+            also: BrokerAsk::default(),
+        }),
+        kind("fastdfs", "fastdfs-storage", b"\0\0\0\0\0\0\0\0\x6f\0", |address| Ask::Fastdfs {
+            address,
+            ask: FastdfsAsk::Active,
+        }),
+    ]
+}
+
+/// A thousand questions a second, of all kinds.
+async fn many(kinds: &[Kind]) -> Vec<Figure> {
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let probers: Vec<_> = (0..PROBERS)
+        .map(|at| {
+            let ask = kinds[at % kinds.len()].ask.clone();
+            let prober = Prober::spawn(at as u32, Question { ask, timeout: TIMEOUT }, sender.clone());
+            prober.pace(Pace::Fast);
+            prober
+        })
+        .collect();
+    tokio::time::sleep(SETTLE).await;
+    let (before, opened, begun) = (cpu(), connects(), Instant::now());
+    tokio::time::sleep(WATCH).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    let share = (cpu() - before) / seconds * 100.0;
+    let rate = (connects() - opened) / seconds;
+    while let Ok(event) = events.try_recv() {
+        assert!(event.answer.verdict.is_ready(), "{event:?}");
+    }
+    drop(probers);
+    let me = std::process::id();
+    vec![
+        Figure::single("questions a second (connects, by the kernel's count)", rate, "", None),
+        Figure::single("share of a core", share, "%", Some(CPU)),
+        Figure::single("share of a core for 1,000 a second", share / rate * 1000.0, "%", Some(CPU)),
+        Figure::single("resident (VmRSS)", memory(me as i32, "VmRSS") / MIB, "MiB", Some(MEMORY)),
+        Figure::single("anonymous (RssAnon)", memory(me as i32, "RssAnon") / MIB, "MiB", None),
+    ]
+}
+
+/// One kind beside its bare exchange, in turn.
+async fn one(kind: &Kind) -> Vec<Figure> {
+    let length = answer_of(kind).await;
+    let mut figure = Figure::of_times(format!("{}: a probe, beside the bare exchange", kind.name), None);
+    let mut asker = Asker::new(Question { ask: kind.ask.clone(), timeout: TIMEOUT });
+    for _ in 0..SAMPLES {
+        let begun = Instant::now();
+        bare(kind, length).await;
+        figure.floor.push(millis(begun.elapsed()));
+        let begun = Instant::now();
+        let answer = asker.ask().await;
+        figure.push(begun.elapsed());
+        assert!(answer.verdict.is_ready(), "{answer:?}");
+    }
+    let median = |samples: &[f64]| {
+        figures::median_of(samples.iter().map(|ms| Duration::from_secs_f64(ms / 1000.0)).collect())
+    };
+    let above = median(&figure.samples) - median(&figure.floor);
+    let what = format!("{}: above the bare exchange", kind.name);
+    vec![figure, Figure::single(what, above, "ms", Some(OVERHEAD))]
+}
+
+/// How long the answer is, once all of it is there.
+async fn answer_of(kind: &Kind) -> usize {
+    let mut stream = TcpStream::connect(kind.address).await.expect("the stand-in listens");
+    stream.write_all(&kind.says).await.expect("it reads");
+    let mut length = 0;
+    let mut some = [0; 4096];
+    while let Ok(Ok(n @ 1..)) = timeout(Duration::from_millis(200), stream.read(&mut some)).await {
+        length += n;
+    }
+    length
+}
+
+async fn bare(kind: &Kind, length: usize) {
+    let mut stream = TcpStream::connect(kind.address).await.expect("the stand-in listens");
+    stream.set_nodelay(true).expect("it is connected");
+    stream.write_all(&kind.says).await.expect("it reads");
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await.expect("it answers");
+}
+
+/// Seconds of a core that this process has used.
+fn cpu() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("of ourselves");
+    (usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6
+}
+
+/// How many connections were begun on this machine: the figure is right where nothing else runs.
+fn connects() -> f64 {
+    let text = std::fs::read_to_string("/proc/net/snmp").expect("Linux");
+    let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (tcp.next().expect("names"), tcp.next().expect("values"));
+    let at = names.split(' ').position(|name| name == "ActiveOpens").expect("a kernel that counts");
+    values.split(' ').nth(at).and_then(|n| n.parse().ok()).expect("a number")
+}

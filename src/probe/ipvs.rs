@@ -1,0 +1,301 @@
+//! IPVS: the virtual services of this machine's kernel, from `/proc/net/ip_vs`, and for a mark the rule that gives it.
+
+use super::course::Course;
+use super::net;
+use crate::facts::{Stage, Trouble, Verdict};
+use crate::model::{IpvsName, VirtualService};
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Stdio;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+/// The kernel's table.
+const TABLE: &str = "/proc/thread-self/net/ip_vs";
+/// The most bytes of it that are read: some 60,000 real servers.
+const MOST: u64 = 4 << 20;
+/// The most bytes of rules that are read.
+const MOST_RULES: u64 = 4 << 20;
+/// Who prints the rules that mark, in the order in which they are asked; the first has those of both kinds where it
+/// is nft's.
+const RULES: [&[&str]; 3] = [
+    &["/usr/sbin/iptables-save", "-t", "mangle"],
+    &["/usr/sbin/iptables-legacy-save", "-t", "mangle"],
+    &["/usr/sbin/nft", "list", "ruleset"],
+];
+
+pub(super) async fn ask(wanted: &VirtualService, course: Course<'_>) -> Verdict {
+    course.enter(Stage::Reply);
+    let table = match table() {
+        Ok(table) => table,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let why = "this kernel has no IPVS: its module ip_vs is not loaded";
+            return Verdict::not_ready(Trouble::Refused, why);
+        }
+        Err(error) => {
+            let why = format!("cannot read {TABLE}: {}", net::plain(&error));
+            return Verdict::not_ready(Trouble::Unaskable, why);
+        }
+    };
+    let verdict = judge(wanted, &table);
+    let IpvsName::Fwmark(mark) = wanted.service else { return verdict };
+    if !verdict.is_ready() {
+        return verdict;
+    }
+    match course.limit(is_marked(mark)).await {
+        Some(Ok(true)) => verdict,
+        Some(Ok(false)) => Verdict::not_ready(
+            Trouble::Declined,
+            format!("no rule of the mangle table gives the mark {mark}: nothing reaches the virtual service"),
+        ),
+        Some(Err(why)) => Verdict::not_ready(Trouble::Unaskable, why),
+        None => {
+            let why = format!("the firewall's rules were not listed within {course}");
+            Verdict::not_ready(Trouble::Silent, why)
+        }
+    }
+}
+
+fn table() -> io::Result<String> {
+    let mut text = String::new();
+    File::open(TABLE)?.take(MOST).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// A real server.
+#[derive(Debug, PartialEq, Eq)]
+struct Real {
+    address: SocketAddr,
+    weight: u32,
+}
+
+/// The real servers of a virtual service; `None` where the table has no such service.
+fn reals(name: IpvsName, table: &str) -> Option<Vec<Real>> {
+    let mut found = None;
+    let mut inside = false;
+    // Three lines say what the columns are.
+    for line in table.lines().skip(3) {
+        let mut words = line.split_ascii_whitespace();
+        match words.next() {
+            Some("->") if inside => {
+                let address = words.next().and_then(hex_address);
+                // Route, local or tunnel.
+                let weight = words.nth(1).and_then(|w| w.parse().ok());
+                if let (Some(reals), Some(address), Some(weight)) = (&mut found, address, weight) {
+                    let reals: &mut Vec<Real> = reals;
+                    reals.push(Real { address, weight });
+                }
+            }
+            Some("->") | None => {}
+            Some(kind) => {
+                let which = words.next().unwrap_or_default();
+                inside = is_named(name, kind, which);
+                if inside {
+                    found.get_or_insert_with(Vec::new);
+                }
+            }
+        }
+    }
+    found
+}
+
+fn is_named(name: IpvsName, kind: &str, which: &str) -> bool {
+    let at = |wanted: SocketAddr| hex_address(which) == Some(wanted);
+    match name {
+        IpvsName::Tcp(address) => kind == "TCP" && at(address),
+        IpvsName::Udp(address) => kind == "UDP" && at(address),
+        IpvsName::Sctp(address) => kind == "SCTP" && at(address),
+        IpvsName::Fwmark(mark) => kind == "FWM" && u32::from_str_radix(which, 16) == Ok(mark),
+    }
+}
+
+/// `C0A80164:0050`, or `[2001:0db8:0000:0000:0000:0000:0000:0064]:0050`.
+fn hex_address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let ip: IpAddr = match ip.strip_prefix('[') {
+        Some(v6) => v6.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?.into(),
+        None if ip.len() == 8 => Ipv4Addr::from(u32::from_str_radix(ip, 16).ok()?).into(),
+        None => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+fn judge(wanted: &VirtualService, table: &str) -> Verdict {
+    let name = told(wanted.service);
+    let declined = |why| Verdict::not_ready(Trouble::Declined, why);
+    let Some(reals) = reals(wanted.service, table) else {
+        return declined(format!("IPVS has no virtual service {name}"));
+    };
+    let works = |server: &SocketAddr| reals.iter().any(|r| r.address == *server && r.weight > 0);
+    let missing = wanted.servers.iter().filter(|server| !works(server)).map(|server| {
+        let listed = reals.iter().any(|r| r.address == *server);
+        format!("{server} {}", if listed { "has weight 0" } else { "is missing" })
+    });
+    let missing: Vec<_> = missing.collect();
+    let missing = if missing.is_empty() { String::new() } else { format!(", {}", missing.join(", ")) };
+    let count = reals.iter().filter(|r| r.weight > 0).count();
+    let servers = match count {
+        0 => "no real server".to_owned(),
+        1 => "1 real server".to_owned(),
+        n => format!("{n} real servers"),
+    };
+    if (count as u64) < u64::from(wanted.least) {
+        return declined(format!("{name} has {servers} with a weight, not {}{missing}", wanted.least));
+    }
+    Verdict::ready(format!("{name} has {servers}{missing}"))
+}
+
+/// A virtual service as it is said: `TCP 192.168.1.100:80`, `fwmark 3`.
+pub(super) fn told(name: IpvsName) -> String {
+    match name {
+        IpvsName::Tcp(address) => format!("TCP {address}"),
+        IpvsName::Udp(address) => format!("UDP {address}"),
+        IpvsName::Sctp(address) => format!("SCTP {address}"),
+        IpvsName::Fwmark(mark) => format!("fwmark {mark}"),
+    }
+}
+
+/// Whether a rule of the firewall gives the mark; or why nobody could tell.
+async fn is_marked(mark: u32) -> Result<bool, String> {
+    let mut why = "neither iptables-save nor nft is there to list the rules that mark".to_owned();
+    let mut listed = false;
+    for command in RULES {
+        match rules(command).await {
+            Ok(text) if gives(mark, &text) => return Ok(true),
+            Ok(_) => listed = true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => why = format!("cannot list the rules that mark: {}", net::plain(&error)),
+        }
+    }
+    if listed { Ok(false) } else { Err(why) }
+}
+
+async fn rules(command: &[&str]) -> io::Result<String> {
+    let [program, arguments @ ..] = command else { return Err(io::ErrorKind::NotFound.into()) };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir("/")
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut text = Vec::new();
+    if let Some(out) = child.stdout.take() {
+        out.take(MOST_RULES).read_to_end(&mut text).await?;
+    }
+    let status = child.wait().await?;
+    match status.success() {
+        true => Ok(String::from_utf8_lossy(&text).into_owned()),
+        false => Err(io::Error::other(format!("{program} ends with {status}"))),
+    }
+}
+
+/// Whether one of these rules gives the mark: `-j MARK --set-xmark 0x3/0xffffffff` of iptables, `meta mark set
+/// 0x00000003` of nft.
+fn gives(mark: u32, rules: &str) -> bool {
+    let is_mark = |word: &str| {
+        let word = word.split('/').next().unwrap_or(word);
+        match word.strip_prefix("0x") {
+            Some(hex) => u32::from_str_radix(hex, 16) == Ok(mark),
+            None => word.parse() == Ok(mark),
+        }
+    };
+    rules.lines().any(|line| {
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        let after = |before: &[&str]| {
+            words.windows(before.len() + 1).any(|w| w.starts_with(before) && is_mark(w[before.len()]))
+        };
+        let iptables = || after(&["MARK", "--set-xmark"]) || after(&["MARK", "--set-mark"]);
+        iptables() || after(&["mark", "set"])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Ask;
+    use crate::probe::testing::{ask, not_ready};
+
+    /// As the kernel writes it (`ip_vs_info_seq_show`).
+    const TEXT: &str = "\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
+TCP  C0A80164:0050 rr 
+  -> C0A80116:0050      Route   1      0          0         
+  -> C0A80115:0050      Route   0      0          2         
+UDP  C0A80164:0035 wlc persistent 300 FFFFFFFF
+TCP  [2001:0db8:0000:0000:0000:0000:0000:0064]:0050 wrr 
+  -> [2001:0db8:0000:0000:0000:0000:0000:0021]:0050      Masq    10     1          0         
+FWM  00000003 rr 
+  -> C0A80117:0000      Route   1      5          7         
+  -> C0A80118:0000      Tunnel  2      0          0         
+";
+
+    fn asked(service: IpvsName, least: u32, servers: &[&str]) -> VirtualService {
+        let servers = servers.iter().map(|s| s.parse().unwrap()).collect();
+        VirtualService { service, servers, least }
+    }
+
+    fn www() -> IpvsName {
+        IpvsName::Tcp("192.168.1.100:80".parse().unwrap())
+    }
+
+    #[test]
+    fn rows_of_all_forms_are_read() {
+        let says = |service, detail: &str| {
+            assert_eq!(judge(&asked(service, 1, &[]), TEXT), Verdict::ready(detail));
+        };
+        says(www(), "TCP 192.168.1.100:80 has 1 real server");
+        let v6 = "[2001:db8::64]:80".parse().unwrap();
+        says(IpvsName::Tcp(v6), "TCP [2001:db8::64]:80 has 1 real server");
+        says(IpvsName::Fwmark(3), "fwmark 3 has 2 real servers");
+        let reals = reals(IpvsName::Fwmark(3), TEXT).unwrap();
+        assert_eq!(reals[1], Real { address: "192.168.1.24:0".parse().unwrap(), weight: 2 });
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let declined = |wanted: VirtualService, reason: &str| {
+            not_ready(judge(&wanted, TEXT), Trouble::Declined, reason);
+        };
+        let servers = ["192.168.1.21:80", "192.168.1.22:80", "192.168.1.23:80"];
+        declined(
+            asked(www(), 2, &servers),
+            "TCP 192.168.1.100:80 has 1 real server with a weight, not 2, 192.168.1.21:80 has weight 0, \
+             192.168.1.23:80 is missing",
+        );
+        let enough = judge(&asked(www(), 1, &servers[..2]), TEXT);
+        assert_eq!(
+            enough,
+            Verdict::ready("TCP 192.168.1.100:80 has 1 real server, 192.168.1.21:80 has weight 0")
+        );
+        let dns = IpvsName::Udp("192.168.1.100:53".parse().unwrap());
+        declined(asked(dns, 1, &[]), "UDP 192.168.1.100:53 has no real server with a weight, not 1");
+        declined(asked(IpvsName::Fwmark(4), 1, &[]), "IPVS has no virtual service fwmark 4");
+    }
+
+    #[test]
+    fn the_rule_that_marks_is_found_in_both_tongues() {
+        let iptables = "*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 192.168.1.100/32 -p tcp -m tcp --dport 80 \
+            -m mac ! --mac-source 52:54:00:09:03:01 -j MARK --set-xmark 0x3/0xffffffff\nCOMMIT\n";
+        let nft = "table ip mangle {\n\tchain pre {\n\t\tip daddr 192.168.1.100 tcp dport 80 meta mark set 0x00000003\n\t}\n}\n";
+        for rules in [iptables, nft] {
+            assert!(gives(3, rules) && !gives(4, rules) && !gives(80, rules));
+        }
+        assert!(!gives(3, "-A PREROUTING -m mark --mark 0x3 -j ACCEPT\n"));
+    }
+
+    #[tokio::test]
+    async fn a_kernel_without_it_is_said() {
+        if std::path::Path::new(TABLE).exists() {
+            return; // this one has it
+        }
+        let reason = "this kernel has no IPVS: its module ip_vs is not loaded";
+        not_ready(ask(Ask::Ipvs(asked(www(), 1, &[]))).await, Trouble::Refused, reason);
+    }
+}
