@@ -9,6 +9,7 @@
 //! - [`engine`]: the pure state machine: inputs and time in, actions out.
 //! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
 //! - [`journal`]: what an agent writes down, and the search for what runs that the next one begins with.
+//! - [`trail`]: who did what: a chain of hashes that shows what was changed.
 //! - [`logs`]: what services print: positions, rotation, reading.
 //! - [`sim`]: the simulator, another shell around the same engine.
 //! - [`standin`]: small servers that speak one daemon's readiness, for the demo.
@@ -38,3 +39,4 @@ pub mod rig;
 pub mod sim;
 pub mod standin;
 pub mod store;
+pub mod trail;

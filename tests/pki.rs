@@ -32,6 +32,7 @@ const CALLS: &[(&str, Method, &str, &str)] = &[
     ("node", Method::GET, "/v1/node", ""),
     ("cluster", Method::GET, "/v1/cluster", ""),
     ("events", Method::GET, "/v1/events", ""),
+    ("trail", Method::GET, "/v1/trail", ""),
     ("leftovers", Method::GET, "/v1/leftovers", ""),
     ("watch n2", Method::GET, "/v1/watch?node=n2", ""),
     ("watch n1", Method::GET, "/v1/watch?node=n1", ""),
@@ -39,6 +40,7 @@ const CALLS: &[(&str, Method, &str, &str)] = &[
     ("force", Method::POST, "/v1/order", FORCE),
     ("reload", Method::POST, "/v1/reload", ""),
     ("unknown", Method::POST, "/v1/unknown", ""),
+    ("force here", Method::POST, "/v1/at/n1/v1/order", FORCE),
     ("relay status", Method::GET, "/v1/at/n2/v1/events", ""),
     ("relay order", Method::POST, "/v1/at/n2/v1/order", ORDER_THERE),
     ("relay force", Method::POST, "/v1/at/n2/v1/order", FORCE_THERE),
@@ -127,21 +129,21 @@ fn who_may_do_what() {
     snapbox::assert_data_eq!(
         calls(&Security::Plain),
         snapbox::str![[r#"
-hung up: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, unknown, relay status, relay order, relay force
+hung up: node, cluster, events, trail, leftovers, watch n2, watch n1, order, force, reload, unknown, force here, relay status, relay order, relay force
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&security(&stranger, operator(Role::Admin), good)),
         snapbox::str![[r#"
-its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, unknown, relay status, relay order, relay force
+its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, trail, leftovers, watch n2, watch n1, order, force, reload, unknown, force here, relay status, relay order, relay force
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&taken),
         snapbox::str![[r#"
-it refuses our certificate: its key is revoked: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, unknown, relay status, relay order, relay force
+it refuses our certificate: its key is revoked: node, cluster, events, trail, leftovers, watch n2, watch n1, order, force, reload, unknown, force here, relay status, relay order, relay force
 
 "#]]
     );
@@ -151,7 +153,7 @@ it refuses our certificate: its key is revoked: node, cluster, events, leftovers
 
     // The dates change nothing.
     let admin = snapbox::str![[r#"
-yes: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, relay status, relay order
+yes: node, cluster, events, trail, leftovers, watch n2, watch n1, order, force, reload, force here, relay status, relay order
 no such call: unknown
 lacks admin: relay force
 
@@ -164,18 +166,18 @@ lacks admin: relay force
     snapbox::assert_data_eq!(
         calls(&security(&ca, operator(Role::Operate), good)),
         snapbox::str![[r#"
-yes: node, cluster, events, leftovers, order, reload, relay status, relay order
+yes: node, cluster, events, trail, leftovers, order, reload, relay status, relay order
 lacks agent: watch n2, watch n1
-lacks admin: force, unknown, relay force
+lacks admin: force, unknown, force here, relay force
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&security(&ca, operator(Role::Read), good)),
         snapbox::str![[r#"
-yes: node, cluster, events, leftovers, relay status
+yes: node, cluster, events, trail, leftovers, relay status
 lacks agent: watch n2, watch n1
-lacks operate: order, force, reload, relay order, relay force
+lacks operate: order, force, reload, force here, relay order, relay force
 lacks admin: unknown
 
 "#]]
@@ -186,9 +188,9 @@ lacks admin: unknown
         calls(&n2),
         snapbox::str![[r#"
 yes: node, watch n2
-lacks read: cluster, events, leftovers, relay status
+lacks read: cluster, events, trail, leftovers, relay status
 node n2 cannot speak for node n1: watch n1
-lacks operate: order, force, reload, relay order, relay force
+lacks operate: order, force, reload, force here, relay order, relay force
 lacks admin: unknown
 
 "#]]
@@ -196,9 +198,9 @@ lacks admin: unknown
     snapbox::assert_data_eq!(
         all_calls(&cluster, &n1, &n2, Some("admin root, or so he says")),
         snapbox::str![[r#"
-yes: node, cluster, events, leftovers, watch n2, order, reload, relay status, relay order
+yes: node, cluster, events, trail, leftovers, watch n2, order, reload, relay status, relay order
 node n2 cannot speak for node n1: watch n1
-lacks admin: force, unknown, relay force
+lacks admin: force, unknown, force here, relay force
 
 "#]]
     );
@@ -206,7 +208,7 @@ lacks admin: force, unknown, relay force
     snapbox::assert_data_eq!(
         all_calls(&cluster, &Target::Unix(cluster.socket("n1").into()), &Security::Plain, None),
         snapbox::str![[r#"
-yes: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, relay status, relay order
+yes: node, cluster, events, trail, leftovers, watch n2, watch n1, order, force, reload, force here, relay status, relay order
 no such call: unknown
 lacks admin: relay force
 

@@ -16,26 +16,27 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("probe", &["facts", "clock", "model"]),
     ("process", &["facts", "clock", "crash", "model"]),
     ("store", &["crash"]),
+    ("trail", &["store"]),
     ("logs", &["crash", "model", "store"]),
     ("leftover", &["facts", "crash", "model", "process"]),
     ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
     ("pki", &["store"]),
-    ("api", &["facts", "engine", "pki"]), // the engine's views are what goes over the wire
+    ("api", &["facts", "engine", "pki", "trail"]), // the engine's views are what goes over the wire
     (
         "agent",
         &[
             "facts", "clock", "crash", "model", "graph", "engine", "probe", "process", "leftover", "store",
-            "journal", "logs", "pki", "api",
+            "journal", "logs", "pki", "trail", "api",
         ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),
     (
         "ctl",
         &[
-            "sim", "facts", "clock", "model", "graph", "engine", "pki", "api", "process", "probe", "standin",
-            "rig",
+            "sim", "facts", "clock", "model", "graph", "engine", "pki", "trail", "api", "process", "probe",
+            "standin", "rig",
         ],
     ),
 ];

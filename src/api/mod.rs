@@ -4,6 +4,7 @@
 
 pub mod caller;
 pub mod client;
+mod deed;
 pub mod server;
 pub mod tls;
 pub mod wire;
