@@ -4,6 +4,7 @@
 
 use super::clerk::PATIENCE;
 use super::links;
+use super::safe;
 use super::shell::{Places, Shell};
 use crate::api::wire::{Refusal, ReloadReply};
 use crate::clock;
@@ -55,6 +56,7 @@ pub fn load_or_last_good(
 }
 
 fn read(places: &Places) -> Result<(Sources, Cluster), String> {
+    safe::look_at_config(&places.config, places.units.as_deref())?;
     let sources = Sources::read(&places.config, places.units.as_deref()).map_err(|e| e.to_string())?;
     let cluster = model::parse(&sources).map_err(|e| e.to_string())?;
     Ok((sources, cluster))
