@@ -41,6 +41,7 @@ pub enum Message {
         instance: Arc<str>,
         incarnation: u64,
         exit: Exit,
+        alone: bool,
     },
     Notified {
         instance: Arc<str>,
@@ -390,10 +391,10 @@ impl Shell {
     fn input(&self, message: Message) -> Option<Input> {
         let cluster = self.cluster();
         Some(match message {
-            Message::Exited { instance, incarnation, exit } => {
+            Message::Exited { instance, incarnation, exit, alone } => {
                 let ix = cluster.instance_named(&instance)?;
                 let last_words = self.last_words(&instance, incarnation);
-                Input::Exited { instance: ix, incarnation, exit, last_words }
+                Input::Exited { instance: ix, incarnation, exit, last_words, alone }
             }
             Message::Notified { instance, incarnation, notice } => {
                 let ix = cluster.instance_named(&instance)?;
