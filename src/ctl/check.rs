@@ -46,15 +46,24 @@ fn error(diagnostic: &model::Diagnostic) -> serde_json::Value {
     })
 }
 
+/// `, 2 things outside`
+fn outside(cluster: &model::Cluster) -> String {
+    match cluster.outside.instances.len() {
+        0 => String::new(),
+        1 => ", 1 thing outside".into(),
+        n => format!(", {n} things outside"),
+    }
+}
+
 /// `ok: 14 nodes, 9 services, 16 instances, 7 needs (configuration 3f2a91bc)`
 fn summary(cluster: &model::Cluster) -> String {
     let needs = cluster.services.iter().map(|s| s.needs.len()).sum();
     format!(
         "ok: {}, {}, {}, {} (configuration {})",
         plural(cluster.nodes.len(), "node"),
-        plural(cluster.services.len(), "service"),
-        plural(cluster.instances.len(), "instance"),
-        plural(needs, "need"),
+        plural(cluster.services.len() - cluster.outside.instances.len(), "service"),
+        plural(cluster.own_count(), "instance"),
+        format_args!("{}{}", plural(needs, "need"), outside(cluster)),
         cluster.hash.get(..8).unwrap_or(&cluster.hash)
     )
 }
