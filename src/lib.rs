@@ -10,6 +10,7 @@
 //! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
 //! - [`director`]: virtual addresses: what keepalived, IPVS and the firewall are told.
 //! - [`journal`]: what an agent writes down, and the search for what runs that the next one begins with.
+//! - [`trail`]: who did what: a chain of hashes that shows what was changed.
 //! - [`logs`]: what services print: positions, rotation, reading.
 //! - [`sim`]: the simulator, another shell around the same engine.
 //! - [`standin`]: small servers that speak one daemon's readiness, for the demo.
@@ -40,3 +41,4 @@ pub mod rig;
 pub mod sim;
 pub mod standin;
 pub mod store;
+pub mod trail;

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("probe", &["facts", "clock", "crash", "model", "process"]), // the kernel's door
     ("process", &["facts", "clock", "crash", "model"]),
     ("store", &["crash"]),
+    ("trail", &["store"]),
     ("logs", &["crash", "model", "store"]),
     ("leftover", &["facts", "crash", "model", "process"]),
     ("director", &["facts", "model"]),
@@ -23,19 +24,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
     ("pki", &["store"]),
-    ("api", &["facts", "crash", "engine", "pki"]), // the engine's views are what goes over the wire
+    ("api", &["facts", "crash", "engine", "pki", "trail"]), // the engine's views are what goes over the wire
     (
         "agent",
         &[
             "facts", "clock", "crash", "model", "graph", "engine", "probe", "process", "leftover", "store",
-            "journal", "logs", "pki", "api", "director",
+            "journal", "logs", "pki", "trail", "api", "director",
         ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),
     (
         "ctl",
         &[
-            "sim", "facts", "clock", "model", "graph", "engine", "director", "pki", "api", "process",
+            "sim", "facts", "clock", "model", "graph", "engine", "director", "pki", "trail", "api", "process",
             "probe", "standin", "rig",
         ],
     ),

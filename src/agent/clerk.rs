@@ -33,11 +33,11 @@ pub struct Clerk {
 impl Clerk {
     /// # Errors
     /// When there is no thread to be had.
-    pub fn begin() -> io::Result<Clerk> {
+    pub fn begin(name: &str) -> io::Result<Clerk> {
         let (jobs, inbox) = mpsc::sync_channel::<Job>(MOST_JOBS);
         let done = Arc::new(AtomicU64::new(0));
         let counter = done.clone();
-        std::thread::Builder::new().name("clerk".to_owned()).spawn(move || {
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             for job in inbox {
                 // A job that crashes is one that was not done: whoever waits for its outcome hears nothing.
                 let _ = std::panic::catch_unwind(AssertUnwindSafe(job));
@@ -73,6 +73,13 @@ impl Clerk {
         outcome
     }
 
+    /// Has a job done, and does not wait for it. False when too many wait already; then it is not done.
+    pub fn give(&self, job: impl FnOnce() + Send + 'static) -> bool {
+        let given = self.jobs.try_send(Box::new(job)).is_ok();
+        self.given.set(self.given.get() + u64::from(given));
+        given
+    }
+
     /// For how long the disk has not answered; `None` while it does.
     pub fn hangs_for(&self) -> Option<Duration> {
         if self.done.load(Ordering::Acquire) == self.given.get() {
@@ -98,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_hangs_is_waited_for_once_and_done_in_order_when_it_answers() {
-        let clerk = Clerk::begin().unwrap();
+        let clerk = Clerk::begin("clerk").unwrap();
         assert_eq!(clerk.have_done(PATIENCE, || 7), Some(7));
         let (answer, disk) = mpsc::channel::<()>();
         let (tell, told) = mpsc::channel();

@@ -21,6 +21,7 @@ mod serve;
 mod shell;
 mod sweeps;
 mod tasks;
+mod trail;
 mod trust;
 mod whoami;
 
@@ -115,8 +116,11 @@ async fn live(args: Args) -> anyhow::Result<()> {
     recorder.begun(&engine, now, &kept, &sources);
     process::give_back_memory();
     let tag = Tree::tag(&cluster.name, &node.name, &config::agent_id(&places.state)?);
-    let clerk =
-        Rc::new(clerk::Clerk::begin().context("cannot begin the thread that writes to the state folder")?);
+    let clerk = Rc::new(
+        clerk::Clerk::begin("clerk").context("cannot begin the thread that writes to the state folder")?,
+    );
+    let trail = trail::Scribe::begin(&places.state, &places.run, &boot)
+        .context("cannot begin the thread that writes the trail")?;
     let (messages, mut inbox) = mpsc::channel(MESSAGES);
     let (answers, mut probes) = mpsc::unbounded_channel();
     let trouble = messages.clone();
@@ -128,6 +132,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
         recorder,
         events: events::Events::open(&places.state, clerk.clone()),
         clerk,
+        trail,
         tree: Tree::locate(&tag),
         journal: journal::Journal::open(&places.run, boot.clone())?,
         logs: logs.context("cannot start the thread that rotates logs")?,
@@ -185,7 +190,10 @@ async fn live(args: Args) -> anyhow::Result<()> {
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = power_fails.recv() => shell.feed(Input::ShutdownBegan),
+            _ = power_fails.recv() => {
+                shell.signalled("SIGPWR", "stop all: the machine goes down", Ok(String::new()));
+                shell.feed(Input::ShutdownBegan);
+            }
             _ = sign_of_life.tick(), if watchdog.is_some() => notify::alive(),
             Some(message) = inbox.recv() => {
                 let more = std::iter::from_fn(|| inbox.try_recv().ok()).take(AT_ONCE);
@@ -198,9 +206,11 @@ async fn live(args: Args) -> anyhow::Result<()> {
             // After the exits that are known by now, so that one look serves them all.
             () = shell.sweeps.due() => shell.sweep_all(),
             _ = hangup.recv() => {
-                if let Err(refusal) = shell.reload() {
+                let reloaded = shell.reload();
+                if let Err(refusal) = &reloaded {
                     tracing::error!("{}", refusal.error);
                 }
+                shell.signalled("SIGHUP", "reload", reloaded.map(|r| r.text).map_err(|r| r.error));
             }
             _ = child.recv() => shell.reap_orphans(),
         }

@@ -11,6 +11,7 @@ use crate::facts::{Cleaned, Report};
 use crate::leftover::Mode;
 use crate::model::{InstanceIx, NodeIx};
 use crate::probe::by_hand;
+use crate::trail::{Deed, Page};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use std::rc::Rc;
@@ -90,6 +91,7 @@ impl Agent for Api {
         let mut problems: Vec<_> = self.0.problems.borrow().values().cloned().collect();
         problems.extend(self.0.clerk.problem(&self.0.places.state));
         problems.extend(self.0.events.borrow().problem());
+        problems.extend(self.0.trail.problem());
         problems.sort();
         NodeStatus {
             node: engine.cluster().node(engine.node()).name.clone(),
@@ -101,6 +103,10 @@ impl Agent for Api {
             problems,
             instances: engine.own_instances().filter_map(|i| engine.view(i, now)).collect(),
         }
+    }
+
+    fn is_of(&self, node: &str) -> bool {
+        self.0.node_name() == node
     }
 
     async fn cluster(&self) -> ClusterStatus {
@@ -204,6 +210,15 @@ impl Agent for Api {
 
     fn crashed(&self, what: &str) {
         self.0.crash(what, "nothing else is touched");
+    }
+
+    fn on_trail(&self, deed: Deed, refused: bool) {
+        if refused { self.0.trail.write_refused(deed) } else { self.0.trail.write(deed) }
+    }
+
+    async fn trail(&self, after: u64) -> Result<Page, Refusal> {
+        let refused = |why| Refusal { error: format!("the trail cannot be read: {why}"), hint: None };
+        self.0.trail.page(after).await.map_err(refused)
     }
 
     fn security(&self) -> Security {

@@ -10,6 +10,7 @@ use super::journal::Journal;
 use super::links::Links;
 use super::record::Recorder;
 use super::sweeps::Sweeps;
+use super::trail::Scribe;
 use crate::api::tls::Security;
 use crate::api::wire::{self, PeerLine};
 use crate::clock;
@@ -137,6 +138,7 @@ pub struct Shell {
     pub(super) listeners: RefCell<HashMap<Arc<str>, Vec<AbortHandle>>>,
     pub events: RefCell<Events>,
     pub clerk: Rc<Clerk>,
+    pub trail: Scribe,
     pub tree: Tree,
     pub journal: Journal,
     pub logs: Keeper,
@@ -173,6 +175,7 @@ pub struct Parts {
     pub recorder: Recorder,
     pub events: Events,
     pub clerk: Rc<Clerk>,
+    pub trail: Scribe,
     pub tree: Tree,
     pub journal: Journal,
     pub logs: Keeper,
@@ -195,6 +198,7 @@ impl Shell {
             listeners: RefCell::default(),
             events: RefCell::new(parts.events),
             clerk: parts.clerk,
+            trail: parts.trail,
             tree: parts.tree,
             journal: parts.journal,
             logs: parts.logs,

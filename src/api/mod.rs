@@ -5,6 +5,7 @@
 
 pub mod caller;
 pub mod client;
+mod deed;
 pub mod door;
 pub mod patience;
 pub mod server;

@@ -9,12 +9,14 @@
 //! ([`Agent::crashed`]).
 
 use super::caller::{CALLS, Caller, Right, right_for};
+use super::deed::Watched;
 use super::door::{Door, Guest, Knock, Place};
 use super::patience::{Course, Patient};
 use super::tls::{self, Peer, Security};
 use super::wire::*;
 use crate::crash;
 use crate::facts::Report;
+use crate::trail::{Deed, Page};
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -28,9 +30,10 @@ use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -49,6 +52,8 @@ const MAX_HEAD: usize = 64 << 10;
 /// What an agent can be asked.
 pub trait Agent: Clone + 'static {
     fn node(&self) -> NodeStatus;
+    /// Whether it is this node's.
+    fn is_of(&self, node: &str) -> bool;
     fn cluster(&self) -> impl Future<Output = ClusterStatus>;
     /// Events after `seq`, of one instance or of all.
     fn events(&self, after: u64, instance: Option<&str>) -> Vec<EventRecord>;
@@ -61,6 +66,10 @@ pub trait Agent: Clone + 'static {
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, Refusal>>;
     /// A new reader of the peer stream; each message is one whole line.
     fn watch(&self, node: &str) -> mpsc::Receiver<Bytes>;
+    /// Writes down what somebody did, or what was refused for want of a right.
+    fn on_trail(&self, deed: Deed, refused: bool);
+    /// Lines of its trail, after an entry.
+    fn trail(&self, after: u64) -> impl Future<Output = Result<Page, Refusal>>;
     /// A task that served somebody has crashed; what its panic says is in the log.
     fn crashed(&self, what: &str);
     /// How its TCP port is spoken to, now.
@@ -90,8 +99,12 @@ pub async fn serve_unix<A: Agent>(listener: Rc<UnixListener>, agent: A, door: Rc
                 match stream.peer_cred() {
                     Ok(credentials) => {
                         let caller = agent.local(credentials.uid());
+                        let from = match credentials.pid() {
+                            Some(pid) => format!("the unix socket, pid {pid}").into(),
+                            None => "the unix socket".into(),
+                        };
                         let Some(place) = door.enter(Guest::User(credentials.uid())) else { continue };
-                        let peer = Peer { caller, key: None };
+                        let peer = Peer { caller, from, key: None };
                         serve_apart(&agent, serve_connection(stream, agent.clone(), peer, place));
                     }
                     Err(e) => {
@@ -117,7 +130,7 @@ pub async fn serve_tcp<A: Agent>(listener: Rc<TcpListener>, agent: A, door: Rc<D
                 // A reader whose machine lost power is found out by the kernel, and gives its place back.
                 let _ = super::client::keep_alive(&stream);
                 let number = knock.number();
-                let task = serve_apart(&agent, let_in(stream, from.ip(), agent.clone(), door.clone(), knock));
+                let task = serve_apart(&agent, let_in(stream, from, agent.clone(), door.clone(), knock));
                 Knock::by(number, &door, task);
             }
             Err(e) => accept_failed(e, &mut failed).await,
@@ -145,22 +158,28 @@ async fn accept_failed(e: io::Error, failed: &mut bool) {
 }
 
 /// Finds out who is at the other end, then serves it.
-async fn let_in<A: Agent>(stream: TcpStream, from: IpAddr, agent: A, door: Rc<Door>, knock: Knock) {
+async fn let_in<A: Agent>(stream: TcpStream, source: SocketAddr, agent: A, door: Rc<Door>, knock: Knock) {
+    let from: Arc<str> = source.to_string().into();
     match agent.security() {
         Security::Plain => {
             drop(knock);
-            let Some(place) = door.enter(Guest::Source(from)) else { return };
-            serve_connection(stream, agent, Peer { caller: Caller::anybody(), key: None }, place).await;
+            let Some(place) = door.enter(Guest::Source(source.ip())) else { return };
+            serve_connection(stream, agent, Peer { caller: Caller::anybody(), from, key: None }, place).await;
         }
         Security::Tls(tls) => match tls::accept(stream, &tls).await {
             Ok((stream, peer)) => {
                 drop(knock);
                 let Some(place) = door.enter(Guest::Key(peer.key)) else { return };
-                let peer = Peer { caller: Caller::certified(&peer), key: Some(peer.key) };
+                let peer = Peer { caller: Caller::certified(&peer), from, key: Some(peer.key) };
                 serve_connection(stream, agent, peer, place).await;
             }
-            // Whoever wants to fill the log only has to connect.
-            Err(e) => tracing::debug!("a connection was not let in: {e}"),
+            Err(e) => {
+                // Whoever wants to fill the log only has to connect.
+                tracing::debug!("a connection was not let in: {e}");
+                if let Some(why) = tls::certificate_refused(&e) {
+                    agent.on_trail(super::deed::not_let_in(&from, why), true);
+                }
+            }
         },
         Security::Missing => {}
     }
@@ -209,9 +228,16 @@ async fn answer<A: Agent>(
         let error = format!("the key of {} is revoked", caller.name);
         return json(StatusCode::FORBIDDEN, &Refusal { error, hint: None });
     }
-    match route(agent, &caller, request, turn).await {
-        Ok(response) => response,
-        Err((status, refusal)) => json(status, &refusal),
+    let watched = Watched::new(agent.clone(), &caller, &peer.from, request.method(), request.uri().path());
+    match route(agent, &caller, request, turn, &watched).await {
+        Ok(response) => {
+            watched.done(response.status());
+            response
+        }
+        Err((status, refusal)) => {
+            watched.refused(status, &refusal.error);
+            json(status, &refusal)
+        }
     }
 }
 
@@ -226,8 +252,17 @@ async fn route<A: Agent>(
     caller: &Caller,
     request: Request<Incoming>,
     turn: &Mutex<()>,
+    watched: &Watched<A>,
 ) -> Result<Response<Body>, Refused> {
-    let path = request.uri().path().to_owned();
+    let mut path = request.uri().path().to_owned();
+    // What is asked of this node's own agent is asked of nobody else.
+    if let Some((node, rest)) = path.strip_prefix("/v1/at/").and_then(|at| at.split_once('/'))
+        && agent.is_of(node)
+        && !rest.starts_with("v1/at/")
+        && !rest.starts_with("v1/watch")
+    {
+        path = format!("/{rest}");
+    }
     let query = request.uri().query().unwrap_or_default().to_owned();
     let parameter = |name: &str| {
         let found = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -243,8 +278,10 @@ async fn route<A: Agent>(
         caller.may(right_for(&method, &format!("/{rest}"))).map_err(forbidden)?;
         let onward = if query.is_empty() { format!("/{rest}") } else { format!("/{rest}?{query}") };
         let body = read_body(request).await?;
+        watched.asks(Some(&node), &format!("/{rest}"), &body);
         let relayed = agent.relay(caller, &node, method, &onward, body).await;
         let (status, body) = relayed.map_err(|refusal| (StatusCode::BAD_GATEWAY, refusal))?;
+        watched.was_said(&body);
         return Ok(respond(status, "application/json", whole(body)));
     }
     caller.may(right_for(request.method(), &path)).map_err(forbidden)?;
@@ -256,7 +293,7 @@ async fn route<A: Agent>(
     if matches!(path.as_str(), "/v1/node" | "/v1/events" | "/v1/leftovers") {
         my_turn = Some(turn.lock().await);
     }
-    let answer = call(agent, caller, request, &path, parameter).await;
+    let answer = call(agent, caller, request, &path, parameter, watched).await;
     drop(my_turn);
     answer
 }
@@ -267,6 +304,7 @@ async fn call<A: Agent>(
     request: Request<Incoming>,
     path: &str,
     parameter: impl Fn(&str) -> Option<String>,
+    watched: &Watched<A>,
 ) -> Result<Response<Body>, Refused> {
     match (request.method(), path) {
         (&Method::GET, "/v1/node") => Ok(json(StatusCode::OK, &agent.node())),
@@ -280,6 +318,11 @@ async fn call<A: Agent>(
             let page = agent.logs(ask).await.map_err(|r| (StatusCode::CONFLICT, r))?;
             Ok(json(StatusCode::OK, &page))
         }
+        (&Method::GET, "/v1/trail") => {
+            let after = parameter("after").and_then(|v| v.parse().ok()).unwrap_or(0);
+            let page = agent.trail(after).await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            Ok(json(StatusCode::OK, &page))
+        }
         (&Method::GET, "/v1/leftovers") => Ok(json(StatusCode::OK, &agent.leftovers())),
         (&Method::GET, "/v1/probe") => {
             let instance = parameter("instance").unwrap_or_default();
@@ -287,15 +330,22 @@ async fn call<A: Agent>(
             Ok(json(StatusCode::OK, &report))
         }
         (&Method::POST, "/v1/order") => {
-            let order: Order = read_json(request).await?;
+            let body = read_body(request).await?;
+            watched.asks(None, path, &body);
+            let order: Order = from_json(&body)?;
             if order.force {
                 caller.may(Right::Admin).map_err(forbidden)?;
             }
             let reply = agent.order(order).await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            watched.says(super::deed::in_words(&reply));
             Ok(json(StatusCode::OK, &reply))
         }
         (&Method::POST, "/v1/reload") => {
+            let body = read_body(request).await?;
+            watched.asks(None, path, &body);
+            ReloadAsk::read(&body).map_err(not_understood)?;
             let reply = agent.reload().await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            watched.says(reply.text.clone());
             Ok(json(StatusCode::OK, &reply))
         }
         (&Method::GET, "/v1/watch") => {
@@ -347,9 +397,12 @@ async fn read_body(request: Request<Incoming>) -> Result<Bytes, Refused> {
     }
 }
 
-async fn read_json<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
-    let body = read_body(request).await?;
-    serde_json::from_slice(&body).map_err(|e| bad_request(format!("cannot understand the request: {e}")))
+fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(body).map_err(not_understood)
+}
+
+fn not_understood(e: serde_json::Error) -> Refused {
+    bad_request(format!("cannot understand the request: {e}"))
 }
 
 fn whole(body: Bytes) -> Body {

@@ -93,10 +93,28 @@ pub fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     None
 }
 
+/// What is wrong with the certificate of one who was not let in; `None` where it was not about that.
+pub fn certificate_refused(error: &io::Error) -> Option<String> {
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::NoCertificatesPresented => Some("it showed no certificate".to_owned()),
+        rustls::Error::InvalidCertificate(bad) => Some(match bad {
+            rustls::CertificateError::UnknownIssuer => {
+                "its certificate is not of the CA that we trust".to_owned()
+            }
+            rustls::CertificateError::Revoked => "its key is revoked".to_owned(),
+            rustls::CertificateError::Other(ours) => ours.to_string(),
+            other => other.to_string(),
+        }),
+        _ => None,
+    }
+}
+
 /// The other end of a connection that was let in.
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub caller: Caller,
+    /// Where it is: an address, or a process of this machine.
+    pub from: Arc<str>,
     /// Its key, where it has one.
     pub key: Option<Key>,
 }

@@ -10,7 +10,8 @@
 //! | `GET /v1/probe?instance=NAME` | [`Report`](crate::facts::Report): its configured question, asked now from that node |
 //! | `GET /v1/leftovers` | `Vec<LeftoverView>`: judged now, nothing removed |
 //! | `POST /v1/order` with [`Order`] | [`OrderReply`]; returns at once, the work goes on |
-//! | `POST /v1/reload` | [`ReloadReply`]: read `cluster.toml` again |
+//! | `POST /v1/reload`, with [`ReloadAsk`] or nothing | [`ReloadReply`]: read `cluster.toml` again |
+//! | `GET /v1/trail?after=SEQ` | [`Page`](crate::trail::Page) of that agent's trail: who did what |
 //! | `GET /v1/watch?node=NAME` | the peer stream: one [`PeerLine`] a line, for as long as both live |
 //! | any of them under `/v1/at/NODE/…` | the same, asked of NODE's agent over this agent's warm link |
 //!
@@ -187,6 +188,29 @@ pub struct LogPage {
     /// Where the log ended when this was read.
     pub end: u64,
     pub text: String,
+}
+
+/// Who has the file read again, and why; for the trail.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ReloadAsk {
+    #[serde(default)]
+    pub by: String,
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl ReloadAsk {
+    /// From a body, which may be empty.
+    ///
+    /// # Errors
+    /// When it is another thing.
+    pub fn read(body: &[u8]) -> Result<ReloadAsk, serde_json::Error> {
+        if body.is_empty() || body == b"null" {
+            Ok(ReloadAsk::default())
+        } else {
+            serde_json::from_slice(body)
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

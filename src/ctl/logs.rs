@@ -196,7 +196,7 @@ fn tame(line: &str) -> String {
 }
 
 /// `10min`, `2h`, `1d 6h`; or a time of day, or a day and a time, by the own clock. As how long ago that is.
-fn parse_since(text: &str) -> Result<Duration, String> {
+pub fn parse_since(text: &str) -> Result<Duration, String> {
     since(text, &jiff::Zoned::now())
 }
 

@@ -8,6 +8,7 @@ mod exit;
 mod picture;
 mod text;
 
+mod audit;
 mod check;
 mod completions;
 mod demo;
@@ -108,6 +109,8 @@ enum Verb {
     Restart(order::RestartArgs),
     /// Judge what an unclean stop left behind; removes nothing
     Leftovers(leftovers::LeftoversArgs),
+    /// Show who did what on all nodes, and whether that record is whole
+    Audit(audit::AuditArgs),
     /// Show what happened
     Events(events::EventsArgs),
     /// Show what instances printed, from any node
@@ -181,6 +184,7 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Stop(args) => online(order::stop(args, global)),
         Verb::Restart(args) => online(order::restart(args, global)),
         Verb::Leftovers(args) => online(leftovers::run(args, global)),
+        Verb::Audit(args) => online(audit::run(args, global)),
         Verb::Events(args) => online(events::run(args, global)),
         Verb::Logs(args) => online(logs::run(args, global)),
         Verb::Probe(args) => online(probe::run(args, global)),

@@ -2,7 +2,7 @@
 
 use super::picture::silence;
 use super::{Asked, Exit, Global};
-use crate::api::wire::ReloadReply;
+use crate::api::wire::{ReloadAsk, ReloadReply};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 
@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 pub struct ReloadArgs {
     /// Only these nodes
     pub nodes: Vec<String>,
+    /// Why; it stands on the trail
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    pub reason: String,
 }
 
 pub async fn run(args: ReloadArgs, global: &Global) -> anyhow::Result<Exit> {
@@ -22,11 +25,12 @@ pub async fn run(args: ReloadArgs, global: &Global) -> anyhow::Result<Exit> {
     let chosen: Vec<_> =
         status.nodes.iter().filter(|n| args.nodes.is_empty() || args.nodes.contains(&n.node)).collect();
     let asked = &asked;
+    let ask = &ReloadAsk { by: super::order::who(), reason: args.reason.clone() };
     let replies = join_all(chosen.into_iter().map(async |node| {
         if node.status.is_none() {
             return (&node.node, Err(silence(node)));
         }
-        let reply: Result<ReloadReply, _> = asked.post_at(&node.node, "/v1/reload", &()).await;
+        let reply: Result<ReloadReply, _> = asked.post_at(&node.node, "/v1/reload", ask).await;
         (&node.node, reply.map_err(|e| e.to_string()))
     }))
     .await;

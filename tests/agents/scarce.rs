@@ -183,10 +183,16 @@ fn a_state_disk_that_hangs_holds_up_nobody() {
     let reload = cluster.ctl("n1", &["reload", "n1"]);
     assert!(reload.text().contains("cannot be kept aside as the last good one: the disk of"), "{reload:?}");
     assert_eq!(cluster.event("n1", "it@n1", "stopped"), None, "nothing is on the disk yet");
+    let begun = Instant::now();
+    let audit = cluster.ctl("n1", &["audit"]);
+    assert!(audit.text().contains("the disk did not answer within 3 s"), "{audit:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
     rests(&cluster);
 
     drop(frozen);
     wait("the events to be on the disk", || cluster.event("n1", "it@n1", "stopped"));
+    let audit = cluster.ctl("n1", &["audit"]);
+    assert!(audit.out.contains("stop it@n1") && audit.out.contains("n1: intact"), "{audit:?}");
     wait("the problem to be over", || cluster.problem("has not answered").is_none().then_some(()));
     assert_eq!(cluster.ctl("n1", &["reload", "n1"]).code, 0);
     cluster.ready("more@n1");

@@ -11,6 +11,7 @@ use clusterd::api::tls::Security;
 use clusterd::api::wire::*;
 use clusterd::facts::Report;
 use clusterd::pki::{Bundle, Tls, Validity, Who};
+use clusterd::trail::{Deed, Page};
 use hyper::{Method, StatusCode};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -64,6 +65,13 @@ impl Agent for Liar {
         Err(no())
     }
     async fn reload(&self) -> Result<ReloadReply, Refusal> {
+        Err(no())
+    }
+    fn is_of(&self, node: &str) -> bool {
+        node == "n1"
+    }
+    fn on_trail(&self, _: Deed, _: bool) {}
+    async fn trail(&self, _: u64) -> Result<Page, Refusal> {
         Err(no())
     }
     fn watch(&self, _: &str) -> mpsc::Receiver<Bytes> {

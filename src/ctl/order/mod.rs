@@ -198,7 +198,7 @@ fn order(verb: Verb, common: &Common, within: Duration) -> Order {
 }
 
 /// `alice@lvs1`: whoever typed it, through sudo too.
-fn who() -> String {
+pub fn who() -> String {
     let sudo = std::env::var("SUDO_USER").ok().filter(|u| !u.is_empty());
     let user = sudo.or_else(|| {
         let uid = nix::unistd::getuid();
