@@ -15,9 +15,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["facts", "model", "graph"]),
     ("probe", &["facts", "clock", "model"]),
     ("process", &["facts", "clock", "crash", "model"]),
+    ("address", &["process"]),
     ("store", &["crash"]),
     ("logs", &["crash", "model", "store"]),
-    ("leftover", &["facts", "crash", "model", "process"]),
+    ("leftover", &["facts", "address", "crash", "model", "process"]),
     ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
@@ -26,8 +27,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
-            "facts", "clock", "crash", "model", "graph", "engine", "probe", "process", "leftover", "store",
-            "journal", "logs", "pki", "api",
+            "facts", "clock", "crash", "model", "graph", "engine", "probe", "process", "address", "leftover",
+            "store", "journal", "logs", "pki", "api",
         ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),

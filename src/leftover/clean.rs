@@ -1,12 +1,13 @@
 //! Cleaning up for one instance, before its start.
 
-use super::address::{self, Assigned};
+use super::address;
 use super::ground::{Ground, Here};
 use super::held::{Answer, Holder};
 use super::judge::{Expected, FileState, PidfileFacts, ProcessState, judge, judge_process};
 use super::look::{Known, Looker, pid_in};
 use super::place::{Found, Kind, NotRemoved};
 use super::remove::Removed;
+use crate::address::Assigned;
 use crate::crash::{self, Done};
 use crate::facts::{Cleaned, Finding, Judgement};
 use crate::model::Unit;
