@@ -8,6 +8,7 @@
 //! - [`graph`]: order among instances: ranks, waves, cycles, the longest chain.
 //! - [`engine`]: the pure state machine: inputs and time in, actions out.
 //! - `address`: what is on this machine's interfaces, and when that changes.
+//! - [`director`]: who holds which virtual address, and what is wrong when not exactly one does.
 //! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
 //! - [`journal`]: what an agent writes down, and the search for what runs that the next one begins with.
 //! - [`logs`]: what services print: positions, rotation, reading.
@@ -26,6 +27,7 @@ pub mod api;
 pub mod clock;
 pub mod crash;
 pub mod ctl;
+pub mod director;
 pub mod engine;
 pub mod facts;
 pub mod graph;

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("probe", &["facts", "clock", "model"]),
     ("process", &["facts", "clock", "crash", "model"]),
     ("address", &["process"]),
+    ("director", &["facts", "model", "process"]),
     ("store", &["crash"]),
     ("logs", &["crash", "model", "store"]),
     ("leftover", &["facts", "address", "crash", "model", "process"]),
@@ -23,12 +24,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
     ("pki", &["store"]),
-    ("api", &["facts", "engine", "pki"]), // the engine's views are what goes over the wire
+    ("api", &["facts", "engine", "director", "pki"]), // the engine's views are what goes over the wire
     (
         "agent",
         &[
-            "facts", "clock", "crash", "model", "graph", "engine", "probe", "process", "address", "leftover",
-            "store", "journal", "logs", "pki", "api",
+            "facts", "clock", "crash", "model", "graph", "engine", "probe", "process", "address", "director",
+            "leftover", "store", "journal", "logs", "pki", "api",
         ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),
