@@ -36,8 +36,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "ctl",
         &[
-            "sim", "facts", "clock", "model", "graph", "engine", "pki", "api", "process", "probe", "standin",
-            "rig",
+            "sim", "facts", "clock", "model", "graph", "engine", "director", "pki", "api", "process",
+            "probe", "standin", "rig",
         ],
     ),
 ];

@@ -1,6 +1,7 @@
 //! The other agents: a stream from each neighbour, and a warm connection for calls to any.
 
 use super::shell::{Message, Shell};
+use super::vips;
 use crate::api::client::{Client, ClientError, Target};
 use crate::api::tls::Security;
 use crate::api::wire::PeerLine;
@@ -85,30 +86,34 @@ pub fn follow_peers(shell: &Rc<Shell>) {
     if matches!(security, Security::Missing) {
         return; // nobody would listen; this is done again once there is a certificate
     }
-    for node in shell.engine.borrow().neighbours() {
+    let needed = shell.engine.borrow().neighbours();
+    let directors = vips::directors_to_hear(&cluster, shell.engine.borrow().node());
+    for node in needed.union(&directors).copied() {
         let name = cluster.node(node).name.clone();
         let client = client(&cluster, node, security.clone());
-        let follower = follow(shell.clone(), name, me.clone(), client);
+        let follower = follow(shell.clone(), name, me.clone(), client, needed.contains(&node));
         let task = tokio::task::spawn_local(follower);
         shell.links.followers.borrow_mut().push(task.abort_handle());
     }
 }
 
-/// Follows one agent's stream for ever.
-async fn follow(shell: Rc<Shell>, node: String, me: String, client: Client) {
+/// Follows one agent's stream for ever. `needed` says that the engine listens, too.
+async fn follow(shell: Rc<Shell>, node: String, me: String, client: Client, needed: bool) {
     let path = format!("/v1/watch?node={me}");
     let mut pause = FOLLOW_AGAIN;
+    let mut refused = false;
     loop {
         match client.lines(&path).await {
             Ok(mut lines) => {
                 pause = FOLLOW_AGAIN;
+                refused = false;
                 let why = loop {
                     match lines.next().await {
                         Ok(Some(line)) => match serde_json::from_slice::<PeerLine>(&line) {
                             // One node never speaks for another.
                             Ok(line) if line.node == node => {
-                                let _ =
-                                    shell.messages.send(Message::PeerSaid { node: node.clone(), line }).await;
+                                let node = node.clone();
+                                let _ = shell.messages.send(Message::PeerSaid { node, line, needed }).await;
                             }
                             Ok(line) => break format!("it says that it is {}", line.node),
                             Err(e) => break format!("it sent what is no line of a peer stream: {e}"),
@@ -118,9 +123,21 @@ async fn follow(shell: Rc<Shell>, node: String, me: String, client: Client) {
                     }
                 };
                 tracing::info!("lost the agent of {node}: {why}");
-                let _ = shell.messages.send(Message::PeerLost { node: node.clone() }).await;
+                let _ = shell.messages.send(Message::PeerLost { node: node.clone(), needed }).await;
             }
-            Err(e) => tracing::debug!("no stream from the agent of {node}: {e}"),
+            Err(e) => {
+                tracing::debug!("no stream from the agent of {node}: {e}");
+                if e.is_refused_connection() != refused {
+                    refused = !refused;
+                    let node = node.clone();
+                    let told = if refused {
+                        Message::PeerRefused { node }
+                    } else {
+                        Message::PeerLost { node, needed: false }
+                    };
+                    let _ = shell.messages.send(told).await;
+                }
+            }
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(FOLLOW_AGAIN_AT_MOST);

@@ -20,6 +20,7 @@ mod serve;
 mod shell;
 mod sweeps;
 mod trust;
+mod vips;
 mod whoami;
 
 pub use args::Args;
@@ -29,8 +30,10 @@ use crate::api::server;
 use crate::api::tls::Security;
 use crate::clock;
 use crate::crash::{self, Done};
+use crate::director::Seen;
 use crate::engine::view::Wish;
 use crate::engine::{Engine, Input};
+use crate::facts::Moment;
 use crate::graph::Graph;
 use crate::journal::Wishes;
 use crate::logs::Keeper;
@@ -149,6 +152,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     tokio::task::spawn_local(listen_tcp(address, shell.clone(), room()));
     shell.search_all();
     links::follow_peers(&shell);
+    tokio::task::spawn_local(vips::watch_addresses(shell.clone()));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -161,12 +165,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
 
     while !shell.finished.get() {
         let wake = shell.engine.borrow().next_wake();
-        let sleep = async {
-            match wake {
-                Some(at) => tokio::time::sleep(at.since(clock::now())).await,
-                None => std::future::pending().await,
-            }
-        };
+        let guard_wakes = shell.vips.next_wake();
+        let sleep = sleep_until(wake);
         tokio::select! {
             // In this order: what ends the agent, its sign of life, then what others wait for. Reaping orphans reads
             // through /proc and nobody waits for it: an exit that came with the same signal goes first.
@@ -181,6 +181,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
             }
             Some(event) = probes.recv() => shell.heard_answer(event),
             () = sleep => shell.feed(Input::TimeCame),
+            () = sleep_until(guard_wakes) => shell.guard(Seen::TimeCame),
             // After the exits that are known by now, so that one look serves them all.
             () = shell.sweeps.due() => shell.sweep_all(),
             _ = hangup.recv() => {
@@ -204,6 +205,13 @@ async fn live(args: Args) -> anyhow::Result<()> {
     // another.
     std::mem::forget(state_lock);
     Ok(())
+}
+
+async fn sleep_until(wake: Option<Moment>) {
+    match wake {
+        Some(at) => tokio::time::sleep(at.since(clock::now())).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Shell {

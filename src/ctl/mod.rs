@@ -23,6 +23,7 @@ mod reload;
 mod simulate;
 mod stand_in;
 mod status;
+mod vip;
 mod why;
 
 #[cfg(test)]
@@ -106,6 +107,8 @@ enum Verb {
     Restart(order::RestartArgs),
     /// Judge what an unclean stop left behind; removes nothing
     Leftovers(leftovers::LeftoversArgs),
+    /// Show who holds the virtual addresses, and what is wrong where not exactly one does
+    Vip(vip::VipArgs),
     /// Show what happened
     Events(events::EventsArgs),
     /// Show what instances printed, from any node
@@ -173,6 +176,7 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Stop(args) => online(order::stop(args, global)),
         Verb::Restart(args) => online(order::restart(args, global)),
         Verb::Leftovers(args) => online(leftovers::run(args, global)),
+        Verb::Vip(args) => online(vip::run(args, global)),
         Verb::Events(args) => online(events::run(args, global)),
         Verb::Logs(args) => online(logs::run(args, global)),
         Verb::Probe(args) => online(probe::run(args, global)),

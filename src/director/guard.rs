@@ -197,7 +197,7 @@ impl Guard {
         }
         self.consider_yielding();
         self.consider_coming_back();
-        let words: Vec<_> = self.words().into_iter().map(ageless).collect();
+        let words: Vec<_> = self.words(self.now).into_iter().map(ageless).collect();
         if words != self.told {
             self.told = words;
             self.out.insert(0, Deed::Tell); // what follows relies on it
@@ -222,11 +222,11 @@ impl Guard {
     }
 
     /// What this node's agent tells: one word for each address of which it is a director.
-    pub fn words(&self) -> Vec<VipWord> {
+    pub fn words(&self, now: Moment) -> Vec<VipWord> {
         let own = self.vips.iter().filter_map(|w| Some((w, w.at(self.me)?)));
         let word = |(w, d): (&Watched, usize)| VipWord {
             vip: w.vip.name.clone(),
-            held: self.held(&w.directors[d]),
+            held: w.directors[d].held(now),
             sees: w.holders().map(|h| w.name(h).to_owned()).collect(),
             yields: w.directors[d].yields,
             keeper: w.directors[d].keeping,
@@ -236,25 +236,15 @@ impl Guard {
     }
 
     /// Where an address stands on a director, and its alarm, for operators.
-    pub fn view(&self, v: usize) -> (Option<Held>, Option<AlarmView>) {
+    pub fn view(&self, v: usize, now: Moment) -> (Option<Held>, Option<AlarmView>) {
         let w = &self.vips[v];
-        let held = w.at(self.me).and_then(|d| self.held(&w.directors[d]));
+        let held = w.at(self.me).and_then(|d| w.directors[d].held(now));
         let alarm = w.doubt.as_ref().filter(|d| d.raised.is_some()).map(|doubt| AlarmView {
             text: self.text(w, doubt.wrong),
-            for_ms: self.now.since(doubt.since).as_millis() as u64,
+            for_ms: now.since(doubt.since).as_millis() as u64,
             diagnosis: self.diagnosis(w, doubt.wrong),
         });
         (held, alarm)
-    }
-
-    /// The addresses that are watched, by their place.
-    pub fn vips(&self) -> impl Iterator<Item = &Vip> {
-        self.vips.iter().map(|w| &w.vip)
-    }
-
-    fn held(&self, director: &Director) -> Option<Held> {
-        let (interface, since) = director.held.as_ref()?;
-        Some(Held { interface: interface.clone(), for_ms: self.now.since(*since).as_millis() as u64 })
     }
 
     fn take(&mut self, seen: Seen) {
@@ -535,6 +525,11 @@ impl Director {
 }
 
 impl Director {
+    fn held(&self, now: Moment) -> Option<Held> {
+        let (interface, since) = self.held.as_ref()?;
+        Some(Held { interface: interface.clone(), for_ms: now.since(*since).as_millis() as u64 })
+    }
+
     fn keeps(&mut self, is: Keeping, now: Moment) {
         if self.keeping != is {
             (self.keeping, self.keeping_since) = (is, now);

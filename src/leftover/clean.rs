@@ -65,6 +65,26 @@ pub fn clean(ctx: &Context<'_>, unit: &Unit, mode: Mode) -> Outcome {
     clean_on(Here { looker, keep: ctx.keep }, ctx.journal, unit, mode)
 }
 
+/// Takes the addresses off that the unit's dead process has left on an interface, those that are proven to be held by
+/// nobody; what was found. Files are left to the next start.
+pub fn release(ctx: &Context<'_>, unit: &Unit) -> Vec<Finding> {
+    let looker = Looker { tree: ctx.tree, me: ctx.me, others: ctx.others };
+    let boot = match Boot::current() {
+        Ok(boot) => boot,
+        Err(e) => return vec![finding("/proc".into(), Judgement::Doubt, e.to_string())],
+    };
+    let ground = Here { looker, keep: ctx.keep };
+    let mut cleaner =
+        Cleaner { ground, journal: ctx.journal, unit, mode: Mode::Remove, boot, expected: None };
+    let mut items = Vec::new();
+    cleaner.examine_addresses(&unit.leftovers.addresses, &mut items);
+    match cleaner.remove_stale(items).cleaned {
+        Cleaned::Clear { findings } | Cleaned::Alive { findings, .. } | Cleaned::Doubt { findings } => {
+            findings
+        }
+    }
+}
+
 /// As [`clean`], on any ground.
 pub(crate) fn clean_on<G: Ground>(
     ground: G,

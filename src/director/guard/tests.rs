@@ -60,7 +60,7 @@ impl World {
     }
 
     fn tell(&mut self, from: usize) {
-        let words = self.guards[from].words();
+        let words = self.guards[from].words(self.now);
         for to in 0..self.guards.len() {
             if to != from && self.linked[from][to] {
                 let node = NodeIx(from as u32);
