@@ -16,8 +16,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long several may hold an address before it is an alarm: a director that comes back and the one that steps
-/// down overlap for some milliseconds.
-pub const SEVERAL_FOR: Duration = Duration::from_millis(1200);
+/// down overlap for some milliseconds; and adverts of one a second are to be heard, or missed, by then.
+pub const SEVERAL_FOR: Duration = Duration::from_millis(1500);
 /// How long nobody may hold it.
 pub const NOBODY_FOR: Duration = Duration::from_millis(1500);
 /// What holds addresses takes one after its start only when it has heard nobody for so long: three adverts and a bit,

@@ -134,6 +134,14 @@ impl Scene {
         })
     }
 
+    /// Waits until an alarm or what was found out about it says so; the moment.
+    pub fn told(&self, node: &str, part: &str) -> u64 {
+        wait(&format!("{node} to say: {part}"), || {
+            let all = [self.events(node, "vip-alarm"), self.events(node, "vip-diagnosis")].concat();
+            all.iter().find(|(_, text)| text.contains(part)).map(|(at, _)| *at)
+        })
+    }
+
     pub fn count(&self, node: &str, what: &str) -> usize {
         self.events(node, what).len()
     }

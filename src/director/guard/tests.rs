@@ -144,9 +144,9 @@ fn two_holders_are_an_alarm_everywhere_until_it_is_over() {
     world.pass(5000);
     world.holds(0, &[]);
     world.check(
-        "1200 lvs0 vip-alarm: www (10.0.0.100) is held by lvs0 (eth0) and lvs1 (eth0) at the same time
-         1200 lvs1 vip-alarm: www (10.0.0.100) is held by lvs0 (eth0) and lvs1 (eth0) at the same time
-         1200 lvs2 vip-alarm: www (10.0.0.100) is held by lvs0 (eth0) and lvs1 (eth0) at the same time
+        "1500 lvs0 vip-alarm: www (10.0.0.100) is held by lvs0 (eth0) and lvs1 (eth0) at the same time
+         1500 lvs1 vip-alarm: www (10.0.0.100) is held by lvs0 (eth0) and lvs1 (eth0) at the same time
+         1500 lvs2 vip-alarm: www (10.0.0.100) is held by lvs0 (eth0) and lvs1 (eth0) at the same time
          5000 lvs1 vip-clear: www is held by lvs1 alone again, after 5.0 s
          5000 lvs2 vip-clear: www is held by lvs1 alone again, after 5.0 s
          5000 lvs0 vip-clear: www is held by lvs1 alone again, after 5.0 s",
@@ -183,8 +183,8 @@ fn an_agent_that_died_is_said_and_its_address_still_counts_while_its_machine_ans
     world.holds(1, &[WWW]);
     world.pass(2000);
     world.check(
-        "1200 lvs0 vip-alarm: www (10.0.0.100) is held by lvs0 (eth0) and lvs1 (eth0) at the same time
-         1200 lvs1 vip-alarm: www (10.0.0.100) is held by lvs0 (eth0) and lvs1 (eth0) at the same time, as far as can be seen: the agent of lvs0 is not heard",
+        "1500 lvs0 vip-alarm: www (10.0.0.100) is held by lvs0 (eth0) and lvs1 (eth0) at the same time
+         1500 lvs1 vip-alarm: www (10.0.0.100) is held by lvs0 (eth0) and lvs1 (eth0) at the same time, as far as can be seen: the agent of lvs0 is not heard",
     );
 }
 
@@ -210,8 +210,8 @@ fn the_less_preferred_yields_once_both_say_the_same() {
     world.told = world.told.replace("lvs1 (eth0) and lvs0 (eth0)", "both");
     world.pass(10);
     world.check(
-        "1200 lvs0 vip-alarm: www (10.0.0.100) is held by both at the same time
-         1200 lvs1 vip-alarm: www (10.0.0.100) is held by both at the same time
+        "1500 lvs0 vip-alarm: www (10.0.0.100) is held by both at the same time
+         1500 lvs1 vip-alarm: www (10.0.0.100) is held by both at the same time
          3000 lvs0 yields",
     );
     world.keeps(0, Keeping::Held, true);
@@ -232,7 +232,7 @@ fn a_frozen_holder_yields_to_one_that_lives() {
     world.examine(1, 0, false);
     world.pass(3000);
     let told = std::mem::take(&mut world.told);
-    assert!(told.contains("1700 lvs0 yields") && !told.contains("lvs1 yields"), "{told}");
+    assert!(told.contains("2000 lvs0 yields") && !told.contains("lvs1 yields"), "{told}");
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn with_mutual_masters_only_one_side_yields() {
     }
     world.pass(60_000);
     let yields: Vec<&str> = world.told.lines().filter(|l| l.contains("yields")).collect();
-    assert_eq!(yields, ["1700 lvs1 yields"]);
+    assert_eq!(yields, ["2000 lvs1 yields"]);
 }
 
 #[test]
