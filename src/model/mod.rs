@@ -16,6 +16,7 @@ mod fields;
 mod fill;
 mod load;
 mod needs;
+mod plain_probes;
 mod probe_table;
 mod shelf;
 mod source;
