@@ -6,7 +6,7 @@ use super::word::Facts;
 use std::net::IpAddr;
 
 /// Adverts come every second unless the settings say otherwise; after so long that nothing was heard says something.
-const HEARD_BY: u64 = 1050;
+pub(super) const HEARD_BY: u64 = 1050;
 
 /// One director.
 pub struct Side<'a> {

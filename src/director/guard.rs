@@ -7,7 +7,7 @@
 //! each other and say that they see the same holders. An agent that is cut off sees less, so nobody yields to it. The
 //! one who yielded stays back while another holds the address, and comes back when nobody does.
 
-use super::diagnose::{Side, diagnose};
+use super::diagnose::{HEARD_BY, Side, diagnose};
 use super::word::{AlarmView, Facts, Held, Keeping, VipWord};
 use crate::facts::Moment;
 use crate::model::{InstanceIx, NodeIx};
@@ -566,7 +566,8 @@ impl Watched {
 
 fn ageless(mut word: VipWord) -> VipWord {
     word.held = word.held.map(|h| Held { for_ms: 0, ..h });
-    word.facts = word.facts.map(|f| Facts { listened_ms: 0, ..f });
+    // Only whether it was long enough to say anything.
+    word.facts = word.facts.map(|f| Facts { listened_ms: u64::from(f.listened_ms >= HEARD_BY), ..f });
     word
 }
 

@@ -31,8 +31,8 @@ mod tree;
 
 pub use boot::Boot;
 pub use identity::{FileId, Handle, Identity, Lost};
-pub(crate) use kernel::{only_ip_protocol, watch};
 pub use kernel::{ClockState, clock_state};
+pub(crate) use kernel::{only_ip_protocol, watch};
 pub use kill::Felled;
 pub use leaf::Leaf;
 pub use look::Look;

@@ -20,7 +20,7 @@ unit keepalived
 [run]
 command = ["/usr/sbin/keepalived", "--dont-fork"]
 [ready]
-probe = { kind = "running", for = "0s" }
+probe = { kind = "running", for = "1s" }
 [leftovers]
 vips = true
 [restart]
@@ -36,6 +36,10 @@ on lvs1
 
 searched keepalived@lvs1 ended
 ----
+event: keepalived@lvs1 exited: it ended while no agent was looking; its exit code is unknown
+release the addresses of keepalived@lvs1
+tell: keepalived@lvs1 is waiting
+ask web@web1 fast
 
 answer web@web1 ready
 cleaned keepalived@lvs1 clear
@@ -43,3 +47,16 @@ answer web@web1 ready
 spawned keepalived@lvs1 100
 exited keepalived@lvs1 signal 9
 ----
+clean keepalived@lvs1
+tell: keepalived@lvs1 is cleaning
+ask web@web1 every 5s
+verify web@web1
+tell: keepalived@lvs1 is cleaning
+spawn keepalived@lvs1 (start 2)
+tell: keepalived@lvs1 is starting
+event: keepalived@lvs1 started: pid 100, after web@web1 (fine)
+event: keepalived@lvs1 exited: killed by SIGKILL
+release the addresses of keepalived@lvs1
+event: keepalived@lvs1 backoff: killed by SIGKILL; next start in 60.0 s
+verify web@web1
+tell: keepalived@lvs1 is backoff
