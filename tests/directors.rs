@@ -80,6 +80,8 @@ fn two_holders_are_an_alarm_with_its_reason_until_there_is_one() {
 
     // Killed: what it leaves on its card is taken off at once, and not when it is started again, 8 s later.
     let cleaned = scene.count("lvs1", "cleaned");
+    // Frozen first, so that none of its processes sees another die and tidies up.
+    scene.signal("lvs1", Signal::SIGSTOP);
     scene.signal("lvs1", Signal::SIGKILL);
     let (taken_off, text) = scene.another("lvs1", "cleaned", cleaned);
     assert!(text.contains("10.77.0.100 is still on eth0, and no keepalived lives here"), "{text}");
