@@ -27,6 +27,11 @@ pub const MAX_REQUEST: usize = 1 << 20;
 /// The largest answer that a client reads, in bytes: 50,000 instances at about a kilobyte each.
 pub const MAX_REPLY: usize = 64 << 20;
 
+/// The longest name that is repeated from what a stranger sent, in characters.
+const MAX_NAME: usize = 64;
+/// The longest sentence that is taken over from another agent, in characters.
+const MAX_SENTENCE: usize = 2000;
+
 /// The most bytes of a log in one [`LogPage`].
 pub const MAX_LOG_PAGE: usize = 256 << 10;
 /// The most lines that can be asked for by their number.
@@ -205,6 +210,36 @@ pub struct PeerLine {
     /// What it tells of the virtual addresses of which it is a director; `None` where it is of none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vips: Option<Vec<VipWord>>,
+}
+
+/// What a line of a node's stream says. Its sentences are cut to what a person reads, and cannot do anything to a terminal.
+///
+/// # Errors
+/// What is wrong with it: it is no such line, or it speaks for another node.
+pub fn peer_line(line: &[u8], node: &str) -> Result<PeerLine, String> {
+    let mut said: PeerLine =
+        serde_json::from_slice(line).map_err(|e| format!("it sent what is no line of a peer stream: {e}"))?;
+    if said.node != node {
+        let claimed: String = said.node.chars().take(MAX_NAME).filter(|c| !c.is_control()).collect();
+        return Err(format!("it says that it is {claimed}"));
+    }
+    for (_, word) in &mut said.words {
+        harmless(&mut word.reason);
+        if let Some(veto) = &mut word.veto {
+            harmless(&mut veto.why);
+        }
+    }
+    for word in said.vips.iter_mut().flatten() {
+        word.texts().into_iter().for_each(harmless);
+    }
+    Ok(said)
+}
+
+fn harmless(text: &mut String) {
+    if text.len() > MAX_SENTENCE || text.contains(char::is_control) {
+        let kept = text.chars().take(MAX_SENTENCE);
+        *text = kept.map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    }
 }
 
 /// The body of every refused call.

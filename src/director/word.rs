@@ -27,6 +27,29 @@ pub struct VipWord {
     pub facts: Option<Facts>,
 }
 
+impl VipWord {
+    /// All that another agent may have written into it for people to read.
+    pub fn texts(&mut self) -> Vec<&mut String> {
+        let mut texts: Vec<&mut String> = self.sees.iter_mut().collect();
+        texts.extend(self.held.as_mut().map(|h| &mut h.interface));
+        let Some(facts) = &mut self.facts else { return texts };
+        match &mut facts.settings {
+            Ok(settings) => {
+                texts.push(&mut settings.interface);
+                texts.extend(&mut settings.addresses);
+            }
+            Err(why) => texts.push(why),
+        }
+        texts.extend(facts.heard.as_mut().err());
+        match &mut facts.firewall {
+            Firewall::Clear => {}
+            Firewall::Blocks(rules) => texts.extend(rules),
+            Firewall::Unseen(why) => texts.push(why),
+        }
+        texts
+    }
+}
+
 /// How the instance that holds addresses fares, as far as it matters here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
