@@ -1,7 +1,7 @@
 //! What does mutual TLS cost one who asks for the status over TCP?
 //!
 //! The same call over a new connection each time: plain, with a whole handshake (a client that was never there), and
-//! resumed; and over a warm connection.
+//! resumed; and over a warm connection. And what do fourteen warm links cost the agent while nobody speaks over them?
 
 mod common;
 
@@ -10,6 +10,7 @@ use clusterd::api::tls::Security;
 use clusterd::api::wire::NodeStatus;
 use clusterd::pki::{Bundle, Role, Tls, Validity, Who};
 use common::agents::Cluster;
+use common::cost::{memory, wake_ups};
 use common::figures::{self, Figure};
 use common::program;
 use std::net::SocketAddr;
@@ -17,6 +18,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SAMPLES: usize = 200;
+/// One for each node of the sample.
+const LINKS: usize = 14;
+/// Before rest is rest, and how long it is watched.
+const SETTLE: Duration = Duration::from_secs(3);
+const WATCH: Duration = Duration::from_secs(20);
 /// The issue's: so much more than plain.
 const AT_MOST: Duration = Duration::from_millis(3);
 
@@ -42,6 +48,7 @@ fn main() {
     // Each has sessions of its own.
     let security = || Security::Tls(Arc::new(Tls::new(&bundle).expect("a bundle of our own")));
     cluster.start_all();
+    let pid = cluster.pid("a");
     let client =
         |security: Security| Client::new(Target::from(address(&cluster))).secured(security, Some("a"));
     let mut figure = Figure::of_times("TLS: connect, whole handshake and status", Some(AT_MOST));
@@ -57,8 +64,41 @@ fn main() {
     }
     figures.push(figure);
     figures.push(warm(&cluster, "TLS: status, warm", &mut client(known)));
+    figures.extend(at_rest(&cluster, pid, || client(security())));
     drop(cluster);
     figures::print("handshake", &figures);
+}
+
+/// Memory and wake-ups of the agent with links that rest, beyond those without.
+fn at_rest(cluster: &Cluster, pid: i32, client: impl Fn() -> Client) -> [Figure; 2] {
+    let watch = || {
+        std::thread::sleep(SETTLE);
+        let (begun, before) = (Instant::now(), wake_ups(pid));
+        std::thread::sleep(WATCH);
+        (memory(pid, "RssAnon"), (wake_ups(pid) - before) / begun.elapsed().as_secs_f64())
+    };
+    let without = watch();
+    let mut links: Vec<Client> = (0..LINKS).map(|_| client()).collect();
+    for link in &mut links {
+        ask(cluster, link);
+    }
+    let with = watch();
+    // They are warm still: each answers, and no new one is made for it.
+    let begun = Instant::now();
+    for link in &mut links {
+        ask(cluster, link);
+    }
+    println!("{LINKS} links that had rested answered within {:?} in all", begun.elapsed());
+    let memory = (with.0 - without.0) / 1024.0;
+    [
+        Figure::single(format!("{LINKS} warm links at rest, memory"), memory, "MiB", Some(2.0)),
+        Figure::single(
+            format!("{LINKS} warm links at rest, wake-ups a second"),
+            with.1 - without.1,
+            "",
+            Some(0.1),
+        ),
+    ]
 }
 
 fn laid_out(what: &str) -> Cluster {

@@ -10,6 +10,7 @@
 //! - `address`: what is on this machine's interfaces, and when that changes.
 //! - [`director`]: who holds which virtual address, and what is wrong when not exactly one does.
 //! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
+//! - [`director`]: virtual addresses: what keepalived, IPVS and the firewall are told.
 //! - [`journal`]: what an agent writes down, and the search for what runs that the next one begins with.
 //! - [`logs`]: what services print: positions, rotation, reading.
 //! - [`sim`]: the simulator, another shell around the same engine.

@@ -1,6 +1,8 @@
 //! Agents as real processes, on loopback addresses of their own, with stand-ins as their services.
 
 mod agents;
+#[path = "agents/external.rs"]
+mod external;
 #[path = "agents/logs.rs"]
 mod logs;
 #[path = "agents/notify.rs"]
@@ -9,6 +11,8 @@ mod notify;
 mod reverse;
 #[path = "agents/scarce.rs"]
 mod scarce;
+#[path = "agents/secrets.rs"]
+mod secrets;
 #[path = "agents/shutdown.rs"]
 mod shutdown;
 #[path = "agents/traces.rs"]

@@ -77,6 +77,14 @@ fn read_cases(text: &str) -> Vec<Case> {
 
 /// What the case is refused with; a configuration that is taken says so, which no expectation does.
 fn refusal(input: &str) -> String {
+    match parse(&sources(input)) {
+        Ok(_) => "it is taken\n".to_string(),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+/// The files of a case.
+fn sources(input: &str) -> Sources {
     let mut sources = Sources {
         cluster: Source { path: "cluster.toml".into(), text: String::new() },
         folder: "units".into(),
@@ -91,9 +99,108 @@ fn refusal(input: &str) -> String {
             None => sources.cluster = source,
         }
     }
-    match parse(&sources) {
-        Ok(_) => "it is taken\n".to_string(),
-        Err(errors) => errors.to_string(),
+    sources
+}
+
+/// xorshift64*
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % end.max(1)
+    }
+
+    /// Something that was a configuration once: letters and words changed, lines dropped, doubled and mixed.
+    fn spoil(&mut self, text: &mut String, others: &[String]) {
+        const WORDS: [&str; 16] = [
+            "=",
+            "[",
+            "]",
+            "{",
+            "}",
+            "\"",
+            ".",
+            "\u{0}",
+            "é",
+            "{address}",
+            "-1",
+            "99999999999999999999",
+            "true",
+            "\n",
+            "[external.x]\nprobe = { kind = \"clock\" }\n",
+            "needs.web = \"all\"\n",
+        ];
+        for _ in 0..=self.below(4) {
+            let mut places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+            places.push(text.len());
+            let (a, b) = (places[self.below(places.len())], places[self.below(places.len())]);
+            let (from, to) = (a.min(b), a.max(b));
+            match self.below(5) {
+                0 => text.insert_str(from, WORDS[self.below(WORDS.len())]),
+                1 => drop(text.drain(from..places[(self.below(12) + 1).min(places.len() - 1)].max(from))),
+                2 => {
+                    let part = text[from..to].to_string();
+                    text.insert_str(to, &part);
+                }
+                3 => {
+                    let lines: Vec<&str> = text.lines().collect();
+                    let left_out = self.below(lines.len());
+                    let kept = lines.iter().enumerate().filter(|(at, _)| *at != left_out);
+                    *text = kept.flat_map(|(_, line)| [line, "\n"]).collect();
+                }
+                _ => {
+                    let other = &others[self.below(others.len())];
+                    let lines: Vec<&str> = other.lines().collect();
+                    let line = lines.get(self.below(lines.len())).copied().unwrap_or_default();
+                    text.insert_str(from, line);
+                }
+            }
+            if text.len() > 8192 {
+                text.truncate(
+                    places.iter().copied().filter(|at| *at <= 8192).max().unwrap_or(0).min(text.len()),
+                );
+            }
+        }
+    }
+}
+
+/// Every case of this folder and the sample, spoiled by chance from a fixed seed: whatever is typed is taken, or refused
+/// in a bounded number of words. `HOSTILE=50` tries fifty times as many.
+#[test]
+fn no_configuration_is_too_broken_to_be_refused() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seeds: Vec<Sources> = Vec::new();
+    for file in case_files() {
+        let cases = read_cases(&std::fs::read_to_string(&file).unwrap());
+        seeds.extend(cases.iter().map(|case| sources(&case.input)));
+    }
+    seeds.push(Sources::read(&root.join("cluster.toml"), None).unwrap());
+    let texts: Vec<String> = seeds
+        .iter()
+        .flat_map(|s| s.units.values().chain([&s.cluster]))
+        .map(|source| source.text.clone())
+        .collect();
+    let times: usize = std::env::var("HOSTILE").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    let mut chance = Chance(11);
+    for case in 0..3000 * times {
+        let mut spoiled = seeds[case % seeds.len()].clone();
+        let units = spoiled.units.len();
+        if units > 0 && chance.below(2) == 0 {
+            let unit = chance.below(units);
+            chance.spoil(&mut spoiled.units.values_mut().nth(unit).unwrap().text, &texts);
+        } else {
+            chance.spoil(&mut spoiled.cluster.text, &texts);
+        }
+        let text = spoiled.cluster.text.clone();
+        let parsed = std::panic::catch_unwind(|| parse(&spoiled).err());
+        let refused = parsed.unwrap_or_else(|_| panic!("case {case}:\n{text}\n{:?}", spoiled.units));
+        if let Some(errors) = refused {
+            assert!(errors.list.len() <= clusterd::model::MAX_SHOWN, "{errors}");
+            assert!(!errors.list.is_empty() && errors.to_string().len() < 64 << 10, "case {case}: {errors}");
+        }
     }
 }
 

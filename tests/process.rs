@@ -383,6 +383,60 @@ fn care_is_in_force_when_the_program_begins() {
 }
 
 #[test]
+fn a_service_sees_what_its_unit_says() {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs root");
+        return;
+    }
+    use clusterd::model::{ProtectHome, ProtectSystem};
+    let yard = Yard::new();
+    let (open, shut) = (yard.path("open"), yard.path("open/shut"));
+    std::fs::create_dir_all(&shut).unwrap();
+    let tries = |paths: &[&str]| {
+        let tries =
+            paths.iter().map(|p| format!("touch {p}/.seen 2>/dev/null && echo yes {p} || echo no {p}; "));
+        tries.collect::<String>()
+    };
+    let name = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let paths = ["/usr", "/etc", "/run", &name(&open), &name(&shut), "/dev/shm"];
+    let seen = |strict: ProtectSystem, home: ProtectHome, user: Option<&str>| {
+        let mut unit = shell(&format!("{} ls -A /root | wc -l; rm -f /dev/shm/.seen", tries(&paths)));
+        unit.run.user = user.map(str::to_owned);
+        let sight = &mut unit.run.care.sight;
+        (sight.protect_system, sight.protect_home) = (strict, home);
+        sight.read_write_paths = vec![open.clone()];
+        sight.read_only_paths = vec![shut.clone()];
+        let before = yard.output().len();
+        ended(&yard.spawn(&unit).unwrap());
+        yard.output()[before..].replace(&name(&open), "OPEN")
+    };
+    let full = seen(ProtectSystem::Full, ProtectHome::No, None);
+    assert!(full.starts_with("no /usr\nno /etc\nyes /run\nyes OPEN\nno OPEN/shut\nyes /dev/shm\n"), "{full}");
+    let strict = seen(ProtectSystem::Strict, ProtectHome::Empty, None);
+    assert_eq!(strict, "no /usr\nno /etc\nno /run\nyes OPEN\nno OPEN/shut\nyes /dev/shm\n0\n");
+    // Nothing of that is to be seen outside.
+    assert!(std::fs::write(shut.join(".outside"), "").is_ok());
+    let _ = std::fs::remove_file("/run/.seen");
+
+    // Its own /tmp is empty, and so is the machine's of what it wrote there.
+    std::fs::write("/tmp/.of-the-machine", "").unwrap();
+    let mut unit =
+        shell("ls -A /tmp | wc -l; touch /tmp/.of-the-service; id -u; cat /proc/self/status | grep CapEff");
+    (unit.run.care.sight.private_tmp, unit.run.user) = (true, Some("nobody".into()));
+    let before = yard.output().len();
+    ended(&yard.spawn(&unit).unwrap());
+    assert_eq!(&yard.output()[before..], "0\n65534\nCapEff:\t0000000000000000\n");
+    assert!(!std::path::Path::new("/tmp/.of-the-service").exists());
+    std::fs::remove_file("/tmp/.of-the-machine").unwrap();
+
+    // A path that is not there is told by its name, and nothing is started.
+    unit.run.care.sight.read_write_paths = vec!["/nowhere/at/all".into()];
+    let error = yard.spawn(&unit).unwrap_err();
+    assert_eq!(error.stage, Stage::Sight);
+    assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
+}
+
+#[test]
 fn a_hundred_children_without_marks_that_ignore_the_signal_are_gone_after_a_stop() {
     for yard in both_nets() {
         let child = "trap '' TERM; echo up; exec sleep 1000";

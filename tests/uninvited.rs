@@ -4,6 +4,7 @@
 mod agents;
 mod secured;
 mod uninvited {
+    pub mod bytes;
     pub mod clocks;
     pub mod crashes;
     pub mod liar;

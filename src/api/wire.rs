@@ -29,6 +29,8 @@ pub const MAX_REPLY: usize = 64 << 20;
 
 /// The longest name that is repeated from what a stranger sent, in characters.
 const MAX_NAME: usize = 64;
+/// The longest complaint about a line, in characters.
+const MAX_COMPLAINT: usize = 200;
 /// The longest sentence that is taken over from another agent, in characters.
 const MAX_SENTENCE: usize = 2000;
 
@@ -217,8 +219,11 @@ pub struct PeerLine {
 /// # Errors
 /// What is wrong with it: it is no such line, or it speaks for another node.
 pub fn peer_line(line: &[u8], node: &str) -> Result<PeerLine, String> {
-    let mut said: PeerLine =
-        serde_json::from_slice(line).map_err(|e| format!("it sent what is no line of a peer stream: {e}"))?;
+    let mut said: PeerLine = serde_json::from_slice(line).map_err(|e| {
+        // What serde_json complains of, it repeats.
+        let why: String = e.to_string().chars().take(MAX_COMPLAINT).filter(|c| !c.is_control()).collect();
+        format!("it sent what is no line of a peer stream: {why}")
+    })?;
     if said.node != node {
         let claimed: String = said.node.chars().take(MAX_NAME).filter(|c| !c.is_control()).collect();
         return Err(format!("it says that it is {claimed}"));

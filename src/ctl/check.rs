@@ -3,6 +3,7 @@
 use super::text::{WARN, paint, plural};
 use super::{Exit, Global};
 use crate::model;
+use std::path::PathBuf;
 
 /// `clusterctl check`
 #[derive(Debug, clap::Args)]
@@ -10,6 +11,9 @@ pub struct CheckArgs {
     /// Fail on warnings too
     #[arg(long)]
     pub strict: bool,
+    /// Judge these keepalived.conf files, too: those of all directors, side by side
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub keepalived: Vec<PathBuf>,
 }
 
 pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<Exit> {
@@ -22,17 +26,23 @@ pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<Exit> {
         }
         Err(refused) => return Err(refused.into()),
     };
+    let findings = super::import::judged(&args.keepalived)?.findings;
     if global.json {
-        let answer = serde_json::json!({ "ok": true, "hash": cluster.hash, "warnings": cluster.warnings });
+        let mut answer =
+            serde_json::json!({ "ok": true, "hash": cluster.hash, "warnings": cluster.warnings });
+        if !args.keepalived.is_empty() {
+            answer["keepalived"] = serde_json::json!(findings);
+        }
         super::print_json(&answer)?;
     } else {
         for warning in &cluster.warnings {
             anstream::eprintln!("{} {}", paint(WARN, "warning:"), warning.trim_end());
         }
+        super::import::tell(&findings);
         super::print(&format!("{}\n", summary(&cluster)))?;
     }
-    let strict = args.strict && !cluster.warnings.is_empty();
-    Ok(if strict { Exit::Configuration } else { Exit::Done })
+    let strict = args.strict && !(cluster.warnings.is_empty() && findings.is_empty());
+    Ok(if strict { Exit::Configuration } else { super::import::exit(&findings) })
 }
 
 fn error(diagnostic: &model::Diagnostic) -> serde_json::Value {
@@ -46,15 +56,24 @@ fn error(diagnostic: &model::Diagnostic) -> serde_json::Value {
     })
 }
 
+/// `, 2 things outside`
+fn outside(cluster: &model::Cluster) -> String {
+    match cluster.outside.instances.len() {
+        0 => String::new(),
+        1 => ", 1 thing outside".into(),
+        n => format!(", {n} things outside"),
+    }
+}
+
 /// `ok: 14 nodes, 9 services, 16 instances, 7 needs (configuration 3f2a91bc)`
 fn summary(cluster: &model::Cluster) -> String {
     let needs = cluster.services.iter().map(|s| s.needs.len()).sum();
     format!(
         "ok: {}, {}, {}, {} (configuration {})",
         plural(cluster.nodes.len(), "node"),
-        plural(cluster.services.len(), "service"),
-        plural(cluster.instances.len(), "instance"),
-        plural(needs, "need"),
+        plural(cluster.services.len() - cluster.outside.instances.len(), "service"),
+        plural(cluster.own_count(), "instance"),
+        format_args!("{}{}", plural(needs, "need"), outside(cluster)),
         cluster.hash.get(..8).unwrap_or(&cluster.hash)
     )
 }

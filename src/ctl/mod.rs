@@ -13,6 +13,7 @@ mod completions;
 mod demo;
 mod events;
 mod graph;
+mod import;
 mod leftovers;
 mod logs;
 mod order;
@@ -20,6 +21,7 @@ mod pki;
 mod plan;
 mod probe;
 mod reload;
+mod render;
 mod simulate;
 mod stand_in;
 mod status;
@@ -121,6 +123,10 @@ enum Verb {
     Plan(plan::PlanArgs),
     /// Check the cluster file and its units, offline
     Check(check::CheckArgs),
+    /// Show what directors and real servers are told, from the cluster file, offline
+    Render(render::RenderArgs),
+    /// Read keepalived.conf files of directors, judge them, and tell them as `[vips]`, offline
+    Import(import::ImportArgs),
     /// Draw what needs what from the cluster file, offline
     Graph(graph::GraphArgs),
     /// Predict a boot from the cluster file, offline: when what comes up, and what if
@@ -162,6 +168,8 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
     match verb {
         Verb::Plan(args) => plan::run(args, global),
         Verb::Check(args) => check::run(args, global),
+        Verb::Render(args) => render::run(args, global),
+        Verb::Import(args) => import::run(args, global),
         Verb::Graph(args) => graph::run(args, global),
         Verb::Simulate(args) => simulate::run(&args, global),
         Verb::Pki(args) => pki::run(args, global),

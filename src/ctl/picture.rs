@@ -1,7 +1,8 @@
 //! A [`ClusterStatus`] made easy to ask: who is called what, and what is known of it.
 
 use crate::api::wire::{ClusterStatus, LastHeard, NodeEntry};
-use crate::engine::view::{InstanceView, StateName};
+use crate::engine::view::{EdgeView, InstanceView, StateName};
+use std::collections::BTreeMap;
 
 /// What is known of one instance.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,17 @@ pub fn of_node(node: &NodeEntry) -> impl Iterator<Item = Known<'_>> {
 pub fn find<'a>(status: &'a ClusterStatus, instance: &str) -> Option<Known<'a>> {
     let node = node_of(instance);
     status.nodes.iter().filter(|n| n.node == node).flat_map(of_node).find(|k| k.name() == instance)
+}
+
+/// What is outside the cluster, by name, each with who asks it: the dependent and its edge. Only dependents tell of it.
+pub fn outside(status: &ClusterStatus) -> BTreeMap<&str, Vec<(&str, &EdgeView)>> {
+    let mut all: BTreeMap<&str, Vec<(&str, &EdgeView)>> = BTreeMap::new();
+    for view in instances(status).filter_map(Known::view) {
+        for edge in view.needs.iter().flat_map(|n| &n.edges).filter(|e| !e.to.contains('@')) {
+            all.entry(&edge.to).or_default().push((&view.instance, edge));
+        }
+    }
+    all
 }
 
 /// `redis@redis1` → `redis`

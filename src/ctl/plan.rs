@@ -3,7 +3,8 @@
 use super::text::{BOLD, DIM, Look, paint, plural, put};
 use super::{Exit, Global};
 use crate::graph::Graph;
-use crate::model::{Cluster, InstanceIx, Need};
+use crate::model::{Cluster, InstanceIx, Need, Service};
+use crate::probe;
 
 /// `clusterctl plan`
 #[derive(Debug, clap::Args)]
@@ -35,7 +36,7 @@ fn render(cluster: &Cluster, graph: &Graph, look: &Look) -> String {
     let head = format!(
         "{}: {} on {}, in {}",
         cluster.name,
-        plural(cluster.instances.len(), "instance"),
+        plural(cluster.own_count(), "instance"),
         plural(cluster.nodes.len(), "node"),
         plural(graph.waves().len(), "wave")
     );
@@ -56,6 +57,16 @@ fn render(cluster: &Cluster, graph: &Graph, look: &Look) -> String {
                 put(&mut out, look, 6, &format!("{service} needs {}", needs.join(", ")));
             }
         }
+    }
+    if !cluster.outside.instances.is_empty() {
+        out.push_str(&format!(
+            "\n{} {}\n",
+            paint(BOLD, "outside the cluster"),
+            paint(DIM, "asked from each dependent's node")
+        ));
+    }
+    for ix in &cluster.outside.instances {
+        put(&mut out, look, 2, &outside(cluster, *ix));
     }
     let chain: Vec<&str> = graph.longest_chain(cluster).iter().map(|ix| name(cluster, *ix)).collect();
     if chain.len() > 1 {
@@ -84,6 +95,16 @@ fn render(cluster: &Cluster, graph: &Graph, look: &Look) -> String {
         put(&mut out, look, 2, &format!("{default}: {}", places.join(", ")));
     }
     out
+}
+
+/// `dns: the A record of shop.example at 10.0.0.53:53, needed by web`
+fn outside(cluster: &Cluster, ix: InstanceIx) -> String {
+    let instance = cluster.instance(ix);
+    let asked = instance.unit.ready.remote.as_ref().map(|q| probe::asked(&q.ask)).unwrap_or_default();
+    let needs = |s: &&Service| s.needs.iter().any(|n| n.targets.contains(&instance.service));
+    let by: Vec<&str> = cluster.services.iter().filter(needs).map(|s| s.name.as_str()).collect();
+    let by = if by.is_empty() { "needed by nothing".into() } else { format!("needed by {}", by.join(", ")) };
+    format!("{}: {asked}, {by}", instance.name)
 }
 
 /// Every default with the places that left it out: `restart.delay = 1s: unit redis, mysql, nginx`.
@@ -124,6 +145,7 @@ fn json(cluster: &Cluster, graph: &Graph) -> serde_json::Value {
     serde_json::json!({
         "cluster": cluster.name,
         "waves": graph.waves().iter().map(|w| names(w)).collect::<Vec<_>>(),
+        "outside": names(&cluster.outside.instances),
         "longest_chain": names(&graph.longest_chain(cluster)),
         "defaults": defaults
             .map(|d| serde_json::json!({ "place": d.place, "key": d.key, "value": d.value }))

@@ -6,6 +6,7 @@
 use super::picture::{self, UnknownName, silence};
 use super::text::{DIM, Look, paint, put};
 use super::{Asked, Exit, Global, Misuse};
+use crate::api::wire::ClusterStatus;
 use crate::facts::{Report, Verdict};
 use crate::probe::by_hand::{NoQuestion, Typed};
 use anstyle::{AnsiColor, Style};
@@ -75,13 +76,28 @@ async fn typed(kind: &str, url: &str, args: &ProbeArgs) -> anyhow::Result<Heard>
 async fn configured(name: &str, from: Option<&str>, global: &Global) -> anyhow::Result<Heard> {
     let mut asked = Asked::open(global)?;
     let status = asked.cluster().await?;
+    let outside = picture::outside(&status)
+        .get(name)
+        .and_then(|edges| edges.first())
+        .map(|(by, _)| picture::node_of(by));
+    if let Some(asks) = outside {
+        return from_node(name, from.unwrap_or(asks), &status, &mut asked).await;
+    }
     let chosen = picture::select(&status, &[name.to_owned()])?;
     let known = chosen.first().ok_or_else(|| UnknownName { name: name.into(), meant: None })?;
     if let Some(other) = chosen.get(1) {
         let text = format!("'{name}' means several: {}, {}, …", known.name(), other.name());
         return Err(Misuse { text, hint: format!("clusterctl probe {}", known.name()) }.into());
     }
-    let from = from.unwrap_or(&known.node().node);
+    from_node(known.name(), from.unwrap_or(&known.node().node), &status, &mut asked).await
+}
+
+async fn from_node(
+    name: &str,
+    from: &str,
+    status: &ClusterStatus,
+    asked: &mut Asked,
+) -> anyhow::Result<Heard> {
     let Some(node) = status.nodes.iter().find(|n| n.node == from) else {
         let nodes: Vec<&str> = status.nodes.iter().map(|n| n.node.as_str()).collect();
         let hint = format!("the nodes are {}", super::text::listed(&nodes, 20));
@@ -90,9 +106,9 @@ async fn configured(name: &str, from: Option<&str>, global: &Global) -> anyhow::
     if node.status.is_none() {
         anyhow::bail!("{from} cannot ask: {}; --from asks from another node", silence(node));
     }
-    let path = format!("/v1/probe?instance={}", known.name());
+    let path = format!("/v1/probe?instance={name}");
     let report = asked.get_at(from, &path).await?;
-    Ok(Heard { of: known.name().into(), from: from.into(), report })
+    Ok(Heard { of: name.into(), from: from.into(), report })
 }
 
 fn render(heard: &Heard, timing: bool, look: &Look) -> String {

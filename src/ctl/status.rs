@@ -138,6 +138,13 @@ pub fn render(status: &ClusterStatus, chosen: &[Known], causes: &[Cause], look: 
     out.push('\n');
     let rows = rows(status, chosen, whole, look);
     out.push_str(&table(look, &["GROUP", "INSTANCE", "STATE", "FOR", "PID", ""], &rows, 1));
+    let outside = picture::outside(status);
+    if whole && !outside.is_empty() {
+        out.push_str(&format!("\n{}\n", paint(BOLD, "Outside the cluster")));
+        for (name, edges) in &outside {
+            put(&mut out, look, 2, &outside_line(name, edges));
+        }
+    }
     out
 }
 
@@ -149,6 +156,26 @@ pub fn cause_line(cause: &Cause) -> String {
         n => format!("; holds up {n}: {}", listed(&cause.holds_up, 3)),
     };
     format!("{}: {}{held}", root.at, root.text)
+}
+
+/// `dns: ready from 3 nodes; from web2 for 12s: nothing listens on UDP 10.0.0.53:53`
+fn outside_line(name: &str, edges: &[(&str, &EdgeView)]) -> String {
+    let mut by_node: BTreeMap<&str, &EdgeView> = BTreeMap::new();
+    for (dependent, edge) in edges {
+        by_node.insert(picture::node_of(dependent), edge);
+    }
+    let (good, bad): (Vec<_>, Vec<_>) =
+        by_node.into_iter().partition(|(_, e)| matches!(e.verdict, Some(Verdict::Ready(_))));
+    let mut told: Vec<String> = bad.iter().take(3).map(|(node, edge)| why::heard_from(node, edge)).collect();
+    if bad.len() > 3 {
+        told.push(format!("and from {} more", bad.len() - 3));
+    }
+    match good.as_slice() {
+        [] => {}
+        [(node, _)] => told.insert(0, format!("ready from {node}")),
+        many => told.insert(0, format!("ready from {} nodes", many.len())),
+    }
+    format!("{name}: {}", told.join("; "))
 }
 
 /// `shop: 13 of 18 up; 3 waiting, 1 blocked, 1 unknown`
@@ -300,7 +327,8 @@ pub fn waits_for(need: &NeedView) -> String {
     let told = |edge: &&EdgeView| {
         // The service's name is the need's already, unless it counts several services.
         let node = picture::node_of(&edge.to);
-        let who = if picture::service_of(&edge.to) == need.name { node } else { &edge.to };
+        let who =
+            if picture::service_of(&edge.to) == need.name && !node.is_empty() { node } else { &edge.to };
         match (&edge.verdict, edge.verdict_since_ms) {
             (None, _) => format!("{who} not asked yet"),
             (Some(Verdict::Ready(_)), _) => {

@@ -264,7 +264,7 @@ impl Engine {
         needed
             .chain(needing)
             .map(|i| self.cluster.instance(*i).node)
-            .filter(|node| *node != self.me)
+            .filter(|node| *node != self.me && *node != NodeIx::OUTSIDE)
             .collect()
     }
 

@@ -125,7 +125,10 @@ impl Graph {
             let mut candidates = cluster.candidates(need, node);
             candidates.sort_by_key(|c| self.rank(*c));
             let wanted = need.count.wanted(candidates.len());
-            candidates.get(wanted.checked_sub(1)?).copied().filter(|c| self.rank(*c) + 1 == rank)
+            candidates
+                .get(wanted.checked_sub(1)?)
+                .copied()
+                .filter(|c| self.rank(*c) + 1 == rank && !cluster.is_outside(*c))
         })
     }
 }
@@ -155,7 +158,7 @@ impl Edges {
         let count = cluster.instances.len();
         let (mut slots, mut first) = (Vec::new(), Vec::with_capacity(count + 1));
         let mut pairs: Vec<(InstanceIx, u32)> = Vec::new();
-        for ix in cluster.instance_ixs() {
+        for ix in (0..count as u32).map(InstanceIx) {
             first.push(slots.len() as u32);
             let instance = cluster.instance(ix);
             for (need, at) in needs_at(cluster, ix) {
@@ -218,13 +221,21 @@ struct Spread<'e> {
 impl<'e> Spread<'e> {
     fn new(cluster: &Cluster, edges: &'e Edges) -> Spread<'e> {
         let lacking: Vec<u32> = edges.slots.iter().map(|s| s.wanted).collect();
-        let open: Vec<u32> = cluster
-            .instance_ixs()
+        let open: Vec<u32> = (0..cluster.instances.len() as u32)
+            .map(InstanceIx)
             .map(|ix| edges.slots_of(ix).filter(|s| lacking[*s as usize] > 0).count() as u32)
             .collect();
         let next = cluster.instance_ixs().filter(|ix| open[ix.0 as usize] == 0).collect();
         let rank = vec![0; open.len()];
-        Spread { edges, lacking, open, rank, waves: Vec::new(), next, reached: 0 }
+        let mut spread = Spread { edges, lacking, open, rank, waves: Vec::new(), next, reached: 0 };
+        // What is outside is there before the first wave.
+        for ix in &cluster.outside.instances {
+            spread.reached += 1;
+            for slot in edges.dependents(*ix) {
+                spread.meet(slot);
+            }
+        }
+        spread
     }
 
     /// Goes on wave by wave, leaving out the instances of `without`.

@@ -25,6 +25,47 @@ pub struct Care {
     /// PR_SET_NO_NEW_PRIVS(2const): set-user-ID programs give nothing.
     pub no_new_privileges: bool,
     pub cgroup: CgroupLimits,
+    pub sight: Sight,
+}
+
+/// What it sees of the file system, in a mount namespace of its own where anything of it is said: systemd.exec(5) has the
+/// same keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sight {
+    pub protect_system: ProtectSystem,
+    pub protect_home: ProtectHome,
+    /// `/tmp` and `/var/tmp` are empty, its own, in memory, and gone with its last process.
+    pub private_tmp: bool,
+    pub read_only_paths: Vec<PathBuf>,
+    /// Writable although a path above is not. They must be there.
+    pub read_write_paths: Vec<PathBuf>,
+}
+
+/// What of the system is read-only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProtectSystem {
+    #[default]
+    No,
+    /// `true`: `/usr`, `/boot` and what stands beside them.
+    Programs,
+    /// `"full"`: `/etc`, too.
+    Full,
+    /// `"strict"`: everything but `/dev`, `/proc`, `/sys`, its `make_folders` and `read_write_paths`.
+    Strict,
+}
+
+/// What of `/home`, `/root` and `/run/user` is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProtectHome {
+    #[default]
+    No,
+    /// `true`: nothing.
+    Empty,
+    /// `"read-only"`
+    ReadOnly,
 }
 
 /// Limits on the whole tree of an instance, in force where cgroup v2 has the controller: cgroups(7) and the kernel's

@@ -1,6 +1,8 @@
 //! The keys of `[run]` that become a [`Care`].
 
-use super::care::{Bounds, Capability, Care, CgroupLimits, EnvironmentFile, Resource};
+use super::care::{
+    Bounds, Capability, Care, CgroupLimits, EnvironmentFile, ProtectHome, ProtectSystem, Resource, Sight,
+};
 use super::diag::Problem;
 use super::fields::{Fields, Value};
 use super::words::{either, list, nearest, parse_size};
@@ -31,6 +33,29 @@ pub(super) fn read_care(fields: &mut Fields<'_>) -> Care {
             cpu_quota: fields.take("cpu_quota").and_then(read_percent),
             tasks_max,
         },
+        sight: Sight {
+            protect_system: fields.take("protect_system").and_then(read_system).unwrap_or_default(),
+            protect_home: fields.take("protect_home").and_then(read_home).unwrap_or_default(),
+            private_tmp: fields.take("private_tmp").and_then(|v| v.flag()).unwrap_or(false),
+            read_only_paths: fields.take("read_only_paths").map(|v| v.paths()).unwrap_or_default(),
+            read_write_paths: fields.take("read_write_paths").map(|v| v.paths()).unwrap_or_default(),
+        },
+    }
+}
+
+fn read_system(value: Value<'_>) -> Option<ProtectSystem> {
+    match value.raw() {
+        DeValue::String(_) => {
+            value.choice(&[("full", ProtectSystem::Full), ("strict", ProtectSystem::Strict)])
+        }
+        _ => Some(if value.flag()? { ProtectSystem::Programs } else { ProtectSystem::No }),
+    }
+}
+
+fn read_home(value: Value<'_>) -> Option<ProtectHome> {
+    match value.raw() {
+        DeValue::String(_) => value.choice(&[("read-only", ProtectHome::ReadOnly)]),
+        _ => Some(if value.flag()? { ProtectHome::Empty } else { ProtectHome::No }),
     }
 }
 

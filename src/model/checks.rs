@@ -17,7 +17,7 @@ pub(super) fn conflicts(instances: &[Draft], file: &ClusterFile<'_>, log: &Log) 
     let mut pidfiles: HashMap<(NodeIx, &Path), &Draft> = HashMap::new();
     let mut addresses: HashMap<(NodeIx, SocketAddr), &Draft> = HashMap::new();
     let mut commands: HashMap<(NodeIx, &[String]), &Draft> = HashMap::new();
-    for draft in instances {
+    for draft in instances.iter().filter(|draft| draft.node != NodeIx::OUTSIDE) {
         let Some(unit) = &draft.unit else { continue };
         let mut fought = false;
         if let Some(path) = &unit.run.pidfile

@@ -2,6 +2,7 @@
 //! nodes here; services, units and needs are tied together by [`super::load`].
 
 use super::diag::{Problem, Span};
+use super::external::{External, read_externals};
 use super::fields::{Fields, Value};
 use super::needs::{NeedEntry, read_needs};
 use super::words::{MAX_NAME, is_name, list, nearest};
@@ -25,6 +26,7 @@ pub(super) struct ClusterFile<'a> {
     pub nodes: Vec<Node>,
     pub places: Places<'a>,
     pub services: Vec<ServiceEntry<'a>>,
+    pub externals: Vec<External<'a>>,
 }
 
 /// One entry of `[services]`.
@@ -95,6 +97,7 @@ pub(super) fn read<'a>(mut root: Fields<'a>) -> ClusterFile<'a> {
         nodes: Vec::new(),
         places: Places::default(),
         services: Vec::new(),
+        externals: Vec::new(),
     };
     if let Some(mut fields) =
         root.need("cluster", "add `[cluster]` with `name = \"shop\"`").and_then(|v| v.table("`[cluster]`"))
@@ -128,6 +131,14 @@ pub(super) fn read<'a>(mut root: Fields<'a>) -> ClusterFile<'a> {
     }
     if let Some(fields) = root.take("vips").and_then(|v| v.table("`[vips]`")) {
         file.vips = fields.rest();
+    }
+    file.externals = root.take("external").map(read_externals).unwrap_or_default();
+    for external in &file.externals {
+        if let Some(service) = file.services.iter().find(|s| s.name == external.value.key) {
+            let message = format!("`{}` is a service of the cluster already", service.name);
+            let problem = Problem::new(external.value.key_span, message).note(service.span, "the service");
+            root.reader.log.error(problem.hint("give what is outside a name of its own"));
+        }
     }
     root.finish();
     file

@@ -24,6 +24,8 @@ pub(super) struct Drafts<'a> {
     pub instances: Vec<Draft>,
     pub services: Vec<Service>,
     pub names: HashMap<&'a str, ServiceIx>,
+    /// Things outside the cluster, numbered on from the services.
+    pub outside: HashMap<&'a str, ServiceIx>,
     /// The places of the needs, as in `services`.
     pub need_spans: Vec<Vec<Span>>,
     pub defaults: Vec<DefaultUsed>,
@@ -59,6 +61,12 @@ impl<'a> Drafts<'a> {
             instances: Vec::new(),
             services: Vec::with_capacity(file.services.len()),
             names: file.services.iter().zip(0..).map(|(s, i)| (s.name, ServiceIx(i))).collect(),
+            outside: file
+                .externals
+                .iter()
+                .zip(file.services.len() as u32..)
+                .map(|(external, i)| (external.value.key, ServiceIx(i)))
+                .collect(),
             need_spans: Vec::with_capacity(file.services.len()),
             defaults: Vec::new(),
             addresses: file.nodes.iter().map(|n| n.address.to_string()).collect(),
@@ -77,6 +85,38 @@ impl<'a> Drafts<'a> {
                 return;
             }
             self.place(ServiceIx(ix), entry, shelf);
+        }
+    }
+
+    /// Makes the one instance of each thing outside the cluster.
+    pub fn place_outside(&mut self) {
+        if self.services.len() < self.file.services.len() {
+            return; // there were too many instances: refused already
+        }
+        for external in &self.file.externals {
+            let (name, ix) = (external.value.key, InstanceIx(self.instances.len() as u32));
+            self.instances.push(Draft {
+                service: ServiceIx(self.services.len() as u32),
+                node: NodeIx::OUTSIDE,
+                name: name.into(),
+                unit: Some(Arc::new(external.unit.clone())),
+                pidfile_at: None,
+                probe_at: None,
+            });
+            self.services.push(Service {
+                name: name.to_string(),
+                unit: external.unit.name.clone(),
+                exclusive: false,
+                instances: vec![ix],
+                needs: Vec::new(),
+            });
+            let needs = || self.file.services.iter().flat_map(|s| &s.needs).flat_map(|n| &n.targets);
+            if !needs().any(|(target, _)| *target == name) {
+                let problem = Problem::new(external.value.key_span, format!("nothing needs `{name}`"));
+                self.log.warn(
+                    problem.hint(format!("write needs.{name} = \"any\" where it is needed, or take it out")),
+                );
+            }
         }
     }
 
@@ -204,7 +244,8 @@ impl<'a> Drafts<'a> {
     fn tie(&mut self, dependent: ServiceIx, entry: &ServiceEntry<'_>, typed: &NeedEntry<'_>) -> Option<Need> {
         let mut targets = Vec::with_capacity(typed.targets.len());
         for (name, span) in &typed.targets {
-            match self.names.get(&**name).filter(|ix| (ix.0 as usize) < self.services.len()) {
+            let known = self.names.get(&**name).or_else(|| self.outside.get(&**name));
+            match known.filter(|ix| (ix.0 as usize) < self.services.len()) {
                 Some(ix) => targets.push(*ix),
                 None => self.unknown_target(name, *span),
             }
@@ -226,6 +267,10 @@ impl<'a> Drafts<'a> {
         };
         let dependents = need.nodes.as_deref().unwrap_or(&entry.nodes);
         self.check_edges(&need, dependents, typed)?;
+        if need.targets.iter().any(|target| self.is_outside(*target)) {
+            self.check_outside(&need, typed)?;
+            return Some(need);
+        }
         if let Some((label, span)) = &typed.same {
             self.check_label(label, *span, &need, dependents)?;
         }
@@ -242,7 +287,7 @@ impl<'a> Drafts<'a> {
             }
             None => Vec::new(),
         };
-        let hint = match nearest(name, self.names.keys().copied()) {
+        let hint = match nearest(name, self.names.keys().chain(self.outside.keys()).copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if !on_group.is_empty() => {
                 format!("that is a place in `[nodes]`; the services there are {}", list(on_group))
@@ -254,6 +299,52 @@ impl<'a> Drafts<'a> {
             }
         };
         self.log.error(Problem::new(span, format!("there is no service called `{name}`")).hint(hint));
+    }
+
+    fn is_outside(&self, service: ServiceIx) -> bool {
+        service.0 as usize >= self.file.services.len()
+    }
+
+    /// What is outside has neither a node nor an agent.
+    fn check_outside(&self, need: &Need, typed: &NeedEntry<'_>) -> Option<()> {
+        let complain = |at: Span, message: String, hint: &str| {
+            self.log.error(Problem::new(at, message).hint(hint));
+        };
+        let name = |service: &ServiceIx| self.services[service.0 as usize].name.as_str();
+        let inside = need.targets.iter().find(|target| !self.is_outside(**target));
+        let outside = need.targets.iter().find(|target| self.is_outside(**target)).map(name)?;
+        let wanted = need.count.wanted(need.targets.len());
+        if let Some(inside) = inside {
+            let message =
+                format!("`{outside}` is outside the cluster, and `{}` is a service of it", name(inside));
+            complain(typed.span, message, "write a need for each");
+        } else if let Some((_, at)) = &typed.same {
+            complain(
+                *at,
+                format!("`{outside}` is outside the cluster, and has no labels"),
+                "take `same` out",
+            );
+        } else if need.count == Count::SameNode {
+            let hint = "every dependent asks it from its own node anyway: write \"any\"";
+            complain(typed.count_at, format!("`{outside}` is outside the cluster, on no node"), hint);
+        } else if need.by_agent {
+            let message = format!("`{outside}` is outside the cluster: no agent speaks for it");
+            complain(typed.span, message, "take `proof` out: it is asked from each dependent's own node");
+        } else if wanted > need.targets.len() {
+            let message = format!("{wanted} are needed, and this need names {}", need.targets.len());
+            complain(typed.count_at, message, "write \"any\" or \"all\": what is outside counts as one");
+        } else if let Some((role, at)) = typed.role {
+            for target in &need.targets {
+                let ix = self.services[target.0 as usize].instances[0];
+                let unit = self.instances[ix.0 as usize].unit.as_deref();
+                if let Err(hint) = can_tell(unit.and_then(|u| u.ready.remote.as_ref()), role) {
+                    let message =
+                        format!("the probe of `{}` cannot tell the role \"{}\"", name(target), role.as_str());
+                    complain(at, message, hint);
+                }
+            }
+        }
+        Some(())
     }
 
     fn check_edges(&mut self, need: &Need, dependents: &[NodeIx], typed: &NeedEntry<'_>) -> Option<()> {

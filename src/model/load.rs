@@ -12,7 +12,8 @@ use super::fields::{Fields, Reader};
 use super::shelf::{Shelf, parse_toml};
 use super::source::Sources;
 use super::vips::{derived_needs, give_vips, read_vips};
-use super::{Cluster, DefaultUsed, InstanceIx};
+use super::{Cluster, DefaultUsed, InstanceIx, Node};
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Reads `cluster.toml` and its units (by default the folder `units` beside it).
@@ -52,6 +53,7 @@ fn build(sources: &Sources, log: &Log) -> Option<Cluster> {
     let shelf = Shelf::open(sources, |name| file.services.iter().any(|s| s.unit_name() == name), log);
     let mut drafts = Drafts::new(&file, log);
     drafts.place_all(&shelf);
+    drafts.place_outside();
     let vips = read_vips(&file, &drafts, log);
     drafts.tie_needs(&derived_needs(&vips, &file.services, |service| drafts.holds_vips(service)));
     checks::conflicts(&drafts.instances, &file, log);
@@ -69,8 +71,18 @@ fn build(sources: &Sources, log: &Log) -> Option<Cluster> {
     let vips: Vec<_> = vips.into_iter().map(|entry| entry.vip).collect();
     give_vips(&vips, &mut instances);
     let mut nodes = file.nodes;
+    let mut outside = Node {
+        name: "outside".into(),
+        group: "outside".into(),
+        address: IpAddr::from([0, 0, 0, 0]),
+        labels: Default::default(),
+        instances: Vec::new(),
+    };
     for (ix, instance) in (0..).map(InstanceIx).zip(&instances) {
-        nodes[instance.node.0 as usize].instances.push(ix);
+        match nodes.get_mut(instance.node.0 as usize) {
+            Some(node) => node.instances.push(ix),
+            None => outside.instances.push(ix),
+        }
     }
     let cluster = Cluster {
         name: file.name,
@@ -82,6 +94,7 @@ fn build(sources: &Sources, log: &Log) -> Option<Cluster> {
         nodes,
         services,
         instances,
+        outside,
         vips,
         defaults,
         warnings: Vec::new(),

@@ -12,6 +12,7 @@ mod checks;
 mod cluster_file;
 mod diag;
 mod drafts;
+mod external;
 mod fields;
 mod fill;
 mod load;
@@ -26,13 +27,15 @@ mod vip;
 mod vips;
 mod words;
 
-pub use care::{Bounds, Capability, Care, CgroupLimits, EnvironmentFile, Resource};
+pub use care::{
+    Bounds, Capability, Care, CgroupLimits, EnvironmentFile, ProtectHome, ProtectSystem, Resource, Sight,
+};
 pub use diag::{Diagnostic, Diagnostics, MAX_SHOWN, Place};
 pub use load::{load, parse};
 pub use source::{MAX_CLUSTER_FILE, MAX_UNIT_FILE, MAX_UNIT_FILES, Source, Sources};
 pub use unit::*;
 pub use vip::{Forward, MAX_DIRECTORS, OnSplitBrain, Scheduler, Vip, in_network};
-pub use words::{MAX_NAME, parse_duration, show_duration};
+pub use words::{MAX_NAME, nearest, parse_duration, show_duration};
 
 use crate::facts::Role;
 use std::collections::BTreeMap;
@@ -51,6 +54,11 @@ pub struct ServiceIx(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct InstanceIx(pub u32);
 
+impl NodeIx {
+    /// No node: where what is outside the cluster is. See [`Cluster::outside`].
+    pub const OUTSIDE: NodeIx = NodeIx(u32::MAX);
+}
+
 /// A whole, valid cluster file with its units. Immutable once built.
 #[derive(Debug)]
 pub struct Cluster {
@@ -67,8 +75,11 @@ pub struct Cluster {
     pub hash: String,
     pub nodes: Vec<Node>,
     pub services: Vec<Service>,
-    /// All instances, grouped by service in file order, then by node in placement order.
+    /// All instances, grouped by service in file order, then by node in placement order; behind them one for each thing
+    /// outside the cluster, on [`NodeIx::OUTSIDE`].
     pub instances: Vec<Instance>,
+    /// Where what is outside the cluster is: no machine of it. Its instances are nobody's to start.
+    pub outside: Node,
     /// Virtual addresses that move between nodes.
     pub vips: Vec<Vip>,
     /// Values that the file did not say and that were filled in; `plan` prints them.
@@ -205,7 +216,7 @@ pub enum OnLoss {
 pub struct Instance {
     pub service: ServiceIx,
     pub node: NodeIx,
-    /// `service@node`.
+    /// `service@node`; outside the cluster its name alone.
     pub name: Arc<str>,
     pub unit: Arc<Unit>,
 }
@@ -221,7 +232,7 @@ pub struct DefaultUsed {
 
 impl Cluster {
     pub fn node(&self, ix: NodeIx) -> &Node {
-        &self.nodes[ix.0 as usize]
+        if ix == NodeIx::OUTSIDE { &self.outside } else { &self.nodes[ix.0 as usize] }
     }
     pub fn service(&self, ix: ServiceIx) -> &Service {
         &self.services[ix.0 as usize]
@@ -229,9 +240,21 @@ impl Cluster {
     pub fn instance(&self, ix: InstanceIx) -> &Instance {
         &self.instances[ix.0 as usize]
     }
-    /// All instance indices, in order.
+    /// The indices of all instances of the cluster's own, in order.
     pub fn instance_ixs(&self) -> impl Iterator<Item = InstanceIx> + use<> {
-        (0..self.instances.len() as u32).map(InstanceIx)
+        (0..self.own_count() as u32).map(InstanceIx)
+    }
+    /// How many instances the cluster has of its own.
+    pub fn own_count(&self) -> usize {
+        self.instances.len() - self.outside.instances.len()
+    }
+    /// Whether it is outside the cluster.
+    pub fn is_outside(&self, ix: InstanceIx) -> bool {
+        self.instance(ix).node == NodeIx::OUTSIDE
+    }
+    /// Whether it stands for something outside the cluster.
+    pub fn is_external(&self, service: ServiceIx) -> bool {
+        self.service(service).instances.first().is_some_and(|ix| self.is_outside(*ix))
     }
     pub fn node_named(&self, name: &str) -> Option<NodeIx> {
         self.nodes.iter().position(|n| n.name == name).map(|i| NodeIx(i as u32))
@@ -239,9 +262,12 @@ impl Cluster {
     pub fn service_named(&self, name: &str) -> Option<ServiceIx> {
         self.services.iter().position(|s| s.name == name).map(|i| ServiceIx(i as u32))
     }
-    /// The instance called `service@node`.
+    /// The instance called `service@node`, or what is outside by its name alone.
     pub fn instance_named(&self, name: &str) -> Option<InstanceIx> {
-        let (service, node) = name.split_once('@')?;
+        let Some((service, node)) = name.split_once('@') else {
+            let mut outside = self.outside.instances.iter().copied();
+            return outside.find(|ix| &*self.instance(*ix).name == name);
+        };
         let (service, node) = (self.service_named(service)?, self.node_named(node)?);
         self.service(service).instances.iter().copied().find(|i| self.instance(*i).node == node)
     }

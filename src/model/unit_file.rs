@@ -186,6 +186,15 @@ fn read_run(fields: &mut Fields<'_>, said: &mut Defaults<'_>) -> (Option<Run>, O
     let make_folders = fields.take("make_folders").map(|v| v.paths()).unwrap_or_default();
     let executables = fields.take("executables").map(read_executables).unwrap_or_default();
     let care = read_care(fields);
+    if care.sight.private_tmp
+        && let (Some(value), Some(path)) = (pidfile, &pidfile_path)
+        && (path.starts_with("/tmp") || path.starts_with("/var/tmp"))
+    {
+        value.error(
+            "`pidfile` lies in a folder that only the service sees (`private_tmp`)",
+            "write it below /run, where the agent sees it, too",
+        );
+    }
     let (watchdog, ready_fd) = (fields.take("watchdog"), fields.take("ready_fd"));
     for value in [watchdog, ready_fd].into_iter().flatten() {
         if kind.is_some_and(|kind| kind != RunKind::Notify) {

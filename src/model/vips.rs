@@ -41,7 +41,7 @@ pub(super) fn read_vips<'a>(file: &ClusterFile<'a>, drafts: &Drafts<'_>, log: &L
     let vips: Vec<VipEntry<'a>> = file.vips.iter().filter_map(|v| read_vip(*v, file, drafts)).collect();
     for (at, one) in vips.iter().enumerate() {
         for other in &vips[..at] {
-            compare(other, one, log);
+            compare(other, one, file, log);
         }
         check_sync(&vips, at, log);
         check_networks(&one.vip, one.address_at, file, log);
@@ -131,6 +131,13 @@ fn read_vip<'a>(value: Value<'a>, file: &ClusterFile<'a>, drafts: &Drafts<'_>) -
     let to_port = read_to_port(&mut fields, forward, ports.as_deref());
     let fwmark =
         fields.take("fwmark").and_then(|v| Some((u32::try_from(v.number(1..=0xffff_ffff)?).ok()?, v.span())));
+    if let (Some((_, at)), Some(_)) = (fwmark, to_port) {
+        let problem = Problem::new(at, "what is matched by a mark keeps its port");
+        value
+            .reader
+            .log
+            .error(problem.hint("take `to-port` out, or match by address and port: take `fwmark` out"));
+    }
     let persistence = fields.take("persistence").and_then(read_persistence);
     let weights = fields.take("weights").map(|v| read_weights(v, &servers, &file.places, scheduler));
     let need = to.map(|(ix, at)| read_enough(&mut fields, file.services[ix.0 as usize].name, at));
@@ -427,7 +434,7 @@ fn check_both_roles(vip: &Vip, servers: &[NodeIx], at: Value<'_>, file: &Cluster
 }
 
 /// What must differ between two.
-fn compare(one: &VipEntry<'_>, two: &VipEntry<'_>, log: &Log) {
+fn compare(one: &VipEntry<'_>, two: &VipEntry<'_>, file: &ClusterFile<'_>, log: &Log) {
     let (a, b) = (&one.vip, &two.vip);
     if a.address == b.address {
         let problem = Problem::new(two.address_at, format!("`{}` and `{}` are one address", a.name, b.name));
@@ -438,7 +445,18 @@ fn compare(one: &VipEntry<'_>, two: &VipEntry<'_>, log: &Log) {
         );
         return;
     }
-    let meet = a.on.iter().any(|n| b.on.contains(n)) || (a.multicast && b.multicast);
+    let shared = a.on.iter().find(|n| b.on.contains(n));
+    if let Some(node) = shared.filter(|_| a.manage != b.manage) {
+        let problem = Problem::new(
+            two.name_at,
+            format!("of `{}` and `{}` only one has `manage = true`", a.name, b.name),
+        );
+        log.error(problem.note(one.name_at, "the other one").hint(format!(
+            "keepalived on `{}` has one file for both: write the same for each",
+            file.nodes[node.0 as usize].name
+        )));
+    }
+    let meet = shared.is_some() || (a.multicast && b.multicast);
     if a.vrid == b.vrid && a.address.is_ipv4() == b.address.is_ipv4() && meet {
         let problem = Problem::new(
             two.vrid_at,

@@ -71,7 +71,7 @@ pub fn show_duration(duration: Duration) -> String {
 }
 
 /// The known word that was probably meant, if one is near enough.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     // A third of the letters wrong is still a slip; more is another word.
     let limit = (word.chars().count() / 3).max(1);

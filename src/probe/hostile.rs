@@ -2,10 +2,14 @@
 //! loops nor reads on beyond its limit.
 //!
 //! The bytes grow from real answers (captured, or as the daemon's own sources write them): cut, bits turned, lengths
-//! blown up, parts doubled, strangers mixed in. By chance from a fixed seed, so that a failure can be seen again.
+//! blown up, parts doubled, strangers mixed in. By chance from a fixed seed, so that a failure can be seen again;
+//! nothing looks at which code they reach. `HOSTILE=50 cargo test --lib hostile` tries fifty times as many.
 
-use super::{activemq, certificate, fastdfs, net, redis};
-use crate::probe::testing::captured;
+use super::{activemq, certificate, dns, fastdfs, grpc, net, place, redis};
+use crate::facts::Verdict;
+use crate::model::Record;
+use crate::probe::testing::{captured, captured_of};
+use crate::process::notice;
 use futures_util::FutureExt;
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +18,10 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How many cases each parser gets.
-const CASES: usize = 20_000;
+fn cases() -> usize {
+    let times: usize = std::env::var("HOSTILE").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    20_000 * times
+}
 
 /// xorshift64*
 struct Chance(u64);
@@ -106,7 +113,7 @@ impl AsyncWrite for Server {
 /// its way. None may take more than `limit` bytes.
 fn attack<T>(seed: u64, seeds: &[Vec<u8>], limit: usize, mut talk: impl AsyncFnMut(&mut Server) -> T) {
     let mut chance = Chance(seed);
-    for case in 0..CASES {
+    for case in 0..cases() {
         let bytes = chance.bytes(seeds);
         let endless = case % 8 == 0 && !bytes.is_empty();
         let mut server = Server { bytes, endless, piece: usize::MAX, at: 0, read: 0 };
@@ -153,7 +160,7 @@ fn activemq_bears_hostile_bytes() {
         }
     });
     let mut chance = Chance(3);
-    for _ in 0..CASES {
+    for _ in 0..cases() {
         activemq::judge(&chance.bytes(&[info.to_vec()]));
     }
 }
@@ -189,10 +196,72 @@ fn redis_that_drips_is_not_listened_to_for_ever() {
 }
 
 #[test]
+fn dns_bears_hostile_bytes() {
+    let names = ["a", "cname", "aaaa", "mx", "txt", "nxdomain", "refused", "cut", "many-over-tcp"];
+    let seeds: Vec<Vec<u8>> = names.iter().map(|name| captured_of("dns", name).1).collect();
+    let query = |record| dns::Query { name: "shop.example", record, expect: None };
+    let sound = dns::read(&seeds[0], 7, &query(Record::A));
+    assert!(matches!(sound, Some(dns::Heard::Answer { records: 2, .. })), "{sound:?}");
+    let mut chance = Chance(7);
+    for _ in 0..cases() {
+        let bytes = chance.bytes(&seeds);
+        for record in [Record::A, Record::Aaaa, Record::Mx] {
+            if let Some(dns::Heard::Answer { records, addresses, .. }) = dns::read(&bytes, 7, &query(record))
+            {
+                // The shortest record: the root as its name, and ten bytes.
+                assert!(records <= bytes.len() / 11 && addresses.len() <= records);
+            }
+        }
+    }
+}
+
+#[test]
+fn grpc_bears_hostile_bytes() {
+    let seeds = [
+        grpc::tests::SERVING.to_vec(),
+        vec![0, 0, 0, 0, 7, 0x12, 1, b'x', 8, 2, 0x18, 9],
+        vec![0, 0, 0, 0, 0],
+    ];
+    let mut chance = Chance(8);
+    for _ in 0..cases() {
+        grpc::status(&chance.bytes(&seeds));
+    }
+}
+
+#[test]
+fn the_list_of_mounts_may_say_anything() {
+    let list = std::fs::read("/proc/self/mountinfo").unwrap();
+    let seeds =
+        [list, b"21 1 8:1 / /srv/my\\040data rw shared:1 - ext4 /dev/sda1 rw\n22 1 0:5 / / rw -\n".to_vec()];
+    let mut chance = Chance(9);
+    for _ in 0..cases() / 10 {
+        match place::judge_mount("/proc".as_ref(), None, &chance.bytes(&seeds)) {
+            Verdict::Ready(ready) => assert!(ready.detail.len() <= 2500, "{ready:?}"),
+            Verdict::NotReady { reason, .. } => assert_eq!(reason, "nothing is mounted on /proc"),
+            Verdict::Progress { .. } => panic!(),
+        }
+    }
+}
+
+#[test]
+fn a_service_may_say_anything_of_itself() {
+    let seeds = [
+        b"READY=1\nSTATUS=42 % done\nEXTEND_TIMEOUT_USEC=5000000\nWATCHDOG=1".to_vec(),
+        b"STOPPING=1\nRELOADING=1\nWATCHDOG=trigger\nMAINPID=1\nX_FOO=\n\n=".to_vec(),
+    ];
+    let mut chance = Chance(10);
+    for _ in 0..cases() {
+        let bytes = chance.bytes(&seeds);
+        let status = notice::read(&bytes).and_then(|notice| notice.status);
+        assert!(status.is_none_or(|s| s.len() <= bytes.len() * 3 && !s.contains(char::is_control)));
+    }
+}
+
+#[test]
 fn a_certificate_of_hostile_bytes_ends_never_or_some_day() {
     let mut chance = Chance(5);
     let seed = certificate::tests::SIGNED.to_vec();
-    for _ in 0..2 * CASES {
+    for _ in 0..2 * cases() {
         let bytes = chance.bytes(std::slice::from_ref(&seed));
         if let Some(end) = certificate::ends(&bytes) {
             // Four digits of a year have no more.
@@ -205,7 +274,7 @@ fn a_certificate_of_hostile_bytes_ends_never_or_some_day() {
 fn what_is_shown_of_hostile_bytes_is_short_and_harmless() {
     let mut chance = Chance(6);
     let seeds = [b"HTTP/1.1 400 Bad Request\r\n".to_vec(), "\u{1b}[31m Zugriff für 'x' \u{202e}".into()];
-    for _ in 0..CASES {
+    for _ in 0..cases() {
         let shown = net::shown(&chance.bytes(&seeds));
         assert!(shown.len() <= 1200 && !shown.contains(char::is_control), "{shown:?}");
     }

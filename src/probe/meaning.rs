@@ -4,7 +4,7 @@ use crate::facts::{Ready, Role, Trouble, Verdict};
 use crate::model::{Ask, FastdfsAsk};
 
 /// What is asked of whom, without anything secret: `redis at 10.0.0.1:6379`.
-pub(super) fn asked(ask: &Ask) -> String {
+pub fn asked(ask: &Ask) -> String {
     match ask {
         Ask::Tcp { address } => format!("tcp to {address}"),
         Ask::Http(get) => format!("GET {}", get.url.split(['?', '#']).next().unwrap_or_default()),

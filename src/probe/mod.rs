@@ -38,6 +38,7 @@ mod tcp;
 pub(crate) mod testing;
 mod tls;
 
+pub use meaning::asked;
 pub use prober::{Event, Pace, Prober};
 
 use crate::clock;
@@ -105,6 +106,7 @@ impl Asker {
             self.client = Asker::new(self.question.clone()).client;
             Verdict::not_ready(Trouble::Garbled, "the probe itself crashed over it: see the agent's log")
         });
+        let verdict = password::left_out(verdict, &self.question.ask);
         Answer { verdict, begun, ended: clock::now() }
     }
 

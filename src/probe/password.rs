@@ -1,8 +1,9 @@
-//! Reading a password from the file that a [`Login`] names. The password never gets into a verdict.
+//! Reading a password from the file that a [`Login`] names. The password never gets into a verdict, not even where a
+//! server gives it back in its error.
 
 use super::net::plain;
 use crate::facts::{Trouble, Verdict};
-use crate::model::Login;
+use crate::model::{Ask, Login};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -40,6 +41,29 @@ fn read(path: &Path) -> Result<String, String> {
     let end = text.trim_end_matches(['\r', '\n']).len();
     text.truncate(end);
     Ok(text)
+}
+
+/// The verdict without the password that the question is asked with.
+pub(super) fn left_out(verdict: Verdict, ask: &Ask) -> Verdict {
+    let Some(login) = login_of(ask).filter(|_| !verdict.is_ready()) else { return verdict };
+    // A shorter one stands in many a word by chance, and is none.
+    let Some(secret) = of(login).ok().flatten().filter(|secret| secret.len() >= 4) else { return verdict };
+    let without = |reason: String| reason.replace(&secret, "(its password)");
+    match verdict {
+        Verdict::NotReady { reason, kind } => Verdict::NotReady { reason: without(reason), kind },
+        Verdict::Progress { reason, percent, left } => {
+            Verdict::Progress { reason: without(reason), percent, left }
+        }
+        ready @ Verdict::Ready(_) => ready,
+    }
+}
+
+fn login_of(ask: &Ask) -> Option<&Login> {
+    match ask {
+        Ask::Mysql { login, .. } | Ask::Redis { login, .. } => login.as_ref(),
+        Ask::Postgres { login, .. } => Some(login),
+        _ => None,
+    }
 }
 
 /// A file that a person wrote and that anybody may read, at most a megabyte of it.

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+use super::sight::Step;
 use super::spawn::Stage;
 use crate::crash::{self, Done};
 use nix::errno::Errno;
@@ -11,6 +12,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -66,6 +68,8 @@ pub(super) struct Launch<'a> {
     pub leaf: Option<BorrowedFd<'a>>,
     /// `RLIMIT_…` and its bounds.
     pub limits: &'a [(libc::c_int, libc::rlimit64)],
+    /// In a mount namespace of its own, unless there is none.
+    pub sight: &'a [Step],
     pub nice: Option<libc::c_int>,
     /// The text for `oom_score_adj`.
     pub oom_score: Option<&'a str>,
@@ -145,9 +149,12 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
         envp: &envp,
         ready,
         tell: tell.as_raw_fd(),
+        aside: &[],
         join: None,
         ends_agent: crash::is_due(Done::Born),
     };
+    let aside: Vec<_> = what.sight.iter().map(|_| Cell::new(-1)).collect();
+    let start = Start { aside: &aside, ..start };
     let private = is_private();
     let forked = clone(start);
     if private {
@@ -188,6 +195,8 @@ struct Start<'a> {
     /// From which number to which.
     ready: Option<(RawFd, RawFd)>,
     tell: RawFd,
+    /// Room for the descriptors of what is put aside, one for each step.
+    aside: &'a [Cell<RawFd>],
     /// A leaf that it was not born in, and enters by itself.
     join: Option<BorrowedFd<'a>>,
     /// A test wants the agent to die while its child is not yet its program.
@@ -332,7 +341,7 @@ fn clone_plain(start: &Start<'_>) -> io::Result<Launched> {
 /// # Safety
 /// To be called in a new child, with all signals blocked.
 unsafe fn child(start: &Start<'_>) -> ! {
-    let Start { what, argv, envp, ready, tell, join, ends_agent } = *start;
+    let Start { what, argv, envp, ready, tell, aside, join, ends_agent } = *start;
     // SAFETY: every pointer handed over here is alive until the exec, every string ends with a NUL or comes with its
     // length, both pointer arrays end with a null; all calls are async-signal-safe system calls.
     unsafe {
@@ -390,6 +399,9 @@ unsafe fn child(start: &Start<'_>) -> ! {
             if libc::syscall(libc::SYS_prlimit64, 0, *resource, ptr::from_ref(bounds), old) < 0 {
                 tell_failure(Stage::Limits, which);
             }
+        }
+        if let Some(which) = see(what.sight, aside) {
+            tell_failure(Stage::Sight, which);
         }
         if let Some(wanted) = what.capabilities {
             // First the bounding set, while the right to cut it is there. Numbers that this kernel does not have are
@@ -461,6 +473,76 @@ pub(super) fn act_with_only(kept: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Sets up what the child sees of the file system. `Some` of the step that failed, with its reason in `errno`.
+///
+/// # Safety
+/// As for [`child`]: system calls only, and all that they are given was made before.
+unsafe fn see(steps: &[Step], aside: &[Cell<RawFd>]) -> Option<usize> {
+    const OPEN_TREE_CLONE: libc::c_uint = 1; // include/uapi/linux/mount.h; the C library's type differs by version
+    const AT_RECURSIVE: libc::c_uint = 0x8000;
+    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+    const MOUNT_ATTR_RDONLY: u64 = 1;
+    if steps.is_empty() {
+        return None;
+    }
+    let (here, nothing) = (libc::AT_FDCWD, ptr::null::<libc::c_char>());
+    // What is mounted on the machine later appears here, too, and nothing of ours there.
+    let shared_down = libc::MS_REC | libc::MS_SLAVE;
+    // SAFETY: every path is a string with its NUL that outlives the call, and so is the attributes' struct, whose size is
+    // told. The namespace that is changed is the child's own.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWNS) < 0
+            || libc::mount(nothing, c"/".as_ptr(), nothing, shared_down, ptr::null()) < 0
+        {
+            return Some(usize::MAX);
+        }
+        for (which, step) in steps.iter().enumerate() {
+            let done = match step {
+                Step::PutAside(path) => {
+                    let flags = OPEN_TREE_CLONE | AT_RECURSIVE | libc::O_CLOEXEC as libc::c_uint;
+                    let fd = libc::syscall(libc::SYS_open_tree, here, path.as_ptr(), flags);
+                    aside[which].set(fd as RawFd);
+                    fd
+                }
+                Step::ReadOnly(path) => {
+                    // The root is a mount already; anything else becomes one.
+                    let is_root = path.as_bytes() == b"/";
+                    let flags = libc::MS_BIND | libc::MS_REC;
+                    let bound = is_root
+                        || libc::mount(path.as_ptr(), path.as_ptr(), nothing, flags, ptr::null()) == 0;
+                    let attributes = [MOUNT_ATTR_RDONLY, 0, 0, 0]; // set, clear, propagation, user namespace
+                    let (at, size) = (attributes.as_ptr(), size_of_val(&attributes));
+                    if bound {
+                        libc::syscall(libc::SYS_mount_setattr, here, path.as_ptr(), AT_RECURSIVE, at, size)
+                    } else {
+                        -1
+                    }
+                }
+                Step::Empty(path, options) => {
+                    let flags = libc::MS_NOSUID | libc::MS_NODEV;
+                    let tmpfs = c"tmpfs".as_ptr();
+                    libc::mount(tmpfs, path.as_ptr(), tmpfs, flags, options.as_ptr().cast()).into()
+                }
+                Step::PutBack(of, path) => {
+                    let (fd, empty) = (aside[*of].get(), c"".as_ptr());
+                    libc::syscall(
+                        libc::SYS_move_mount,
+                        fd,
+                        empty,
+                        here,
+                        path.as_ptr(),
+                        MOVE_MOUNT_F_EMPTY_PATH,
+                    )
+                }
+            };
+            if done < 0 {
+                return Some(which);
+            }
+        }
+    }
+    None
 }
 
 /// Waits for the word that the program began. A child that failed is reaped; one that says nothing is killed.
@@ -604,6 +686,7 @@ mod tests {
             output: null.as_fd(),
             leaf,
             limits: &[],
+            sight: &[],
             nice: None,
             oom_score: None,
             capabilities: None,
@@ -619,6 +702,7 @@ mod tests {
             envp: &envp,
             ready: None,
             tell: tell.as_raw_fd(),
+            aside: &[],
             ends_agent: false,
             join: what.leaf,
         });

@@ -26,6 +26,7 @@ pub mod output;
 pub(crate) mod proc;
 mod rights;
 mod shortage;
+mod sight;
 mod spawn;
 mod strays;
 mod tree;

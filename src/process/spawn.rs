@@ -4,7 +4,7 @@ use super::account::Account;
 use super::identity::{Handle, Identity};
 use super::kernel::{self, Launch};
 use super::tree::{AGENT_MARK, INSTANCE_MARK, NONCE_MARK};
-use super::{Leaf, envfile, output, rights, shortage};
+use super::{Leaf, envfile, output, rights, shortage, sight};
 use crate::crash::{self, Done};
 use crate::model::{Bounds, Capability, Resource, Unit};
 use std::collections::BTreeMap;
@@ -57,6 +57,8 @@ pub enum Stage {
     OomScore,
     Nice,
     Limits,
+    /// What it sees of the file system.
+    Sight,
     Capabilities,
     Groups,
     User,
@@ -69,7 +71,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 18] = [
+    const ALL: [Stage; 19] = [
         Stage::Arguments,
         Stage::Lookup,
         Stage::Folders,
@@ -81,6 +83,7 @@ impl Stage {
         Stage::OomScore,
         Stage::Nice,
         Stage::Limits,
+        Stage::Sight,
         Stage::Capabilities,
         Stage::Groups,
         Stage::User,
@@ -110,6 +113,7 @@ impl fmt::Display for Stage {
             Stage::OomScore => "cannot set its OOM score",
             Stage::Nice => "cannot set its priority",
             Stage::Limits => "cannot set its limit",
+            Stage::Sight => "cannot set up what it sees of the file system",
             Stage::Capabilities => "cannot take on its capabilities",
             Stage::Groups => "cannot take on its groups",
             Stage::User => "cannot become its user",
@@ -186,6 +190,8 @@ impl Spawn<'_> {
         {
             limits.push((number(Resource::Core), libc::rlimit64 { rlim_cur: soft, rlim_max: hard }));
         }
+        let sight = sight::plan(run, &|path| path.symlink_metadata().is_ok_and(|m| m.is_dir()));
+        let sight = sight.map_err(cannot_pass)?;
         let oom_score = run.care.oom_score_adjust.map(|score| score.to_string());
         let bit = |mask, capability: &Capability| mask | 1u64 << capability.number();
 
@@ -199,6 +205,7 @@ impl Spawn<'_> {
             output: output.as_fd(),
             leaf: self.leaf.map(Leaf::as_fd),
             limits: &limits,
+            sight: &sight,
             nice: run.care.nice,
             oom_score: oom_score.as_deref(),
             capabilities: run.care.capabilities.as_ref().map(|list| list.iter().fold(0, bit)),
@@ -210,6 +217,9 @@ impl Spawn<'_> {
                 Stage::Folder => shown(&run.folder),
                 Stage::User | Stage::Groups => run.user.clone().or_else(|| run.group.clone()),
                 Stage::Limits => run.care.limits.keys().nth(failure.which).map(|r| r.as_str().to_owned()),
+                Stage::Sight => {
+                    sight.get(failure.which).map(|step| step.path().to_string_lossy().into_owned())
+                }
                 _ => None,
             };
             fail(failure.stage, about, failure.cause)

@@ -179,7 +179,8 @@ impl Cluster {
         fs::create_dir_all(&state).unwrap();
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c"]);
-        command.arg(format!("mount -t tmpfs -o size={size} none {} && exec \"$@\"", state.display()));
+        command
+            .arg(format!("mount -t tmpfs -o size={size},mode=700 none {} && exec \"$@\"", state.display()));
         command.arg("sh").arg(agent.get_program()).args(agent.get_args());
         self.start_as(node, command);
     }

@@ -179,6 +179,7 @@ fn rows(timeline: &Timeline) -> Vec<Shown<'_>> {
 /// By the wave of their first instance, then as in the file.
 pub fn in_order(cluster: &Cluster) -> Vec<ServiceIx> {
     let mut services: Vec<ServiceIx> = (0..cluster.services.len() as u32).map(ServiceIx).collect();
+    services.retain(|s| !cluster.is_external(*s));
     if let Ok(graph) = Graph::new(cluster) {
         services.sort_by_key(|s| cluster.service(*s).instances.iter().map(|i| graph.rank(*i)).min());
     }

@@ -113,7 +113,9 @@ impl Figures {
     /// `mysql 1.0s, redis 100ms (by its unit)`: a text for each source.
     pub fn told(&self, cluster: &Cluster) -> Vec<String> {
         let mut of: BTreeMap<Source, Vec<String>> = BTreeMap::new();
-        for service in &cluster.services {
+        let own = |ix: &ServiceIx| !cluster.is_external(*ix);
+        for service in (0..cluster.services.len() as u32).map(ServiceIx).filter(own) {
+            let service = cluster.service(service);
             let mut figures: Vec<(Figure, Vec<InstanceIx>)> = Vec::new();
             for ix in &service.instances {
                 match figures.iter_mut().find(|(f, _)| *f == self.of(*ix)) {

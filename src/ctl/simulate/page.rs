@@ -44,7 +44,7 @@ pub fn page(ran: &Ran, figures: &Figures, causes: &Causes, look: &Look, signs: S
 /// `shop: all 16 up after 25.3s`, `shop: 12 of 16 up, the last after 25.3s`
 pub fn summary(timeline: &Timeline) -> String {
     let cluster = timeline.cluster();
-    let (came_up, all) = (timeline.came_up(), cluster.instances.len());
+    let (came_up, all) = (timeline.came_up(), cluster.own_count());
     let last = came_up.last().map(|(at, _)| shown(*at)).unwrap_or_default();
     match came_up.len() {
         _ if all == 0 => format!("{}: no instances", cluster.name),
@@ -146,7 +146,7 @@ fn down(out: &mut String, look: &Look, timeline: &Timeline, causes: &Causes) {
         return;
     }
     let cluster = timeline.cluster();
-    let title = format!("Stayed down: {} of {}", down.len(), cluster.instances.len());
+    let title = format!("Stayed down: {} of {}", down.len(), cluster.own_count());
     out.push_str(&format!("\n{}\n", paint(BOLD, &title)));
     for ix in down.iter().take(MOST) {
         let instance = cluster.instance(*ix);

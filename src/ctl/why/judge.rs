@@ -145,6 +145,21 @@ impl<'a> Judge<'a> {
             follow: None,
         };
         match self.find(&edge.to) {
+            None if there.is_empty() => {
+                let text = match &edge.verdict {
+                    None => format!("it is outside the cluster, and {here} has not asked it yet"),
+                    Some(Verdict::Ready(_)) => short_of(need, edge, None),
+                    Some(verdict) => format!("it is outside the cluster, and {here} hears: {verdict}"),
+                };
+                link.root = Some(Root {
+                    kind: Kind::Need,
+                    at: edge.to.clone(),
+                    text: text.clone(),
+                    instance: edge.to.clone(),
+                    hint: Some(format!("clusterctl probe {} --from {here}", edge.to)),
+                });
+                link.notes.push(text);
+            }
             None => {
                 let text = format!("{} is not in the cluster file of the agent that was asked", edge.to);
                 link.root = Some(Root {

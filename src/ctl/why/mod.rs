@@ -8,7 +8,7 @@
 mod judge;
 mod render;
 
-pub use judge::{detail, held_by, needed, short_of};
+pub use judge::{detail, heard_from, held_by, needed, short_of};
 pub use render::render;
 
 use super::picture::{self, Known, UnknownName};

@@ -241,7 +241,7 @@ impl Draft<'_> {
     }
 
     fn instance(&mut self) -> InstanceIx {
-        InstanceIx(self.chance.below(self.cluster.instances.len() as u64) as u32)
+        InstanceIx(self.chance.below(self.cluster.own_count() as u64) as u32)
     }
 
     /// Two nodes: mostly such that something on the one needs something on the other.

@@ -119,6 +119,9 @@ impl Timeline {
         for ix in cluster.instance_ixs() {
             named.insert(cluster.instance(ix).name.clone(), ix);
         }
+        for ix in &cluster.outside.instances {
+            named.insert(cluster.instance(*ix).name.clone(), *ix);
+        }
         for timed in &scenario.faults {
             match timed.fault {
                 Fault::PowerOn { node } => machines[node.0 as usize].power.push((timed.at, true)),

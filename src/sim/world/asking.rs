@@ -23,6 +23,8 @@ pub struct Addresses {
     remote: HashMap<SocketAddr, InstanceIx>,
     local: HashMap<(NodeIx, SocketAddr), InstanceIx>,
     nodes: HashMap<IpAddr, NodeIx>,
+    /// What is asked about things outside the cluster.
+    outside: HashMap<Question, InstanceIx>,
     /// Programs that are run as probes.
     programs: HashMap<(NodeIx, Question), InstanceIx>,
 }
@@ -40,6 +42,11 @@ impl Addresses {
         let mut all = Addresses::default();
         for (n, node) in cluster.nodes.iter().enumerate() {
             all.nodes.insert(node.address, NodeIx(n as u32));
+        }
+        for ix in cluster.outside.instances.iter().copied() {
+            if let Some(question) = &cluster.instance(ix).unit.ready.remote {
+                all.outside.insert(question.clone(), ix);
+            }
         }
         for ix in cluster.instance_ixs() {
             let instance = cluster.instance(ix);
@@ -59,6 +66,9 @@ impl Addresses {
     }
 
     fn target(&self, from: NodeIx, question: &Question) -> Target {
+        if let Some(ix) = self.outside.get(question) {
+            return Target { node: from, instance: Some(*ix) };
+        }
         match question.address() {
             None => Target { node: from, instance: self.programs.get(&(from, question.clone())).copied() },
             Some(at) if at.ip().is_loopback() => {
@@ -295,6 +305,13 @@ impl World<'_, '_> {
     }
 
     fn answer(&self, from: NodeIx, target: Target, question: &Question) -> Told {
+        // What is outside is always there, unless somebody asks what happens without it.
+        if let Some(ix) = target.instance.filter(|ix| self.cluster.is_outside(*ix)) {
+            return match self.daemons[ix.0 as usize].broken {
+                true => Told::Verdict(Verdict::not_ready(Trouble::Refused, "connection refused")),
+                false => Told::Verdict(Verdict::Ready(self.ready(ix, question))),
+            };
+        }
         let machine = &self.machines[target.node.0 as usize];
         if !machine.up || !self.reaches(from, target.node) {
             return Told::Nothing;

@@ -181,6 +181,9 @@ impl World<'_, '_> {
     pub(super) fn all_that_can_be_up_is_up(&self, ending: &Ending) -> Result<(), Violation> {
         let count = self.cluster.instances.len();
         let mut possible = vec![false; count];
+        for ix in &self.cluster.outside.instances {
+            possible[ix.0 as usize] = !self.daemons[ix.0 as usize].broken;
+        }
         loop {
             let mut grew = false;
             for ix in self.cluster.instance_ixs() {

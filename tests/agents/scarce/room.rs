@@ -28,7 +28,7 @@ impl Disk {
     pub fn memory(size: &str) -> Disk {
         Disk::mounted(|_, at| {
             let mut mount = Command::new("mount");
-            mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at);
+            mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs"]).arg(at);
             mount
         })
     }

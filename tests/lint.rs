@@ -1,0 +1,114 @@
+//! Hand-written keepalived.conf files of a pair of directors, each case with the exact words that it is judged with.
+//!
+//! A case in `tests/lint/keepalived.txt`: `==== TITLE`, then each file after a line `-- NAME`, `----`, and the findings.
+//! With `OVERWRITE=1` in the environment the findings are written anew; their diff is then what is to be read.
+
+use clusterd::director::import::{propose, read};
+use std::fmt::Write;
+use std::path::Path;
+
+#[test]
+fn every_broken_pair_is_judged_in_these_words() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lint/keepalived.txt");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (mut written, mut count) = (String::new(), 0);
+    for case in text.split("==== ").skip(1) {
+        let (title, rest) = case.split_once('\n').unwrap();
+        let (input, _) = rest.split_once("----\n").unwrap();
+        let findings = read(&files(input)).findings;
+        let mut said = String::new();
+        for one in &findings {
+            let severity = format!("{:?}", one.severity).to_lowercase();
+            let _ =
+                writeln!(said, "{severity} {}:{}: {}\n  hint: {}", one.file, one.line, one.message, one.hint);
+            assert!(!one.hint.is_empty() && one.line > 0, "{one:?}");
+        }
+        assert_eq!(findings.is_empty(), title == "nothing to say", "{title}: {said}");
+        let _ = write!(written, "==== {title}\n{input}----\n{said}\n");
+        count += 1;
+    }
+    assert!(count > 20, "only {count} cases");
+    let written = written.trim_end().to_owned() + "\n";
+    if std::env::var_os("OVERWRITE").is_some() {
+        std::fs::write(&path, written).unwrap();
+    } else {
+        snapbox::assert_data_eq!(written, snapbox::Data::text(text).raw());
+    }
+}
+
+fn files(input: &str) -> Vec<(String, Vec<u8>)> {
+    let parts = input.split("-- ").skip(1).map(|part| part.split_once('\n').unwrap());
+    parts.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())).collect()
+}
+
+/// What is proposed for sound files is a table of `cluster.toml`.
+#[test]
+fn what_is_proposed_is_taken() {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lint/keepalived.txt"))
+            .unwrap();
+    let sound = text.split("==== ").nth(1).unwrap().split_once("----").unwrap().0;
+    let import = read(&files(sound.split_once('\n').unwrap().1));
+    let table = propose(&import, None);
+    assert_eq!(
+        table,
+        "[vips.vi-1]\naddress = \"10.0.0.100/24\"\non = [\"lvs1\", \"lvs2\"]\ninterface = \"eth0\"\nvrid = 51\n\
+         to = \"…\" # the service of `[services]` that runs on the real servers\nport = 80\nscheduler = \"rr\"\n\n"
+    );
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("units");
+    let unit = |name: &str| {
+        let text = std::fs::read_to_string(units.join(format!("{name}.toml"))).unwrap();
+        (name.to_owned(), clusterd::model::Source { path: name.to_owned(), text })
+    };
+    let parse = |table: &str| {
+        clusterd::model::parse(&clusterd::model::Sources {
+            cluster: clusterd::model::Source {
+                path: "cluster.toml".into(),
+                text: format!(
+                    "[cluster]\nname = \"shop\"\n[nodes]\nlvs = {{ lvs1 = \"10.0.0.1\", lvs2 = \"10.0.0.2\" }}\n\
+                     web = {{ web1 = \"10.0.0.21\" }}\n[services]\nkeepalived = {{ on = \"lvs\" }}\n\
+                     web = {{ on = \"web\", unit = \"nginx\" }}\n{table}"
+                ),
+            },
+            folder: "units".into(),
+            units: [unit("keepalived"), unit("nginx")].into(),
+            unread: Default::default(),
+        })
+        .unwrap_or_else(|e| panic!("{e}"))
+    };
+    // With a cluster file there is nothing left to be filled in.
+    let whole = propose(&import, Some(&parse("")));
+    assert!(whole.contains("to = \"web\"\n"), "{whole}");
+    let cluster = parse(&whole);
+    assert_eq!(cluster.vips[0].vrid, 51);
+    // Rendered again, and read again, it has no fault.
+    let known = clusterd::director::render::Known::default();
+    let again: Vec<(String, Vec<u8>)> = ["lvs1", "lvs2"]
+        .map(|name| {
+            let node = cluster.node_named(name).unwrap();
+            let rendered = clusterd::director::render::render(&cluster, node, &known);
+            (name.to_owned(), rendered.files[0].text.clone().into_bytes())
+        })
+        .into();
+    assert_eq!(read(&again).findings, []);
+}
+
+/// Bytes that are no text, and a file cut at each of its bytes.
+#[test]
+fn hostile_bytes_are_judged_and_no_more() {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lint/keepalived.txt"))
+            .unwrap();
+    let sound = files(text.split("==== ").nth(1).unwrap().split_once("----").unwrap().0);
+    let whole = &sound[0].1;
+    for end in 0..whole.len() {
+        let import = read(&[("cut".into(), whole[..end].to_vec()), sound[1].clone()]);
+        propose(&import, None);
+        let mut torn = whole.clone();
+        torn[end] ^= 0xa5;
+        propose(&read(&[("torn".into(), torn)]), None);
+    }
+    let all: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+    let said = read(&[("bytes".into(), all)]).findings;
+    assert!(said.iter().all(|f| !f.message.chars().any(char::is_control)), "{said:?}");
+}
