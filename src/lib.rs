@@ -7,6 +7,8 @@
 //! - [`model`]: `cluster.toml` and `units/` → a valid [`model::Cluster`].
 //! - [`graph`]: order among instances: ranks, waves, cycles, the longest chain.
 //! - [`engine`]: the pure state machine: inputs and time in, actions out.
+//! - `address`: what is on this machine's interfaces, and when that changes.
+//! - [`director`]: who holds which virtual address, and what is wrong when not exactly one does.
 //! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
 //! - [`director`]: virtual addresses: what keepalived, IPVS and the firewall are told.
 //! - [`journal`]: what an agent writes down, and the search for what runs that the next one begins with.
@@ -21,6 +23,7 @@
 
 #![deny(unsafe_code)]
 
+pub(crate) mod address;
 pub mod agent;
 pub mod api;
 pub mod clock;

@@ -263,6 +263,7 @@ fn status(state: StateName) -> ClusterStatus {
         flags: vec![],
     };
     let node = NodeStatus {
+        vips: Vec::new(),
         node: "web1".into(),
         version: "0.1.0".into(),
         pid: 1,

@@ -665,6 +665,7 @@ impl Stage {
             Action::Remember { .. } => return,
             Action::Signal { instance, signal, .. } => format!("signal {} to {}", signal, name(instance)),
             Action::Sweep { instance, .. } => format!("sweep {}", name(instance)),
+            Action::Release { instance } => format!("release the addresses of {}", name(instance)),
             Action::SaveWish { instance, wish: Wish::Up } => format!("save: {} is to be up", name(instance)),
             Action::SaveWish { instance, wish: Wish::Held { by, .. } } => {
                 format!("save: {} is held by {by}", name(instance))

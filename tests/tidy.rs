@@ -15,29 +15,30 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["facts", "model", "graph"]),
     ("probe", &["facts", "clock", "crash", "model", "process"]), // the kernel's door
     ("process", &["facts", "clock", "crash", "model"]),
+    ("address", &["process"]),
+    ("director", &["facts", "model", "process"]),
     ("store", &["crash"]),
     ("trail", &["store"]),
     ("logs", &["crash", "model", "store"]),
-    ("leftover", &["facts", "crash", "model", "process"]),
-    ("director", &["facts", "model"]),
+    ("leftover", &["facts", "address", "crash", "model", "process"]),
     ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
     ("pki", &["store"]),
-    ("api", &["facts", "crash", "engine", "pki", "trail"]), // the engine's views are what goes over the wire
+    ("api", &["facts", "crash", "engine", "director", "pki", "trail"]), // the engine's views are what goes over the wire
     (
         "agent",
         &[
-            "facts", "clock", "crash", "model", "graph", "engine", "probe", "process", "leftover", "store",
-            "journal", "logs", "pki", "trail", "api", "director",
+            "facts", "clock", "crash", "model", "graph", "engine", "probe", "process", "address", "director",
+            "leftover", "store", "journal", "logs", "pki", "trail", "api",
         ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),
     (
         "ctl",
         &[
-            "sim", "facts", "clock", "model", "graph", "engine", "director", "pki", "trail", "api", "process",
-            "probe", "standin", "rig",
+            "sim", "facts", "clock", "model", "graph", "engine", "director", "pki", "trail", "api",
+            "process", "probe", "standin", "rig",
         ],
     ),
 ];

@@ -161,6 +161,8 @@ impl Shell {
             self.problems.borrow_mut().insert("orphans", note);
         }
         self.events.borrow_mut().record("", "config", &text, json!({ "config": cluster.hash }));
+        self.vips.reconfigure(&self.cluster(), self.engine.borrow().node());
+        self.look_at_addresses();
         self.search_these(&added);
         // Before anybody is dialled: the file tells whose keys are revoked.
         self.look_at_trust();

@@ -5,7 +5,7 @@
 use super::shell::{Held, Message, Shell};
 use crate::crash::{self, Done};
 use crate::engine::{Found, Input, Memory};
-use crate::facts::Exit;
+use crate::facts::{Exit, Finding};
 use crate::journal::{self, Line, Record, Searched};
 use crate::leftover;
 use crate::model::{InstanceIx, LogLimits, RunKind, Unit};
@@ -347,6 +347,15 @@ impl Shell {
 
     /// Judges the leftovers of an instance; `Look` removes nothing.
     pub fn judge(&self, instance: InstanceIx, mode: leftover::Mode) -> leftover::Outcome {
+        self.in_context(instance, |context, unit| leftover::clean(context, unit, mode))
+    }
+
+    /// Takes off what addresses an instance has left on an interface.
+    pub(super) fn release_addresses(&self, instance: InstanceIx) -> Vec<Finding> {
+        self.in_context(instance, leftover::release)
+    }
+
+    fn in_context<T>(&self, instance: InstanceIx, f: impl FnOnce(&leftover::Context<'_>, &Unit) -> T) -> T {
         let cluster = self.cluster();
         let this = cluster.instance(instance);
         let known =
@@ -369,7 +378,7 @@ impl Shell {
             others,
             keep: &keep.join("leftovers"),
         };
-        leftover::clean(&context, &this.unit, mode)
+        f(&context, &this.unit)
     }
 }
 

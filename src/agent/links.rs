@@ -1,6 +1,7 @@
 //! The other agents: a stream from each neighbour, and a warm connection for calls to any.
 
 use super::shell::{Message, Shell};
+use super::vips;
 use crate::api::client::{Client, ClientError, Lines, Target};
 use crate::api::tls::Security;
 use crate::api::wire;
@@ -102,28 +103,33 @@ pub fn follow_peers(shell: &Rc<Shell>) {
     if matches!(security, Security::Missing) {
         return; // nobody would listen; this is done again once there is a certificate
     }
-    for node in shell.engine.borrow().neighbours() {
+    let needed = shell.engine.borrow().neighbours();
+    let directors = vips::directors_to_hear(&cluster, shell.engine.borrow().node());
+    for node in needed.union(&directors).copied() {
+        let needed = needed.contains(&node);
         let name = cluster.node(node).name.clone();
         let client = client(&cluster, node, security.clone());
         let (following, me) = (shell.clone(), me.clone());
         let task = shell.carry("the one that follows another agent", move || {
-            follow(following.clone(), name.clone(), me.clone(), client.another())
+            follow(following.clone(), name.clone(), me.clone(), client.another(), needed)
         });
         shell.links.followers.borrow_mut().push(task);
     }
 }
 
-/// Follows one agent's stream for ever.
-async fn follow(shell: Rc<Shell>, node: String, me: String, client: Client) {
+/// Follows one agent's stream for ever. `needed` says that the engine listens, too.
+async fn follow(shell: Rc<Shell>, node: String, me: String, client: Client, needed: bool) {
     let path = format!("/v1/watch?node={me}");
     let places = Arc::new(Semaphore::new(LINES_UNDER_WAY));
     let (mut pause, mut garbled) = (FOLLOW_AGAIN, Garbled::default());
+    let mut refused = false;
     loop {
         match client.lines(&path).await {
             Ok(mut lines) => {
                 let begun = Instant::now();
+                refused = false;
                 let mut heard = false;
-                let end = listen(&shell, &node, &places, &mut lines, &mut heard).await;
+                let end = listen(&shell, (&node, needed), &places, &mut lines, &mut heard).await;
                 // It reads no more of it: what else is under way there is not wanted.
                 drop(lines);
                 pause = garbled.pause(&end, begun.elapsed());
@@ -140,10 +146,22 @@ async fn follow(shell: Rc<Shell>, node: String, me: String, client: Client) {
                     }
                 }
                 if heard {
-                    let _ = shell.messages.send(Message::PeerLost { node: node.clone() }).await;
+                    let _ = shell.messages.send(Message::PeerLost { node: node.clone(), needed }).await;
                 }
             }
-            Err(e) => tracing::debug!("no stream from the agent of {node}: {e}"),
+            Err(e) => {
+                tracing::debug!("no stream from the agent of {node}: {e}");
+                if e.is_refused_connection() != refused {
+                    refused = !refused;
+                    let node = node.clone();
+                    let told = if refused {
+                        Message::PeerRefused { node }
+                    } else {
+                        Message::PeerLost { node, needed: false }
+                    };
+                    let _ = shell.messages.send(told).await;
+                }
+            }
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(garbled.at_most());
@@ -160,7 +178,7 @@ enum End {
 /// Hears a stream to its end, and whether it said anything.
 async fn listen(
     shell: &Shell,
-    node: &str,
+    (node, needed): (&str, bool),
     places: &Arc<Semaphore>,
     lines: &mut Lines,
     heard: &mut bool,
@@ -180,7 +198,7 @@ async fn listen(
             Err(why) => return End::Garbled(why),
         };
         let Ok(place) = places.clone().acquire_owned().await else { continue }; // it is never closed
-        let said = Message::PeerSaid { node: node.to_owned(), line: said, _place: place };
+        let said = Message::PeerSaid { node: node.to_owned(), line: said, needed, _place: place };
         *heard = true;
         let _ = shell.messages.send(said).await;
         // Whoever speaks without end is heard at a pace that leaves time for the others.

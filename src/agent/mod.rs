@@ -23,6 +23,7 @@ mod sweeps;
 mod tasks;
 mod trail;
 mod trust;
+mod vips;
 mod whoami;
 
 pub use args::Args;
@@ -33,8 +34,10 @@ use crate::api::server;
 use crate::api::tls::Security;
 use crate::clock;
 use crate::crash::{self, Done};
+use crate::director::Seen;
 use crate::engine::view::Wish;
 use crate::engine::{Engine, Input};
+use crate::facts::Moment;
 use crate::graph::Graph;
 use crate::journal::Wishes;
 use crate::logs::Keeper;
@@ -166,6 +169,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     });
     shell.search_all();
     links::follow_peers(&shell);
+    tokio::task::spawn_local(vips::watch_addresses(shell.clone()));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -178,12 +182,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
 
     while !shell.finished.get() {
         let wake = shell.engine.borrow().next_wake();
-        let sleep = async {
-            match wake {
-                Some(at) => tokio::time::sleep(at.since(clock::now())).await,
-                None => std::future::pending().await,
-            }
-        };
+        let guard_wakes = shell.vips.next_wake();
+        let sleep = sleep_until(wake);
         tokio::select! {
             // In this order: what ends the agent, its sign of life, then what others wait for. Reaping orphans reads
             // through /proc and nobody waits for it: an exit that came with the same signal goes first.
@@ -203,6 +203,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
             }
             Some(event) = probes.recv() => shell.heard_answer(event),
             () = sleep => shell.feed(Input::TimeCame),
+            () = sleep_until(guard_wakes) => shell.guard(Seen::TimeCame),
             // After the exits that are known by now, so that one look serves them all.
             () = shell.sweeps.due() => shell.sweep_all(),
             _ = hangup.recv() => {
@@ -228,6 +229,13 @@ async fn live(args: Args) -> anyhow::Result<()> {
     // another.
     std::mem::forget(state_lock);
     Ok(())
+}
+
+async fn sleep_until(wake: Option<Moment>) {
+    match wake {
+        Some(at) => tokio::time::sleep(at.since(clock::now())).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Shell {

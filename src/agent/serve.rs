@@ -102,6 +102,7 @@ impl Agent for Api {
             config: engine.cluster().hash.clone(),
             problems,
             instances: engine.own_instances().filter_map(|i| engine.view(i, now)).collect(),
+            vips: self.0.vip_views(),
         }
     }
 

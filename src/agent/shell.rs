@@ -11,10 +11,13 @@ use super::links::Links;
 use super::record::Recorder;
 use super::sweeps::Sweeps;
 use super::trail::Scribe;
+use super::vips::Vips;
 use crate::api::tls::Security;
 use crate::api::wire::{self, PeerLine};
 use crate::clock;
 use crate::crash::{self, Done};
+use crate::director::Seen;
+use crate::director::word::Facts;
 use crate::engine::{Action, Engine, Input, Memory, Order, OrderVerb, QuestionIx, WAITING_PACE, Word};
 use crate::facts::{Exit, Notice};
 use crate::journal::{self, Wishes};
@@ -48,14 +51,29 @@ pub enum Message {
         incarnation: u64,
         notice: Notice,
     },
+    /// `needed`: the engine listens to that node's agent; of others only what it tells of virtual addresses matters.
     PeerSaid {
         node: String,
         line: PeerLine,
+        needed: bool,
         /// Given back once this is taken in: so one peer has few lines here, however fast it speaks.
         _place: OwnedSemaphorePermit,
     },
     PeerLost {
         node: String,
+        needed: bool,
+    },
+    /// After its stream was lost: the machine answers, and no agent is there.
+    PeerRefused {
+        node: String,
+    },
+    /// An address came or went on this machine's interfaces.
+    AddressesChanged,
+    /// A director has looked for the reason of an alarm; counted by the configuration.
+    Examined {
+        generation: u64,
+        vip: usize,
+        facts: Facts,
     },
     /// A task that cannot be begun anew.
     Crashed {
@@ -148,6 +166,8 @@ pub struct Shell {
     pub problems: RefCell<HashMap<&'static str, String>>,
     pub links: Links,
     pub sweeps: Sweeps,
+    /// Who holds the virtual addresses.
+    pub(super) vips: Vips,
     /// How this agent is spoken to, and speaks to others.
     pub security: RefCell<Security>,
     pub messages: mpsc::Sender<Message>,
@@ -188,6 +208,7 @@ pub struct Parts {
 
 impl Shell {
     pub fn new(parts: Parts) -> Shell {
+        let vips = Vips::of(parts.engine.cluster(), parts.engine.node());
         Shell {
             places: parts.places,
             started: clock::now(),
@@ -207,6 +228,7 @@ impl Shell {
             problems: RefCell::new(parts.problems),
             links: Links::default(),
             sweeps: Sweeps::default(),
+            vips,
             security: RefCell::new(Security::Missing),
             messages: parts.messages,
             finished: Cell::new(false),
@@ -268,6 +290,7 @@ impl Shell {
             self.events.borrow_mut().record_at(at, name, &event.what, &event.text, event.data);
         }
         self.events.borrow_mut().write();
+        self.look_at_keeper();
     }
 
     /// Chance for the engine: 0 to 1000. Quality does not matter (xorshift), only that machines differ.
@@ -294,6 +317,7 @@ impl Shell {
             }
             Action::Signal { instance, incarnation, signal } => self.signal(instance, incarnation, signal),
             Action::Sweep { instance, incarnation } => self.sweep(instance, incarnation),
+            Action::Release { instance } => self.release(instance),
             Action::SaveWish { .. } => {} // all of them were saved at once, before anything else was done
             Action::Publish { instance } => {
                 self.news.borrow_mut().insert(instance);
@@ -388,7 +412,7 @@ impl Shell {
     }
 
     /// What a message means for the engine; nothing where it is of an instance or a node that is no more.
-    fn input(&self, message: Message) -> Option<Input> {
+    fn input(self: &Rc<Self>, message: Message) -> Option<Input> {
         let cluster = self.cluster();
         Some(match message {
             Message::Exited { instance, incarnation, exit, alone } => {
@@ -400,21 +424,46 @@ impl Shell {
                 let ix = cluster.instance_named(&instance)?;
                 Input::Notified { instance: ix, incarnation, notice }
             }
-            Message::PeerSaid { node, line, .. } => {
+            Message::PeerSaid { node, line, needed, .. } => {
                 let node = cluster.node_named(&node)?;
+                let same_file = line.config == cluster.hash;
+                if let Some(words) = line.vips {
+                    self.guard(Seen::Told { node, words, same_file });
+                }
+                if !needed {
+                    return None;
+                }
                 // Only what is its own: it may know more than we do, or lie.
                 let of_it = |ix: &InstanceIx| cluster.instance(*ix).node == node;
                 let known =
                     |(name, word): (String, Word)| Some((cluster.instance_named(&name).filter(of_it)?, word));
                 Input::PeerSaid { node, words: line.words.into_iter().filter_map(known).collect() }
             }
-            Message::PeerLost { node } => {
+            Message::PeerLost { node, needed } => {
                 let node = cluster.node_named(&node)?;
+                self.guard(Seen::Lost { node });
+                if !needed {
+                    return None;
+                }
                 Input::PeerLost { node }
             }
+            Message::PeerRefused { node } => {
+                let node = cluster.node_named(&node)?;
+                self.guard(Seen::Refused { node });
+                return None;
+            }
+            Message::AddressesChanged => {
+                self.look_at_addresses();
+                return None;
+            }
+            Message::Examined { generation, vip, facts } => {
+                if generation == self.vips.generation() {
+                    self.guard(Seen::Examined { vip, facts });
+                }
+                return None;
+            }
             Message::Ordered { order, reply } => {
-                let id = self.orders.get() + 1;
-                self.orders.set(id);
+                let id = self.new_order();
                 self.replies.borrow_mut().insert(id, reply);
                 Input::Ordered(self.resolve(id, order))
             }
@@ -424,6 +473,11 @@ impl Shell {
             }
             Message::Reload { .. } | Message::Crashed { .. } => return None, // see above
         })
+    }
+
+    pub(super) fn new_order(&self) -> u64 {
+        self.orders.set(self.orders.get() + 1);
+        self.orders.get()
     }
 
     fn resolve(&self, id: u64, order: wire::Order) -> Order {
@@ -484,6 +538,7 @@ impl Shell {
             node: cluster.node(engine.node()).name.clone(),
             config: cluster.hash.clone(),
             words: instances.into_iter().filter_map(named).collect(),
+            vips: self.vips.words(),
         };
         let mut text = serde_json::to_vec(&line).unwrap_or_default();
         text.push(b'\n');
@@ -491,10 +546,11 @@ impl Shell {
     }
 
     /// Tells every reader what has changed. A reader that cannot keep up is dropped, and comes back for the whole.
-    fn send_news(&self) {
+    pub(super) fn send_news(&self) {
         let news = std::mem::take(&mut *self.news.borrow_mut());
+        let vips = self.vips.take_news();
         let mut subscribers = self.subscribers.borrow_mut();
-        if news.is_empty() || subscribers.is_empty() {
+        if (news.is_empty() && !vips) || subscribers.is_empty() {
             return;
         }
         let line = self.line(news);

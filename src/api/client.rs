@@ -131,6 +131,11 @@ impl ClientError {
         }
     }
 
+    /// Whether the machine answered that nobody listens there.
+    pub fn is_refused_connection(&self) -> bool {
+        matches!(self, ClientError::NoAgent { cause, .. } if cause.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
     /// Whether nobody was reached at all, so that certainly nothing was done.
     pub fn is_no_agent(&self) -> bool {
         matches!(

@@ -17,6 +17,7 @@
 //!
 //! Errors are an HTTP status from 400 up with a [`Refusal`] as the body.
 
+use crate::director::word::{VipView, VipWord};
 use crate::engine::Word;
 use crate::engine::view::{InstanceView, StateName};
 use crate::facts::{Finding, Moment};
@@ -54,6 +55,9 @@ pub struct NodeStatus {
     /// What is wrong with the agent itself (`cluster.toml is refused, the last good one is in force: …`).
     pub problems: Vec<String>,
     pub instances: Vec<InstanceView>,
+    /// The virtual addresses of which it is a director, or with which it sees something wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vips: Vec<VipView>,
 }
 
 /// All nodes side by side.
@@ -229,6 +233,9 @@ pub struct PeerLine {
     pub config: String,
     /// By instance name. What the reader's own file does not know is ignored.
     pub words: Vec<(String, Word)>,
+    /// What it tells of the virtual addresses of which it is a director; `None` where it is of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vips: Option<Vec<VipWord>>,
 }
 
 /// What a line of a node's stream says. Its sentences are cut to what a person reads, and cannot do anything to a terminal.
@@ -250,6 +257,9 @@ pub fn peer_line(line: &[u8], node: &str) -> Result<PeerLine, String> {
         if let Some(veto) = &mut word.veto {
             harmless(&mut veto.why);
         }
+    }
+    for word in said.vips.iter_mut().flatten() {
+        word.texts().into_iter().for_each(harmless);
     }
     Ok(said)
 }

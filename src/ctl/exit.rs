@@ -6,7 +6,7 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done; for `status` and `why`: all that was asked about is up; for `simulate`: all came up.
+    /// Done; for `status`, `why` and `vip`: all that was asked about is well; for `simulate`: all came up.
     Done = 0,
     /// The question could not be asked, or was refused.
     Error = 1,

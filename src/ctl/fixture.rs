@@ -19,6 +19,7 @@ pub fn status(nodes: Vec<NodeEntry>) -> ClusterStatus {
 
 pub fn node(group: &str, name: &str, instances: Vec<InstanceView>) -> NodeEntry {
     let status = NodeStatus {
+        vips: Vec::new(),
         node: name.into(),
         version: "0.1.0".into(),
         pid: 99,

@@ -26,6 +26,7 @@ mod render;
 mod simulate;
 mod stand_in;
 mod status;
+mod vip;
 mod why;
 
 #[cfg(test)]
@@ -111,6 +112,8 @@ enum Verb {
     Leftovers(leftovers::LeftoversArgs),
     /// Show who did what on all nodes, and whether that record is whole
     Audit(audit::AuditArgs),
+    /// Show who holds the virtual addresses, and what is wrong where not exactly one does
+    Vip(vip::VipArgs),
     /// Show what happened
     Events(events::EventsArgs),
     /// Show what instances printed, from any node
@@ -185,6 +188,7 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Restart(args) => online(order::restart(args, global)),
         Verb::Leftovers(args) => online(leftovers::run(args, global)),
         Verb::Audit(args) => online(audit::run(args, global)),
+        Verb::Vip(args) => online(vip::run(args, global)),
         Verb::Events(args) => online(events::run(args, global)),
         Verb::Logs(args) => online(logs::run(args, global)),
         Verb::Probe(args) => online(probe::run(args, global)),

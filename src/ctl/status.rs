@@ -3,7 +3,7 @@
 use super::picture::{self, Known, silence};
 use super::text::{BOLD, DIM, Look, Row, WARN, listed, paint, plural, put, short, state_style, table};
 use super::why::{self, Cause, Kind};
-use super::{Asked, Exit, Global, hint};
+use super::{Asked, Exit, Global, hint, vip};
 use crate::api::wire::{ClusterStatus, NodeEntry};
 use crate::engine::view::{EdgeView, InstanceView, NeedView, StateName, Wish};
 use crate::facts::Verdict;
@@ -99,9 +99,11 @@ fn only(status: &ClusterStatus, names: &[String], chosen: &[Known]) -> ClusterSt
     cut
 }
 
-/// Whether everything asked about is up; for the whole cluster every agent must answer too.
+/// Whether everything asked about is up; for the whole cluster every agent must answer, too, and no virtual address be
+/// held by none or several.
 fn all_up(status: &ClusterStatus, chosen: &[Known], whole: bool) -> bool {
-    chosen.iter().all(|k| k.is_up()) && (!whole || status.nodes.iter().all(|n| n.status.is_some()))
+    let well = || status.nodes.iter().all(|n| n.status.is_some()) && vip::banners(status).is_empty();
+    chosen.iter().all(|k| k.is_up()) && (!whole || well())
 }
 
 /// The summary, what is wrong with the whole, the root causes, the table.
@@ -223,6 +225,7 @@ fn banners(status: &ClusterStatus) -> Vec<String> {
             .collect();
         lines.push(format!("{} cluster files are in force: {}", files.len(), named.join("; ")));
     }
+    lines.extend(vip::banners(status));
     for node in status.nodes.iter().filter_map(|n| n.status.as_ref()) {
         lines.extend(node.problems.iter().map(|p| format!("{}'s agent: {p}", node.node)));
     }

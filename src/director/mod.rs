@@ -1,6 +1,17 @@
-//! Directors: who holds a virtual address, and what keepalived, IPVS and the firewall are told for it.
+//! Directors: who holds a virtual address, what is wrong when not exactly one does, and what keepalived, IPVS and the
+//! firewall are told for it.
 //!
-//! Knows the model, and nothing of the engine.
+//! Knows the model, and nothing of the engine. [`Guard`] decides and is pure; [`diagnose`](mod@diagnose), [`firewall`] and
+//! [`settings`] judge what was read; [`adverts`] and [`servers`] read it.
 
+pub mod adverts;
+mod diagnose;
+pub mod firewall;
+mod guard;
 pub mod import;
 pub mod render;
+pub mod servers;
+pub mod settings;
+pub mod word;
+
+pub use guard::{Deed, Guard, Keeper, NOBODY_FOR, SEVERAL_FOR, Seen, Vip};

@@ -30,6 +30,9 @@ pub enum Action {
     Signal { instance: InstanceIx, incarnation: u64, signal: i32 },
     /// Kill whatever is left of the instance's process tree, and say when nothing is.
     Sweep { instance: InstanceIx, incarnation: u64 },
+    /// Its process has ended: take the virtual addresses that it left on an interface off at once, as soon as it is
+    /// proven that nobody lives who could hold them. A start would do the same, and may be far away.
+    Release { instance: InstanceIx },
     /// Keep an operator's wish over reboots.
     SaveWish { instance: InstanceIx, wish: Wish },
     /// Tell the other agents: [`super::Engine::word`] of this instance changed, or is to be renewed.

@@ -106,6 +106,7 @@ impl Engine {
                 } else {
                     let text = "it ended while no agent was looking; its exit code is unknown";
                     self.record(l, "exited", text, json!({ "exit": Exit::Unknown }));
+                    self.release(l);
                     self.enter(l, State::Waiting, "");
                 }
             }
@@ -292,6 +293,7 @@ impl Engine {
 
     /// The process ended by itself, or never came to be.
     fn gone(&mut self, l: usize, text: String, at_least: Duration) {
+        self.release(l);
         if self.stop_cause(l).is_some() {
             // It was about to be stopped, and has gone by itself.
             self.at_rest(l);
@@ -299,6 +301,14 @@ impl Engine {
             self.failed(l, text, at_least);
         }
         self.remember(l);
+    }
+
+    /// An address that it left behind is answered for beside whoever takes it over.
+    fn release(&mut self, l: usize) {
+        let local = &self.locals[l];
+        if !local.unit.leftovers.addresses.is_empty() {
+            self.out.push(Action::Release { instance: local.ix });
+        }
     }
 
     pub(super) fn sweep(&mut self, l: usize) {
@@ -318,6 +328,7 @@ impl Engine {
             n => format!("nothing of it runs; {n} process(es) that outlived the main one were killed"),
         };
         self.record(l, "stopped", text, json!({ "killed": killed }));
+        self.release(l);
         match std::mem::replace(&mut self.locals[l].after, After::Rest) {
             After::Fail(text) if self.stop_cause(l).is_none() => self.failed(l, text, Duration::ZERO),
             _ => self.at_rest(l),

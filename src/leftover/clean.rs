@@ -1,12 +1,13 @@
 //! Cleaning up for one instance, before its start.
 
-use super::address::{self, Assigned};
+use super::address;
 use super::ground::{Ground, Here};
 use super::held::{Answer, Holder};
 use super::judge::{Expected, FileState, PidfileFacts, ProcessState, judge, judge_process};
 use super::look::{Known, Looker, pid_in};
 use super::place::{Found, Kind, NotRemoved};
 use super::remove::Removed;
+use crate::address::Assigned;
 use crate::crash::{self, Done};
 use crate::facts::{Cleaned, Finding, Judgement};
 use crate::model::Unit;
@@ -62,6 +63,26 @@ pub struct Outcome<P = Handle> {
 pub fn clean(ctx: &Context<'_>, unit: &Unit, mode: Mode) -> Outcome {
     let looker = Looker { tree: ctx.tree, me: ctx.me, others: ctx.others };
     clean_on(Here { looker, keep: ctx.keep }, ctx.journal, unit, mode)
+}
+
+/// Takes the addresses off that the unit's dead process has left on an interface, those that are proven to be held by
+/// nobody; what was found. Files are left to the next start.
+pub fn release(ctx: &Context<'_>, unit: &Unit) -> Vec<Finding> {
+    let looker = Looker { tree: ctx.tree, me: ctx.me, others: ctx.others };
+    let boot = match Boot::current() {
+        Ok(boot) => boot,
+        Err(e) => return vec![finding("/proc".into(), Judgement::Doubt, e.to_string())],
+    };
+    let ground = Here { looker, keep: ctx.keep };
+    let mut cleaner =
+        Cleaner { ground, journal: ctx.journal, unit, mode: Mode::Remove, boot, expected: None };
+    let mut items = Vec::new();
+    cleaner.examine_addresses(&unit.leftovers.addresses, &mut items);
+    match cleaner.remove_stale(items).cleaned {
+        Cleaned::Clear { findings } | Cleaned::Alive { findings, .. } | Cleaned::Doubt { findings } => {
+            findings
+        }
+    }
 }
 
 /// As [`clean`], on any ground.

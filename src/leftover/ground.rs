@@ -1,11 +1,11 @@
 //! The machine as the cleaning sees it, so that a simulated one is cleaned by the very same rules.
 
-use super::address::{self, Assigned};
 use super::held::{self, Answer, Holder, answers, holder};
 use super::judge::{Expected, FileState, ProcessState};
 use super::look::{Looker, expected, pid_in};
 use super::place::{Found, Kind, NotRemoved, Place, matching};
 use super::remove::{Removed, remove};
+use crate::address::{self, Assigned};
 use crate::model::Unit;
 use crate::process::proc::{self, Exe};
 use crate::process::{Boot, Handle, Identity, Lost, NotYet, Tree};

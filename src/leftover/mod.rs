@@ -15,7 +15,7 @@ mod place;
 mod remove;
 
 pub(crate) use clean::clean_on;
-pub use clean::{Context, Mode, Outcome, clean};
+pub use clean::{Context, Mode, Outcome, clean, release};
 pub(crate) use ground::Ground;
 pub(crate) use held::{Answer, Holder};
 pub use look::Known;

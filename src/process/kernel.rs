@@ -631,9 +631,33 @@ pub(super) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Resul
 }
 
 /// Lets the tokio runtime wait for the descriptor. Must be called within one.
-pub(super) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is owned by the `AsyncFd`, which hands out no way to close or replace it.
     Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE)? })
+}
+
+/// Lets only this IP protocol's packets through to a packet socket (packet(7), SOCK_DGRAM: packets begin with their
+/// IPv4 header), so that a busy machine's traffic costs nothing.
+pub(crate) fn only_ip_protocol(socket: &OwnedFd, protocol: u8) -> io::Result<()> {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut steps = [
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 9),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, protocol.into()),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, whose length is told, before the call returns.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            ptr::from_ref(&program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

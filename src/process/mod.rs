@@ -34,6 +34,7 @@ mod tree;
 pub use boot::Boot;
 pub use identity::{FileId, Handle, Identity, Lost};
 pub use kernel::{ClockState, clock_state, give_back_memory};
+pub(crate) use kernel::{only_ip_protocol, watch};
 pub use kill::Felled;
 pub use leaf::Leaf;
 pub use look::Look;

@@ -30,6 +30,11 @@ impl Stat {
     pub fn is_dead(self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
+
+    /// Stopped by a signal (SIGSTOP): it does nothing until it is continued.
+    pub fn is_stopped(self) -> bool {
+        self.state == 'T'
+    }
 }
 
 /// Reads `/proc/PID/stat`.

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 /// The capabilities that the agent uses, and for what. It acts without the others; its services have what their units
 /// say, since a program that root executes gets all that the bounding set has (capabilities(7)).
-const USED: [(&str, &str); 15] = [
+const USED: [(&str, &str); 16] = [
     ("CAP_CHOWN", "folders for services of other users, the socket for a group"),
     ("CAP_DAC_OVERRIDE", "leftovers in folders of other users"),
     ("CAP_DAC_READ_SEARCH", "pid files and locks of other users"),
@@ -20,6 +20,7 @@ const USED: [(&str, &str); 15] = [
     ("CAP_SETPCAP", "`capabilities` of a unit"),
     ("CAP_NET_BIND_SERVICE", "`port` below 1024"),
     ("CAP_NET_ADMIN", "virtual addresses that were left over"),
+    ("CAP_NET_RAW", "hearing who announces a virtual address, while none or several hold it"),
     ("CAP_SYS_PTRACE", "whose process it is: /proc/PID/exe, environ, fd"),
     ("CAP_SYS_ADMIN", "mounts of a service of its own; namespaces of others"),
     ("CAP_SYS_NICE", "`nice` below 0"),

@@ -309,6 +309,7 @@ impl Run {
             Action::Finished => self.finished = true,
             Action::Remember { .. }
             | Action::Signal { .. }
+            | Action::Release { .. }
             | Action::SaveWish { .. }
             | Action::Publish { .. }
             | Action::Record(_)

@@ -36,6 +36,7 @@ fn no() -> Refusal {
 impl Agent for Liar {
     fn node(&self) -> NodeStatus {
         NodeStatus {
+            vips: Vec::new(),
             node: "n1".into(), // it is n2
             version: String::new(),
             pid: 1,

@@ -90,6 +90,7 @@ fn status(ran: &Ran) -> ClusterStatus {
         let placed = &cluster.node(ix).instances;
         let alive = timeline.is_alive(ix);
         let status = alive.then(|| NodeStatus {
+            vips: Vec::new(),
             node: node_name(cluster, ix).to_owned(),
             version: env!("CARGO_PKG_VERSION").into(),
             pid: 0,

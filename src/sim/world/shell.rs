@@ -235,6 +235,7 @@ impl World<'_, '_> {
                 }
             }
             Action::Sweep { instance, incarnation } => return self.sweep(node, instance, incarnation),
+            Action::Release { .. } => {} // machines of this world have no addresses
             Action::Publish { instance } => {
                 if let Some(agent) = self.agent(node) {
                     agent.news.insert(instance);

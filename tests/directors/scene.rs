@@ -1,0 +1,161 @@
+//! Two directors with real keepalived and a web server's node, each in a network namespace, on one switch; a real agent on each.
+
+use crate::agents::{Cluster, wait};
+use clusterd::process::Tree;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::process::Command;
+
+pub const VIP: &str = "10.77.0.100";
+const NODES: [(&str, &str); 3] = [("lvs1", "10.77.0.1"), ("lvs2", "10.77.0.2"), ("web1", "10.77.0.3")];
+
+pub struct Scene {
+    pub cluster: Cluster,
+    prefix: String,
+}
+
+impl Scene {
+    /// Agents are not started yet; `unicast` tells how keepalived is set up, `more` are lines of `[vips.www]`.
+    pub fn new(name: &str, unicast: bool, more: &str) -> Scene {
+        let scene =
+            Scene { cluster: Cluster::new(name), prefix: format!("clusterd-d{}-{name}", std::process::id()) };
+        let switch = scene.namespace("switch");
+        ip(&["netns", "add", &switch]);
+        ip(&["-n", &switch, "link", "add", "lab", "type", "bridge", "mcast_snooping", "0"]);
+        ip(&["-n", &switch, "link", "set", "lab", "up"]);
+        for (node, address) in NODES {
+            let own = scene.namespace(node);
+            ip(&["netns", "add", &own]);
+            ip(&["-n", &switch, "link", "add", node, "type", "veth", "peer", "name", "eth0", "netns", &own]);
+            ip(&["-n", &switch, "link", "set", node, "master", "lab", "up"]);
+            ip(&["-n", &own, "addr", "add", &format!("{address}/24"), "dev", "eth0"]);
+            ip(&["-n", &own, "link", "set", "lo", "up"]);
+            ip(&["-n", &own, "link", "set", "eth0", "up"]);
+        }
+        scene.nft("switch", "add table bridge cloud; add chain bridge cloud through { type filter hook forward priority 0; policy accept; }");
+        let file = format!(
+            "[cluster]\nname = \"NAME\"\ninsecure = true\n\n[vips.www]\naddress = \"{VIP}/24\"\non = [\"lvs1\", \"lvs2\"]\nto = \"web\"\nport = 80\n{more}\n\n\
+             [nodes]\nlvs = {{ lvs1 = \"10.77.0.1\", lvs2 = \"10.77.0.2\" }}\nweb = {{ web1 = \"10.77.0.3\" }}\n\n\
+             [services]\nkeepalived = {{ on = \"lvs\" }}\nweb = {{ on = \"web\" }}\n"
+        );
+        let keepalived = "[run]\ncommand = [\"/usr/sbin/keepalived\", \"--dont-fork\", \"--log-console\", \"--vrrp\", \"--use-file\", \"DIR/{node}.conf\", \
+             \"--pid\", \"DIR/{node}.pid\", \"--vrrp_pid\", \"DIR/{node}-vrrp.pid\"]\n\n[restart]\ndelay = \"8s\"\n\n\
+             [ready]\nprobe = { kind = \"running\" }\n\n[leftovers]\npidfiles = [\"DIR/{node}.pid\", \"DIR/{node}-vrrp.pid\"]\nvips = true\n";
+        let web = "[run]\ncommand = [\"PROGRAM\", \"stand-in\", \"http\", \"--listen\", \"{address}:80\"]\n\n[ready]\nprobe = { kind = \"http\", port = 80 }\n";
+        scene.cluster.write(&file, &[("keepalived", keepalived), ("web", web)]);
+        scene.set_up(unicast);
+        scene
+    }
+
+    /// Writes keepalived's files. keepalived reads them at its start, or when it is told to.
+    pub fn set_up(&self, unicast: bool) {
+        for (i, (node, own)) in NODES[..2].iter().enumerate() {
+            let peer = NODES[1 - i].1;
+            let unicast = if unicast {
+                format!("  unicast_src_ip {own}\n  unicast_peer {{\n    {peer}\n  }}\n")
+            } else {
+                String::new()
+            };
+            let text = format!(
+                "global_defs {{\n  router_id {node}\n}}\nvrrp_instance www {{\n  state BACKUP\n  interface eth0\n  virtual_router_id 51\n  priority {}\n  advert_int 1\n{unicast}\
+                 \x20 virtual_ipaddress {{\n    {VIP}/24\n  }}\n}}\n",
+                150 - 10 * i
+            );
+            fs::write(self.cluster.dir().join(format!("{node}.conf")), text).unwrap();
+        }
+    }
+
+    pub fn start(&mut self) {
+        for (node, _) in NODES {
+            let agent = self.cluster.agent(node);
+            let mut inside = Command::new("nsenter");
+            inside.arg(format!("--net=/run/netns/{}", self.namespace(node)));
+            inside.arg(agent.get_program()).args(agent.get_args());
+            self.cluster.start_as(node, inside);
+        }
+    }
+
+    fn namespace(&self, node: &str) -> String {
+        format!("{}-{node}", self.prefix)
+    }
+
+    /// nft in a node's namespace, or in the switch's.
+    pub fn nft(&self, node: &str, commands: &str) {
+        let done =
+            Command::new("ip").args(["netns", "exec", &self.namespace(node), "nft", commands]).status();
+        assert!(done.unwrap().success(), "nft {commands}");
+    }
+
+    /// What the network does not carry, until the next such call; as nft's bridge family has it.
+    pub fn drops(&self, rules: &[&str]) {
+        self.nft("switch", "flush chain bridge cloud through");
+        for rule in rules {
+            self.nft("switch", &format!("add rule bridge cloud through {rule} drop"));
+        }
+    }
+
+    /// Whether a director's card has the address, by the kernel's word.
+    pub fn holds(&self, node: &str) -> bool {
+        let shown =
+            Command::new("ip").args(["-n", &self.namespace(node), "-br", "addr", "show", "eth0"]).output();
+        String::from_utf8_lossy(&shown.unwrap().stdout).contains(VIP)
+    }
+
+    pub fn holders(&self) -> Vec<&'static str> {
+        NODES[..2].iter().map(|(node, _)| *node).filter(|node| self.holds(node)).collect()
+    }
+
+    pub fn wait_held_by(&self, wanted: &[&str]) {
+        wait(&format!("{wanted:?} to hold the address"), || (self.holders() == wanted).then_some(()));
+    }
+
+    /// Sends a signal to all processes of a director's keepalived.
+    pub fn signal(&self, node: &str, signal: Signal) {
+        let tree: Tree = self.cluster.tree(node).unwrap();
+        let members = tree.members(&format!("keepalived@{node}")).unwrap();
+        assert!(!members.is_empty(), "keepalived runs on {node}");
+        members.iter().for_each(|pid| kill(Pid::from_raw(*pid), signal).unwrap());
+    }
+
+    /// The events of a node's agent of this kind, oldest first: moment in nanoseconds, and text.
+    pub fn events(&self, node: &str, what: &str) -> Vec<(u64, String)> {
+        let path = self.cluster.dir().join(node).join("state/events.jsonl");
+        let log = fs::read_to_string(path).unwrap_or_default();
+        let events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let wanted = events.filter(|e| e["what"] == what);
+        wanted.map(|e| (e["at"].as_u64().unwrap(), e["text"].as_str().unwrap().to_owned())).collect()
+    }
+
+    /// Waits for one more event of a kind than there were; it.
+    pub fn another(&self, node: &str, what: &str, before: usize) -> (u64, String) {
+        wait(&format!("{node} to say {what} once more than {before} times"), || {
+            self.events(node, what).get(before).cloned()
+        })
+    }
+
+    /// Waits until an alarm or what was found out about it says so; the moment.
+    pub fn told(&self, node: &str, part: &str) -> u64 {
+        wait(&format!("{node} to say: {part}"), || {
+            let all = [self.events(node, "vip-alarm"), self.events(node, "vip-diagnosis")].concat();
+            all.iter().find(|(_, text)| text.contains(part)).map(|(at, _)| *at)
+        })
+    }
+
+    pub fn count(&self, node: &str, what: &str) -> usize {
+        self.events(node, what).len()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        for node in ["switch", "lvs1", "lvs2", "web1"] {
+            let _ = Command::new("ip").args(["netns", "del", &self.namespace(node)]).status();
+        }
+    }
+}
+
+fn ip(words: &[&str]) {
+    let done = Command::new("ip").args(words).output().unwrap();
+    assert!(done.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
