@@ -7,6 +7,8 @@ use agents::wait;
 use clusterd::api::client::{Client, ClientError, Target};
 use clusterd::api::tls::Security;
 use clusterd::api::wire::{ClusterStatus, NodeStatus};
+use clusterd::generation::Generation;
+use clusterd::model::{Source, Sources};
 use clusterd::pki::{Bundle, Ca, Role, Tls, Validity, Who};
 use hyper::{Method, StatusCode};
 use secured::{Secured, clusterctl, clusterd_join};
@@ -38,11 +40,18 @@ const CALLS: &[(&str, Method, &str, &str)] = &[
     ("order", Method::POST, "/v1/order", ORDER),
     ("force", Method::POST, "/v1/order", FORCE),
     ("reload", Method::POST, "/v1/reload", ""),
+    ("generation", Method::GET, "/v1/generation", ""),
+    ("config", Method::GET, "/v1/config", ""),
+    ("stage", Method::POST, "/v1/stage", STAGE),
+    ("switch", Method::POST, "/v1/switch", "{\"hash\":\"none\"}"),
     ("unknown", Method::POST, "/v1/unknown", ""),
     ("relay status", Method::GET, "/v1/at/n2/v1/events", ""),
     ("relay order", Method::POST, "/v1/at/n2/v1/order", ORDER_THERE),
     ("relay force", Method::POST, "/v1/at/n2/v1/order", FORCE_THERE),
+    ("relay stage", Method::POST, "/v1/at/n2/v1/stage", STAGE),
 ];
+/// What nobody takes, and not everybody is refused for that reason.
+const STAGE: &str = r#"{"generation":{"number":1,"hash":"none"},"sources":{"cluster":{"path":"","text":""},"folder":"","units":{}}}"#;
 const ORDER: &str = r#"{"verb":"start","instances":["cache@n1"],"timeout_ms":1000,"by":"test"}"#;
 const FORCE: &str = r#"{"verb":"start","instances":["cache@n1"],"force":true,"timeout_ms":1000,"by":"test"}"#;
 const ORDER_THERE: &str = r#"{"verb":"start","instances":["web@n2"],"timeout_ms":1000,"by":"test"}"#;
@@ -82,6 +91,8 @@ async fn ask(
             no(refusal["error"].as_str().unwrap())
         }
         Ok((StatusCode::NOT_FOUND, _)) => "no such call".into(),
+        // Let in, and refused for what it asks.
+        Ok((StatusCode::CONFLICT, _)) => "yes".into(),
         Ok((status, body)) if !status.is_success() => panic!("{status} {body:?}"),
         Ok(_) => "yes".into(),
         Err(error) => in_short(error),
@@ -127,21 +138,21 @@ fn who_may_do_what() {
     snapbox::assert_data_eq!(
         calls(&Security::Plain),
         snapbox::str![[r#"
-hung up: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, unknown, relay status, relay order, relay force
+hung up: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, relay status, relay order, relay force, relay stage
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&security(&stranger, operator(Role::Admin), good)),
         snapbox::str![[r#"
-its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, unknown, relay status, relay order, relay force
+its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, relay status, relay order, relay force, relay stage
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&taken),
         snapbox::str![[r#"
-it refuses our certificate: its key is revoked: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, unknown, relay status, relay order, relay force
+it refuses our certificate: its key is revoked: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, relay status, relay order, relay force, relay stage
 
 "#]]
     );
@@ -151,9 +162,9 @@ it refuses our certificate: its key is revoked: node, cluster, events, leftovers
 
     // The dates change nothing.
     let admin = snapbox::str![[r#"
-yes: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, relay status, relay order
+yes: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, generation, config, stage, switch, relay status, relay order
 no such call: unknown
-lacks admin: relay force
+lacks admin: relay force, relay stage
 
 "#]];
     for validity in
@@ -164,19 +175,19 @@ lacks admin: relay force
     snapbox::assert_data_eq!(
         calls(&security(&ca, operator(Role::Operate), good)),
         snapbox::str![[r#"
-yes: node, cluster, events, leftovers, order, reload, relay status, relay order
-lacks agent: watch n2, watch n1
-lacks admin: force, unknown, relay force
+yes: node, cluster, events, leftovers, order, reload, generation, relay status, relay order
+lacks agent: watch n2, watch n1, config
+lacks admin: force, stage, switch, unknown, relay force, relay stage
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&security(&ca, operator(Role::Read), good)),
         snapbox::str![[r#"
-yes: node, cluster, events, leftovers, relay status
-lacks agent: watch n2, watch n1
+yes: node, cluster, events, leftovers, generation, relay status
+lacks agent: watch n2, watch n1, config
 lacks operate: order, force, reload, relay order, relay force
-lacks admin: unknown
+lacks admin: stage, switch, unknown, relay stage
 
 "#]]
     );
@@ -185,20 +196,21 @@ lacks admin: unknown
     snapbox::assert_data_eq!(
         calls(&n2),
         snapbox::str![[r#"
-yes: node, watch n2
+yes: node, watch n2, generation, config
 lacks read: cluster, events, leftovers, relay status
 node n2 cannot speak for node n1: watch n1
 lacks operate: order, force, reload, relay order, relay force
-lacks admin: unknown
+lacks admin: stage, switch, unknown, relay stage
 
 "#]]
     );
     snapbox::assert_data_eq!(
         all_calls(&cluster, &n1, &n2, Some("admin root, or so he says")),
         snapbox::str![[r#"
-yes: node, cluster, events, leftovers, watch n2, order, reload, relay status, relay order
+yes: node, cluster, events, leftovers, watch n2, order, reload, generation, relay status, relay order
 node n2 cannot speak for node n1: watch n1
-lacks admin: force, unknown, relay force
+lacks admin: force, stage, switch, unknown, relay force, relay stage
+lacks agent: config
 
 "#]]
     );
@@ -206,9 +218,9 @@ lacks admin: force, unknown, relay force
     snapbox::assert_data_eq!(
         all_calls(&cluster, &Target::Unix(cluster.socket("n1").into()), &Security::Plain, None),
         snapbox::str![[r#"
-yes: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, relay status, relay order
+yes: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, generation, config, stage, switch, relay status, relay order
 no such call: unknown
-lacks admin: relay force
+lacks admin: relay force, relay stage
 
 "#]]
     );
@@ -371,4 +383,55 @@ fn from_nothing_to_a_cluster_by_hand() {
     assert!(pki(&["show"]).text().contains("revoked"));
     assert!(pki(&["revoke", "nobody"]).code != 0);
     assert!(pki(&["issue", "n9", "--out", &at]).code != 0);
+}
+
+/// Root on one node may do as it likes there. Others take what an administrator has signed.
+#[test]
+fn a_node_that_was_down_takes_what_an_administrator_signed_and_nothing_else() {
+    let mut cluster = Secured::new("signed", "");
+    let ca = cluster.ca();
+    ["n1", "n2"].iter().for_each(|node| cluster.give_own_file(node));
+    cluster.join_and_start("n1");
+    wait("n1 to answer", || cluster.status("n1"));
+    let identity = |role: Role| {
+        let name = format!("alice-{role}");
+        cluster.hand_out(&name, &ca.issue(operator(role), Validity::days(1)).unwrap().bundle);
+        cluster.handed_out(&name).to_str().unwrap().to_owned()
+    };
+    let (admin, operate) = (identity(Role::Admin), identity(Role::Operate));
+    let text = fs::read_to_string(cluster.file()).unwrap();
+    fs::write(cluster.file(), format!("# one\n{text}")).unwrap();
+    let file = cluster.file().to_str().unwrap().to_owned();
+    let apply =
+        |identity: &str| clusterctl(&["apply", &file, "--yes", "--reachable", "--identity", identity]);
+
+    let refused = apply(&operate);
+    assert!(refused.code != 0 && refused.text().contains("lacks the right"), "{refused:?}");
+    let applied = apply(&admin);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    cluster.join_and_start("n2");
+    let generation = |node: &str| Some(cluster.node_status(node)?.generation);
+    let taken = wait("n2 to take it", || generation("n2").filter(|g| g.number == 1));
+    assert_eq!(Some(&taken), generation("n1").as_ref());
+
+    let sources = Sources::read(&cluster.file(), None).unwrap();
+    let forged = Sources { cluster: Source { text: format!("# two\n{text}"), ..sources.cluster }, ..sources };
+    let next = Generation::after(&taken, &[], forged.hash(), "alice@lvs1".into());
+    let offer = serde_json::json!({ "generation": next, "sources": forged }).to_string();
+    assert!(cluster.http("n1", "POST /v1/stage", &offer).is_some());
+    let switch = serde_json::json!({ "hash": next.hash }).to_string();
+    assert!(cluster.http("n1", "POST /v1/switch", &switch).is_some());
+    wait("n2 to refuse it", || {
+        let said = cluster.node_status("n2")?.problems.join("\n");
+        said.contains("n1 has generation 2")
+            .then(|| assert!(said.contains("not signed by an administrator"), "{said}"))
+    });
+    assert_eq!(generation("n2").unwrap(), taken);
+
+    // A seal of something else is none.
+    let mut offer: serde_json::Value = serde_json::from_str(&offer).unwrap();
+    let config = cluster.http("n2", "GET /v1/config", "").unwrap();
+    offer["seal"] = serde_json::from_str::<serde_json::Value>(&config).unwrap()["seal"].clone();
+    assert!(offer["seal"].is_object());
+    assert!(cluster.http("n2", "POST /v1/stage", &offer.to_string()).is_none());
 }

@@ -107,6 +107,9 @@ async fn follow(shell: Rc<Shell>, node: String, me: String, client: Client) {
                         Ok(Some(line)) => match serde_json::from_slice::<PeerLine>(&line) {
                             // One node never speaks for another.
                             Ok(line) if line.node == node => {
+                                if line.config != shell.cluster().hash {
+                                    shell.differs.notify_one();
+                                }
                                 let _ =
                                     shell.messages.send(Message::PeerSaid { node: node.clone(), line }).await;
                             }

@@ -2,10 +2,10 @@
 //!
 //! | right | held by | calls |
 //! |---|---|---|
-//! | `read` | operators of any role, agents for `/v1/node` | all GET calls but the peer stream |
+//! | `read` | operators of any role, agents for `/v1/node` and `/v1/generation` | all GET calls but the two below |
 //! | `operate` | operators of role operate and admin, members of the socket's group | orders, reload |
-//! | `admin` | operators of role admin, root on the machine itself | orders with `--force`, what this table does not know |
-//! | `agent` | agents, each for itself only | the peer stream |
+//! | `admin` | operators of role admin, root on the machine itself | orders with `--force`, stage and switch, what this table does not know |
+//! | `agent` | agents, each for itself only, and who has `admin` | the peer stream, the configuration in force |
 //!
 //! An agent that relays an operator's call says whose it is ([`ON_BEHALF`]). It is believed up to `operate`: whoever
 //! has taken one machine over cannot force anything on the others.
@@ -66,8 +66,8 @@ impl fmt::Display for Right {
 /// The right that a call takes. What an order asks for beyond that, its body tells ([`Caller::may`] is asked again).
 pub fn right_for(method: &Method, path: &str) -> Right {
     match (method, path) {
-        (&Method::GET, "/v1/node") => Right::Node,
-        (&Method::GET, "/v1/watch") => Right::Agent,
+        (&Method::GET, "/v1/node" | "/v1/generation") => Right::Node,
+        (&Method::GET, "/v1/watch" | "/v1/config") => Right::Agent,
         (&Method::GET, _) => Right::Read,
         (&Method::POST, "/v1/order" | "/v1/reload") => Right::Operate,
         _ => Right::Admin,

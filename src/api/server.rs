@@ -1,12 +1,13 @@
 //! The agent's side: HTTP/1.1 on a unix socket and, over mutual TLS, on a TCP port.
 //!
 //! Limits: [`MAX_CONNECTIONS`] at once, [`tls::HANDSHAKE_DEADLINE`] for a handshake, [`HEADER_DEADLINE`] for a request's head, [`BODY_DEADLINE`] and
-//! [`MAX_REQUEST`] for its body, [`STREAM_BACKLOG`] unread lines for a reader of the peer stream.
+//! [`MAX_REQUEST`] for its body ([`MAX_OFFER`] for a configuration), [`STREAM_BACKLOG`] unread lines for a reader of the peer stream.
 
 use super::caller::{Caller, Right, right_for};
 use super::tls::{self, Peer, Security};
 use super::wire::*;
 use crate::facts::Report;
+use crate::generation::{Generation, Offer};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -57,6 +58,14 @@ pub trait Agent: Clone + 'static {
     fn probe(&self, instance: &str) -> impl Future<Output = Result<Report, Refusal>>;
     fn order(&self, order: Order) -> impl Future<Output = Result<OrderReply, Refusal>>;
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, Refusal>>;
+    /// Where the configuration in force stands.
+    fn generation(&self) -> Generation;
+    /// The configuration in force.
+    fn config(&self) -> Offer;
+    /// Checks a configuration and keeps it aside.
+    fn stage(&self, offer: Offer) -> impl Future<Output = Result<ReloadReply, Refusal>>;
+    /// Puts the one that was kept aside in force.
+    fn switch(&self, to: Switch) -> impl Future<Output = Result<ReloadReply, Refusal>>;
     /// A new reader of the peer stream; each message is one whole line.
     fn watch(&self, node: &str) -> mpsc::Receiver<Bytes>;
     /// How its TCP port is spoken to, now.
@@ -224,7 +233,8 @@ async fn route<A: Agent>(
         // Judged here already, and once more there.
         caller.may(right_for(&method, &format!("/{rest}"))).map_err(forbidden)?;
         let onward = if query.is_empty() { format!("/{rest}") } else { format!("/{rest}?{query}") };
-        let body = read_body(request).await?;
+        let most = if rest == "v1/stage" { MAX_OFFER } else { MAX_REQUEST };
+        let body = read_body(request, most).await?;
         let relayed = agent.relay(caller, &node, method, &onward, body).await;
         let (status, body) = relayed.map_err(|refusal| (StatusCode::BAD_GATEWAY, refusal))?;
         return Ok(respond(status, "application/json", whole(body)));
@@ -249,7 +259,7 @@ async fn route<A: Agent>(
             Ok(json(StatusCode::OK, &report))
         }
         (&Method::POST, "/v1/order") => {
-            let order: Order = read_json(request).await?;
+            let order: Order = read_json(request, MAX_REQUEST).await?;
             if order.force {
                 caller.may(Right::Admin).map_err(forbidden)?;
             }
@@ -258,6 +268,18 @@ async fn route<A: Agent>(
         }
         (&Method::POST, "/v1/reload") => {
             let reply = agent.reload().await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            Ok(json(StatusCode::OK, &reply))
+        }
+        (&Method::GET, "/v1/generation") => Ok(json(StatusCode::OK, &agent.generation())),
+        (&Method::GET, "/v1/config") => Ok(json(StatusCode::OK, &agent.config())),
+        (&Method::POST, "/v1/stage") => {
+            let offer: Offer = read_json(request, MAX_OFFER).await?;
+            let reply = agent.stage(offer).await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            Ok(json(StatusCode::OK, &reply))
+        }
+        (&Method::POST, "/v1/switch") => {
+            let to: Switch = read_json(request, MAX_REQUEST).await?;
+            let reply = agent.switch(to).await.map_err(|r| (StatusCode::CONFLICT, r))?;
             Ok(json(StatusCode::OK, &reply))
         }
         (&Method::GET, "/v1/watch") => {
@@ -300,17 +322,18 @@ fn bad_request(error: impl Into<String>) -> Refused {
     (StatusCode::BAD_REQUEST, Refusal { error: error.into(), hint: None })
 }
 
-async fn read_body(request: Request<Incoming>) -> Result<Bytes, Refused> {
-    let body = Limited::new(request.into_body(), MAX_REQUEST).collect();
+/// A body of at most so many bytes.
+async fn read_body(request: Request<Incoming>, most: usize) -> Result<Bytes, Refused> {
+    let body = Limited::new(request.into_body(), most).collect();
     match tokio::time::timeout(BODY_DEADLINE, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(e)) => Err(bad_request(format!("cannot read the request (at most {MAX_REQUEST} bytes): {e}"))),
+        Ok(Err(e)) => Err(bad_request(format!("cannot read the request (at most {most} bytes): {e}"))),
         Err(_) => Err(bad_request(format!("the request did not come within {} s", BODY_DEADLINE.as_secs()))),
     }
 }
 
-async fn read_json<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
-    let body = read_body(request).await?;
+async fn read_json<T: DeserializeOwned>(request: Request<Incoming>, most: usize) -> Result<T, Refused> {
+    let body = read_body(request, most).await?;
     serde_json::from_slice(&body).map_err(|e| bad_request(format!("cannot understand the request: {e}")))
 }
 

@@ -27,7 +27,7 @@ mod words;
 pub use care::{Bounds, Capability, Care, CgroupLimits, EnvironmentFile, Resource};
 pub use diag::{Diagnostic, Diagnostics, MAX_SHOWN, Place};
 pub use load::{load, parse};
-pub use source::{MAX_CLUSTER_FILE, MAX_UNIT_FILE, MAX_UNIT_FILES, Source, Sources};
+pub use source::{MAX_CLUSTER_FILE, MAX_UNIT_FILE, MAX_UNIT_FILES, Source, Sources, units_folder};
 pub use unit::*;
 pub use words::{MAX_NAME, parse_duration, show_duration};
 
@@ -60,7 +60,7 @@ pub struct Cluster {
     pub group: Option<String>,
     /// Keys of certificates that are not trusted any more: SHA-256, 64 hex digits.
     pub revoked: Vec<String>,
-    /// SHA-free content hash of the file and its units (hex), to tell configurations apart.
+    /// Content hash of the file and its units: [`Sources::hash`].
     pub hash: String,
     pub nodes: Vec<Node>,
     pub services: Vec<Service>,
