@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["facts", "graph"]), // it asks the graph whether the file can boot at all
     ("graph", &["model"]),
     ("engine", &["facts", "model", "graph"]),
-    ("probe", &["facts", "clock", "model"]),
+    ("probe", &["facts", "clock", "model", "process"]), // the kernel's door
     ("process", &["facts", "clock", "crash", "model"]),
     ("store", &["crash"]),
     ("logs", &["crash", "model", "store"]),
