@@ -9,6 +9,7 @@
 use super::clerk::PATIENCE;
 use super::files;
 use super::links;
+use super::safe;
 use super::shell::{Places, Shell};
 use crate::api::wire::{Refusal, ReloadReply};
 use crate::clock;
@@ -113,6 +114,7 @@ fn parsed(sources: Sources) -> Result<(Sources, Cluster), model::Diagnostics> {
 }
 
 fn read(places: &Places) -> Result<(Sources, Cluster), String> {
+    safe::look_at_config(&places.config, places.units.as_deref())?;
     let sources = Sources::read(&places.config, places.units.as_deref()).map_err(|e| e.to_string())?;
     parsed(sources).map_err(|e| e.to_string())
 }

@@ -74,7 +74,8 @@ impl Shell {
         self.held.borrow_mut().insert(name.clone(), it);
         self.logs.begun(name, log);
         let (shell, instance) = (self.clone(), name.clone());
-        tokio::task::spawn_local(async move {
+        self.entrust("the one that waits for a process to end", async move {
+            crash::trip("watcher");
             if let Err(e) = exited.await {
                 tracing::error!("cannot watch {instance}: {e}");
                 return;

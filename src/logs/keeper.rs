@@ -8,6 +8,7 @@ use super::{Log, LogError};
 use crate::model::LogLimits;
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
@@ -19,6 +20,8 @@ const AT_REST: Duration = Duration::from_secs(2);
 const AT_MOST_OFTEN: Duration = Duration::from_millis(20);
 /// Until the second look, before which it is not known how fast a log grows.
 const AFTER_THE_FIRST: Duration = Duration::from_millis(200);
+/// How long all logs are left alone after a crash of the thread over one of them.
+const AFTER_A_CRASH: Duration = Duration::from_secs(1);
 /// How often the time and the length of a growing log are noted: how exact `--since` is.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 /// How long a log that could not be rotated is left alone. Each try may copy a whole piece before it fails.
@@ -65,7 +68,12 @@ impl Keeper {
         let rotated = rotated(&folder);
         let shared: Arc<Mutex<Shared>> = Arc::default();
         let theirs = shared.clone();
-        let thread = thread::Builder::new().name("logs".into()).spawn(move || keep(&theirs, &tell))?;
+        let thread = thread::Builder::new().name("logs".into()).spawn(move || {
+            // One log that crashes it is looked at again, with all the others.
+            while catch_unwind(AssertUnwindSafe(|| keep(&theirs, &tell))).is_err() {
+                thread::sleep(AFTER_A_CRASH);
+            }
+        })?;
         Ok(Keeper { folder, rotated, shared, thread: thread.thread().clone() })
     }
 

@@ -10,7 +10,7 @@
 //!   possible: TCP, Redis, HTTP, ActiveMQ and FastDFS connect afresh each time (0.1 ms on a local network). MySQL and
 //!   PostgreSQL, where a login costs milliseconds, keep a connection, but only for [`FRESH_FOR`].
 //!
-//! Knows `facts`, `clock`, the kernel's door and the model's [`Question`]; nothing of the engine or the agent.
+//! Knows `facts`, `clock`, `crash`, the kernel's door and the model's [`Question`]; nothing of the engine or the agent.
 
 pub(crate) mod activemq;
 pub mod by_hand;
@@ -41,9 +41,12 @@ mod tls;
 pub use prober::{Event, Pace, Prober};
 
 use crate::clock;
+use crate::crash;
 use crate::facts::{Answer, Took, Trouble, Verdict};
 use crate::model::{Ask, Question};
 use course::{Commitment, Course, Stages};
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 /// How long a kept connection may go on answering before a new one must be made. A server that has run out of
@@ -92,7 +95,16 @@ impl Asker {
         self.commitment.reset();
         self.stages.reset();
         let begun = clock::now();
-        let verdict = self.verdict().await;
+        let asked = async {
+            crash::trip("probe");
+            self.verdict().await
+        };
+        // Whatever an answer does to the code that reads it, it is an answer that is no good, and no more than that.
+        let asked = AssertUnwindSafe(asked).catch_unwind().await;
+        let verdict = asked.unwrap_or_else(|_| {
+            self.client = Asker::new(self.question.clone()).client;
+            Verdict::not_ready(Trouble::Garbled, "the probe itself crashed over it: see the agent's log")
+        });
         Answer { verdict, begun, ended: clock::now() }
     }
 

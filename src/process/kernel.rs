@@ -9,6 +9,7 @@ use crate::crash::{self, Done};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use std::ffi::{CStr, CString};
 use std::io::{self, Read};
@@ -137,7 +138,11 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
         join: None,
         ends_agent: crash::is_due(Done::Born),
     };
+    let private = is_private();
     let forked = clone(start);
+    if private {
+        keep_private();
+    }
     swap_signal_mask(mask);
     drop(tell);
     await_program(forked.map_err(fork)?, report, EXEC_DEADLINE)
@@ -416,6 +421,36 @@ unsafe fn child(start: &Start<'_>) -> ! {
         check(Stage::Exec, libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()).into());
         libc::_exit(127)
     }
+}
+
+/// Whether this memory is shown to nobody, and never written to a core file (PR_SET_DUMPABLE(2const)).
+fn is_private() -> bool {
+    prctl::get_dumpable() == Ok(false)
+}
+
+/// A child that shares this memory and takes on another user sets the flag anew, to what fs.suid_dumpable says (in
+/// `commit_creds` of the kernel).
+fn keep_private() {
+    let _ = prctl::set_dumpable(false); // the one of the calls that cannot fail
+}
+
+/// capabilities(7): those that this thread acts with, of which only these are kept. All stay permitted, so that a child
+/// can take on what its unit says.
+pub(super) fn act_with_only(kept: u64) -> io::Result<()> {
+    let header = [0x2008_0522u32, 0]; // version 3, this thread
+    let mut sets = [0u32; 6]; // effective, permitted, inheritable: the lower 32, then the upper
+    // SAFETY: the kernel reads a header of two words and writes, or reads, two times three words, as version 3 has it.
+    unsafe {
+        if libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        sets[0] &= kept as u32;
+        sets[3] &= (kept >> 32) as u32;
+        if libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Waits for the word that the program began. A child that failed is reaped; one that says nothing is killed.
