@@ -168,21 +168,21 @@ fn who_may_do_what() {
     snapbox::assert_data_eq!(
         calls(&Security::Plain),
         snapbox::str![[r#"
-hung up: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
+hung up: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&security(&stranger, operator(Role::Admin), good)),
         snapbox::str![[r#"
-its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
+its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&taken),
         snapbox::str![[r#"
-it refuses our certificate: its key is revoked: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
+it refuses our certificate: its key is revoked: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
 
 "#]]
     );
@@ -192,9 +192,10 @@ it refuses our certificate: its key is revoked: node, cluster, events, logs, lef
 
     // The dates change nothing.
     let admin = snapbox::str![[r#"
-yes: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload
+yes: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
 no such call: unknown, wrong method, relay watch, relay relay
-lacks admin: relay force
+lacks admin: relay force, relay stage, relay switch
+lacks agent: relay config
 
 "#]];
     for validity in
@@ -205,9 +206,9 @@ lacks admin: relay force
     snapbox::assert_data_eq!(
         calls(&security(&ca, operator(Role::Operate), good)),
         snapbox::str![[r#"
-yes: node, cluster, events, logs, leftovers, probe, order, reload, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload
-lacks agent: watch n2, watch n1
-lacks admin: force, unknown, wrong method, relay force
+yes: node, cluster, events, logs, leftovers, probe, order, reload, generation, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
+lacks agent: watch n2, watch n1, config, relay config
+lacks admin: force, stage, switch, unknown, wrong method, relay force, relay stage, relay switch
 no such call: relay watch, relay relay
 
 "#]]
@@ -215,10 +216,10 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         calls(&security(&ca, operator(Role::Read), good)),
         snapbox::str![[r#"
-yes: node, cluster, events, logs, leftovers, probe, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe
-lacks agent: watch n2, watch n1
+yes: node, cluster, events, logs, leftovers, probe, generation, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay generation
+lacks agent: watch n2, watch n1, config, relay config
 lacks operate: order, force, reload, relay order, relay force, relay reload
-lacks admin: unknown, wrong method
+lacks admin: stage, switch, unknown, wrong method, relay stage, relay switch
 no such call: relay watch, relay relay
 
 "#]]
@@ -228,11 +229,11 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         calls(&n2),
         snapbox::str![[r#"
-yes: node, watch n2, relay node
+yes: node, watch n2, generation, config, relay node, relay generation, relay config
 lacks read: cluster, events, logs, leftovers, probe, relay cluster, relay events, relay logs, relay leftovers, relay probe
 node n2 cannot speak for node n1: watch n1
 lacks operate: order, force, reload, relay order, relay force, relay reload
-lacks admin: unknown, wrong method
+lacks admin: stage, switch, unknown, wrong method, relay stage, relay switch
 no such call: relay watch, relay relay
 
 "#]]
@@ -240,9 +241,10 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         all_calls(&n1, &n2, Some("admin root, or so he says")),
         snapbox::str![[r#"
-yes: node, cluster, events, logs, leftovers, probe, watch n2, order, reload, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload
+yes: node, cluster, events, logs, leftovers, probe, watch n2, order, reload, generation, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
 node n2 cannot speak for node n1: watch n1
-lacks admin: force, unknown, wrong method, relay force
+lacks admin: force, stage, switch, unknown, wrong method, relay force, relay stage, relay switch
+lacks agent: config, relay config
 no such call: relay watch, relay relay
 
 "#]]
@@ -257,18 +259,19 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         all_calls(&unix, &Security::Plain, None),
         snapbox::str![[r#"
-yes: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload
+yes: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
 no such call: unknown, wrong method, relay watch, relay relay
-lacks admin: relay force
+lacks admin: relay force, relay stage, relay switch
+lacks agent: relay config
 
 "#]]
     );
     snapbox::assert_data_eq!(
         as_nobody(&cluster, Some("games")),
         snapbox::str![[r#"
-yes: node, cluster, events, logs, leftovers, probe, order, reload, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload
-lacks agent: watch n2, watch n1
-lacks admin: force, unknown, wrong method, relay force
+yes: node, cluster, events, logs, leftovers, probe, order, reload, generation, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
+lacks agent: watch n2, watch n1, config, relay config
+lacks admin: force, stage, switch, unknown, wrong method, relay force, relay stage, relay switch
 no such call: relay watch, relay relay
 
 "#]]

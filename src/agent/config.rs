@@ -57,13 +57,14 @@ pub fn load_or_last_good(
     let mut problems = HashMap::new();
     let kept = slot.read().ok().flatten().map(|stored| stored.value);
     let kept = kept.map(|kept| Kept { sources: places.placed(kept.sources), ..kept });
-    let files = Sources::read(&places.config, places.units.as_deref()).map_err(|e| e.to_string());
+    let files = safe::look_at_config(&places.config, places.units.as_deref())
+        .and_then(|()| Sources::read(&places.config, places.units.as_deref()).map_err(|e| e.to_string()));
     let applied = kept.as_ref().filter(|kept| kept.generation.number > 0 && !kept.generation.edited);
     if let Some(kept) = applied
         && files.as_ref().map_or(kept.files.is_none(), |files| is_untouched(kept, files))
         && let Ok(cluster) = model::parse(&kept.sources)
     {
-        return Ok((kept.clone(), Arc::new(cluster), problems));
+        return Ok((kept.clone(), in_force(cluster), problems));
     }
     let refused = match files.and_then(|files| parsed(files).map_err(|e| e.to_string())) {
         Ok((sources, cluster)) => {
@@ -76,7 +77,7 @@ pub fn load_or_last_good(
                     .insert("last-good", format!("the configuration in force could not be kept aside: {e}"));
             }
             crash::here(Done::ConfigKept);
-            return Ok((new, Arc::new(cluster), problems));
+            return Ok((new, in_force(cluster), problems));
         }
         Err(refused) => refused,
     };
@@ -89,7 +90,7 @@ pub fn load_or_last_good(
             first_line(&refused)
         );
         problems.insert("config", note);
-        return Ok((kept, Arc::new(cluster), problems));
+        return Ok((kept, in_force(cluster), problems));
     }
     Err(anyhow::anyhow!("{refused}"))
 }
@@ -117,6 +118,12 @@ fn read(places: &Places) -> Result<(Sources, Cluster), String> {
     safe::look_at_config(&places.config, places.units.as_deref())?;
     let sources = Sources::read(&places.config, places.units.as_deref()).map_err(|e| e.to_string())?;
     parsed(sources).map_err(|e| e.to_string())
+}
+
+/// What is kept of it: the defaults that were used are for `clusterctl plan`, and would weigh as much as all the rest.
+fn in_force(mut cluster: Cluster) -> Arc<Cluster> {
+    cluster.defaults = Vec::new();
+    Arc::new(cluster)
 }
 
 fn first_line(text: &str) -> &str {
@@ -218,7 +225,7 @@ impl Shell {
     ) -> Result<ReloadReply, String> {
         self.keep(&kept)?;
         crash::here(Done::Switched);
-        let cluster = Arc::new(cluster);
+        let cluster = in_force(cluster);
         self.links.forget();
         self.forget_probers();
         let before = self.cluster();

@@ -116,6 +116,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let now = clock::now();
     let engine = Engine::new(cluster.clone(), me, &ranks, &held, now);
     recorder.begun(&engine, now, &kept, &in_force.sources);
+    process::give_back_memory();
     let tag = Tree::tag(&cluster.name, &node.name, &config::agent_id(&places.state)?);
     let clerk =
         Rc::new(clerk::Clerk::begin().context("cannot begin the thread that writes to the state folder")?);

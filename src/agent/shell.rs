@@ -43,6 +43,7 @@ pub enum Message {
         instance: Arc<str>,
         incarnation: u64,
         exit: Exit,
+        alone: bool,
     },
     Notified {
         instance: Arc<str>,
@@ -404,13 +405,13 @@ impl Shell {
     fn input(&self, message: Message) -> Option<Input> {
         let cluster = self.cluster();
         Some(match message {
-            Message::Exited { instance, incarnation, exit } => {
+            Message::Exited { instance, incarnation, exit, alone } => {
                 let Some(ix) = cluster.instance_named(&instance) else {
                     self.orphan_exited(&instance, incarnation, &exit);
                     return None;
                 };
                 let last_words = self.last_words(&instance, incarnation);
-                Input::Exited { instance: ix, incarnation, exit, last_words }
+                Input::Exited { instance: ix, incarnation, exit, last_words, alone }
             }
             Message::Notified { instance, incarnation, notice } => {
                 let ix = cluster.instance_named(&instance)?;
