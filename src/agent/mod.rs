@@ -23,8 +23,8 @@ mod sweeps;
 mod trust;
 mod whoami;
 
-pub use args::Args;
 use address::Waited;
+pub use args::Args;
 use args::Verb;
 
 use crate::api::server;

@@ -35,7 +35,9 @@ fn it_is_ready_at_boot_and_neither_restart_nor_upgrade_nor_removal_touches_a_ser
     machine.ok("systemctl restart clusterd");
     machine.wait_up();
     machine.ok("systemctl stop clusterd");
-    machine.ok(&format!("redis-cli ping && test $(systemctl show -P Result clusterd) = success && kill -0 {redis} {web}"));
+    machine.ok(&format!(
+        "redis-cli ping && test $(systemctl show -P Result clusterd) = success && kill -0 {redis} {web}"
+    ));
     machine.ok("systemctl start clusterd");
     machine.wait_up();
     assert_eq!((machine.pid("redis@one"), machine.pid("web@one")), (redis.clone(), web.clone()));
@@ -75,7 +77,9 @@ fn a_reboot_stops_the_services_in_their_order_and_waits_for_them() {
     assert!(web < redis && redis < at("agent-ended"), "{events}");
     // systemd waited for it, and then took the network down; and Redis wrote its data, as it does when it is asked.
     let journal = machine.ok("journalctl -b -1 --no-pager -o short-monotonic");
-    let line = |what: &str| journal.lines().position(|l| l.contains(what)).unwrap_or_else(|| panic!("no {what} in\n{journal}"));
+    let line = |what: &str| {
+        journal.lines().position(|l| l.contains(what)).unwrap_or_else(|| panic!("no {what} in\n{journal}"))
+    };
     assert!(line("agent-ended") < line("Stopped clusterd.service"), "{journal}");
     assert!(line("Stopped clusterd.service") < line("Stopped target network.target"), "{journal}");
     machine.ok("journalctl -b -1 -u clusterd | grep -q 'clusterd.service: Deactivated successfully'");

@@ -239,7 +239,9 @@ impl Machine {
         let _ = killpg(group, Signal::SIGKILL);
         let _ = on.channel.get_mut().shutdown(Shutdown::Both);
         let _ = on.uml.wait();
-        wait("the machine's processes to be gone", || (killpg(group, None) == Err(Errno::ESRCH)).then_some(()));
+        wait("the machine's processes to be gone", || {
+            (killpg(group, None) == Err(Errno::ESRCH)).then_some(())
+        });
     }
 
     /// Orders an end, and waits for it.
@@ -270,7 +272,10 @@ impl Machine {
                 let console = fs::read(console).unwrap_or_default();
                 let console = String::from_utf8_lossy(&console);
                 let last: Vec<&str> = console.lines().rev().take(30).collect();
-                panic!("{name} does not answer ({end:?}); its console, last line first:\n{}", last.join("\n"));
+                panic!(
+                    "{name} does not answer ({end:?}); its console, last line first:\n{}",
+                    last.join("\n")
+                );
             }
         }
     }

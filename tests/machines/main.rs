@@ -11,5 +11,5 @@ mod disks;
 mod machine;
 
 mod installed;
+mod odd;
 mod power;
-mod three;
