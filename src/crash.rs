@@ -2,6 +2,8 @@
 //!
 //! In a debug build `CLUSTERD_DIE_AT=POINT:N` makes the agent kill itself, as `kill -9` would, when it comes to that
 //! point for the Nth time. A release build has nothing of it. `tests/crash.rs` dies at all of them.
+//!
+//! And where a test may have one task of the agent crash ([`trip`]), with `CLUSTERD_PANIC_IN=TASK:N`.
 
 use std::fmt;
 
@@ -99,6 +101,15 @@ pub fn here(point: impl fmt::Display) {
     }
 }
 
+/// A task comes by: it panics here, if a test wants it to.
+#[inline]
+pub fn trip(task: &str) {
+    #[cfg(debug_assertions)]
+    order::trip(task);
+    #[cfg(not(debug_assertions))]
+    let _ = task;
+}
+
 /// As [`here`], for who has the agent killed by somebody else.
 #[inline]
 pub fn is_due(point: impl fmt::Display) -> bool {
@@ -126,16 +137,28 @@ mod order {
     }
 
     static ORDER: OnceLock<Option<Order>> = OnceLock::new();
+    static STUMBLE: OnceLock<Option<Order>> = OnceLock::new();
 
-    fn read() -> Option<Order> {
-        let text = std::env::var("CLUSTERD_DIE_AT").ok()?;
+    fn read(variable: &str) -> Option<Order> {
+        let text = std::env::var(variable).ok()?;
         let (point, count) = text.rsplit_once(':')?;
         Some(Order { point: point.to_owned(), left: AtomicU32::new(count.parse().ok()?) })
     }
 
+    impl Order {
+        fn is_due(&self, point: &impl Display) -> bool {
+            self.point == point.to_string() && self.left.fetch_sub(1, Relaxed) == 1
+        }
+    }
+
+    pub fn trip(task: &str) {
+        let Some(order) = STUMBLE.get_or_init(|| read("CLUSTERD_PANIC_IN")) else { return };
+        assert!(!order.is_due(&task), "a test wants this task to crash: {task}");
+    }
+
     pub fn is_due(point: &impl Display) -> bool {
-        let Some(order) = ORDER.get_or_init(read) else { return false };
-        let due = order.point == point.to_string() && order.left.fetch_sub(1, Relaxed) == 1;
+        let Some(order) = ORDER.get_or_init(|| read("CLUSTERD_DIE_AT")) else { return false };
+        let due = order.is_due(point);
         if due {
             eprintln!("died at {point}");
         }

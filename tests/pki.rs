@@ -32,17 +32,42 @@ const CALLS: &[(&str, Method, &str, &str)] = &[
     ("node", Method::GET, "/v1/node", ""),
     ("cluster", Method::GET, "/v1/cluster", ""),
     ("events", Method::GET, "/v1/events", ""),
+    ("logs", Method::GET, "/v1/logs?instance=cache@n1&last=1", ""),
     ("leftovers", Method::GET, "/v1/leftovers", ""),
+    ("probe", Method::GET, "/v1/probe?instance=cache@n1", ""),
     ("watch n2", Method::GET, "/v1/watch?node=n2", ""),
     ("watch n1", Method::GET, "/v1/watch?node=n1", ""),
     ("order", Method::POST, "/v1/order", ORDER),
     ("force", Method::POST, "/v1/order", FORCE),
     ("reload", Method::POST, "/v1/reload", ""),
     ("unknown", Method::POST, "/v1/unknown", ""),
-    ("relay status", Method::GET, "/v1/at/n2/v1/events", ""),
+    ("wrong method", Method::DELETE, "/v1/node", ""),
+    ("relay node", Method::GET, "/v1/at/n2/v1/node", ""),
+    ("relay cluster", Method::GET, "/v1/at/n2/v1/cluster", ""),
+    ("relay events", Method::GET, "/v1/at/n2/v1/events", ""),
+    ("relay logs", Method::GET, "/v1/at/n2/v1/logs?instance=web@n2&last=1", ""),
+    ("relay leftovers", Method::GET, "/v1/at/n2/v1/leftovers", ""),
+    ("relay probe", Method::GET, "/v1/at/n2/v1/probe?instance=web@n2", ""),
+    ("relay watch", Method::GET, "/v1/at/n2/v1/watch?node=n2", ""),
+    ("relay relay", Method::GET, "/v1/at/n2/v1/at/n1/v1/node", ""),
     ("relay order", Method::POST, "/v1/at/n2/v1/order", ORDER_THERE),
     ("relay force", Method::POST, "/v1/at/n2/v1/order", FORCE_THERE),
+    ("relay reload", Method::POST, "/v1/at/n2/v1/reload", ""),
 ];
+
+/// Whoever adds a call says here who may make it, directly and through another agent.
+#[test]
+fn every_call_has_its_row() {
+    for (method, path, _) in clusterd::api::caller::CALLS {
+        let has = |prefix: &str| {
+            CALLS
+                .iter()
+                .any(|(_, m, p, _)| m == method && p.split('?').next() == Some(&format!("{prefix}{path}")))
+        };
+        assert!(has(""), "{method} {path} has no row");
+        assert!(has("/v1/at/n2"), "{method} {path} through another agent has no row");
+    }
+}
 const ORDER: &str = r#"{"verb":"start","instances":["cache@n1"],"timeout_ms":1000,"by":"test"}"#;
 const FORCE: &str = r#"{"verb":"start","instances":["cache@n1"],"force":true,"timeout_ms":1000,"by":"test"}"#;
 const ORDER_THERE: &str = r#"{"verb":"start","instances":["web@n2"],"timeout_ms":1000,"by":"test"}"#;
@@ -50,11 +75,12 @@ const FORCE_THERE: &str =
     r#"{"verb":"start","instances":["web@n2"],"force":true,"timeout_ms":1000,"by":"test"}"#;
 
 /// What each call gets: `yes`, the right that is missing, or why there was no talk at all.
-fn all_calls(cluster: &Secured, target: &Target, security: &Security, on_behalf: Option<&str>) -> String {
+fn all_calls(target: &Target, security: &Security, on_behalf: Option<&str>) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut told: Vec<(String, Vec<&str>)> = Vec::new();
     for (name, method, path, body) in CALLS {
         let client = Client::new(target.clone()).secured(security.clone(), None);
-        let answer = cluster.block_on(ask(client, method.clone(), path, body, on_behalf));
+        let answer = runtime.block_on(ask(client, method.clone(), path, body, on_behalf));
         match told.iter_mut().find(|(a, _)| *a == answer) {
             Some((_, names)) => names.push(name),
             None => told.push((answer, vec![name])),
@@ -105,13 +131,14 @@ fn no(refusal: &str) -> String {
 
 #[test]
 fn who_may_do_what() {
-    let mut cluster = Secured::new("matrix", "");
+    let mut cluster = Secured::new("matrix", "group = \"games\"\n");
     let ca = cluster.ca();
     cluster.join_and_start("n1");
+    cluster.let_everybody_in();
     cluster.join_and_start("n2");
     wait("the agents to hear each other", || cluster.whole("n1"));
     let n1 = cluster.target(1);
-    let calls = |security: &Security| all_calls(&cluster, &n1, security, None);
+    let calls = |security: &Security| all_calls(&n1, security, None);
     let good = Validity::days(10);
 
     let stranger = Ca::init(&cluster.file_named("stranger"), cluster.name(), good).unwrap();
@@ -127,21 +154,21 @@ fn who_may_do_what() {
     snapbox::assert_data_eq!(
         calls(&Security::Plain),
         snapbox::str![[r#"
-hung up: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, unknown, relay status, relay order, relay force
+hung up: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&security(&stranger, operator(Role::Admin), good)),
         snapbox::str![[r#"
-its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, unknown, relay status, relay order, relay force
+its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&taken),
         snapbox::str![[r#"
-it refuses our certificate: its key is revoked: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, unknown, relay status, relay order, relay force
+it refuses our certificate: its key is revoked: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
 
 "#]]
     );
@@ -151,8 +178,8 @@ it refuses our certificate: its key is revoked: node, cluster, events, leftovers
 
     // The dates change nothing.
     let admin = snapbox::str![[r#"
-yes: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, relay status, relay order
-no such call: unknown
+yes: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload
+no such call: unknown, wrong method, relay watch, relay relay
 lacks admin: relay force
 
 "#]];
@@ -164,19 +191,21 @@ lacks admin: relay force
     snapbox::assert_data_eq!(
         calls(&security(&ca, operator(Role::Operate), good)),
         snapbox::str![[r#"
-yes: node, cluster, events, leftovers, order, reload, relay status, relay order
+yes: node, cluster, events, logs, leftovers, probe, order, reload, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload
 lacks agent: watch n2, watch n1
-lacks admin: force, unknown, relay force
+lacks admin: force, unknown, wrong method, relay force
+no such call: relay watch, relay relay
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&security(&ca, operator(Role::Read), good)),
         snapbox::str![[r#"
-yes: node, cluster, events, leftovers, relay status
+yes: node, cluster, events, logs, leftovers, probe, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe
 lacks agent: watch n2, watch n1
-lacks operate: order, force, reload, relay order, relay force
-lacks admin: unknown
+lacks operate: order, force, reload, relay order, relay force, relay reload
+lacks admin: unknown, wrong method
+no such call: relay watch, relay relay
 
 "#]]
     );
@@ -185,33 +214,141 @@ lacks admin: unknown
     snapbox::assert_data_eq!(
         calls(&n2),
         snapbox::str![[r#"
-yes: node, watch n2
-lacks read: cluster, events, leftovers, relay status
+yes: node, watch n2, relay node
+lacks read: cluster, events, logs, leftovers, probe, relay cluster, relay events, relay logs, relay leftovers, relay probe
 node n2 cannot speak for node n1: watch n1
-lacks operate: order, force, reload, relay order, relay force
-lacks admin: unknown
+lacks operate: order, force, reload, relay order, relay force, relay reload
+lacks admin: unknown, wrong method
+no such call: relay watch, relay relay
 
 "#]]
     );
     snapbox::assert_data_eq!(
-        all_calls(&cluster, &n1, &n2, Some("admin root, or so he says")),
+        all_calls(&n1, &n2, Some("admin root, or so he says")),
         snapbox::str![[r#"
-yes: node, cluster, events, leftovers, watch n2, order, reload, relay status, relay order
+yes: node, cluster, events, logs, leftovers, probe, watch n2, order, reload, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload
 node n2 cannot speak for node n1: watch n1
-lacks admin: force, unknown, relay force
+lacks admin: force, unknown, wrong method, relay force
+no such call: relay watch, relay relay
 
 "#]]
     );
-    // The unix socket, as root.
+    // Nobody at all: TLS without a certificate.
     snapbox::assert_data_eq!(
-        all_calls(&cluster, &Target::Unix(cluster.socket("n1").into()), &Security::Plain, None),
+        without_certificate(&cluster, &n1),
+        snapbox::str!["received fatal alert: CertificateRequired"]
+    );
+    // The unix socket: as root, as a member of the group, as a stranger.
+    let unix = Target::Unix(cluster.socket("n1").into());
+    snapbox::assert_data_eq!(
+        all_calls(&unix, &Security::Plain, None),
         snapbox::str![[r#"
-yes: node, cluster, events, leftovers, watch n2, watch n1, order, force, reload, relay status, relay order
-no such call: unknown
+yes: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload
+no such call: unknown, wrong method, relay watch, relay relay
 lacks admin: relay force
 
 "#]]
     );
+    snapbox::assert_data_eq!(
+        as_nobody(&cluster, Some("games")),
+        snapbox::str![[r#"
+yes: node, cluster, events, logs, leftovers, probe, order, reload, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay order, relay reload
+lacks agent: watch n2, watch n1
+lacks admin: force, unknown, wrong method, relay force
+no such call: relay watch, relay relay
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        as_nobody(&cluster, None),
+        snapbox::str![[r#"
+PermissionDenied: node, cluster, events, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, relay node, relay cluster, relay events, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
+
+"#]]
+    );
+}
+
+/// What the agent says to one who speaks TLS and shows nothing.
+fn without_certificate(cluster: &Secured, target: &Target) -> String {
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    #[derive(Debug)]
+    struct Credulous;
+    impl ServerCertVerifier for Credulous {
+        fn verify_server_cert(
+            &self,
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &[rustls::pki_types::CertificateDer<'_>],
+            _: &rustls::pki_types::ServerName<'_>,
+            _: &[u8],
+            _: rustls::pki_types::UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &rustls::DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &rustls::DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Credulous))
+        .with_no_client_auth();
+    let Target::Tcp(address) = target else { panic!("{target}") };
+    let talk = async {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        let name = rustls::pki_types::ServerName::try_from("n1").unwrap();
+        let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        stream.write_all(b"GET /v1/node HTTP/1.1\r\nhost: agent\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    match cluster.block_on(talk) {
+        Ok(answer) => format!("an answer: {answer}"),
+        Err(e) => e.to_string(),
+    }
+}
+
+/// All calls over the unix socket of n1, by the user `nobody`: this program once more, as him.
+fn as_nobody(cluster: &Secured, group: Option<&str>) -> String {
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid", "nobody", "--regid", "nogroup"]);
+    match group {
+        Some(group) => command.args(["--groups", group]),
+        None => command.arg("--clear-groups"),
+    };
+    command.arg("--").arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "asked_by_somebody_else", "--ignored", "--nocapture"]);
+    command.env("ASK_AT", cluster.socket("n1"));
+    let told = agents::told(command);
+    let calls = told.out.split("---\n").nth(1).unwrap_or_else(|| panic!("{told:?}"));
+    calls.to_owned()
+}
+
+#[test]
+#[ignore = "run by `who_may_do_what` as another user"]
+fn asked_by_somebody_else() {
+    let socket = std::env::var("ASK_AT").expect("the socket");
+    println!("---\n{}---", all_calls(&Target::Unix(socket.into()), &Security::Plain, None));
 }
 
 /// As other users of this machine: `clusterctl` itself, run as them.

@@ -17,7 +17,7 @@
 //! | `spawned X PID`, `spawn-failed X WORDS`, `no-room X WORDS` (a shortage), `adopted X PID`, `main X PID`, `no-main X`, `daemonless X` | |
 //! | `says X READY=1 STATUS=a~line …` | X notified its agent; `~` is a space |
 //! | `earlier …` | the same of the incarnation before the present one |
-//! | `exited X code N`, `exited X signal N`, with `saying WORDS`; `exited X unknown`, `exited X out-of-memory`; `swept X [killed N]` | |
+//! | `exited X code N`, `exited X signal N`, with `saying WORDS` or `alone`; `exited X unknown`, `exited X out-of-memory`; `swept X [killed N]` | |
 //! | `peer X STATE [veto EPOCH [nowait]] [released Y]… [released-before Y]…` | X's agent says so; `released` speaks of Y's present withdrawal, `released-before` of an earlier one |
 //! | `NODE claims X STATE` | an agent that is not X's says so |
 //! | `lost NODE` | its stream ends |
@@ -391,7 +391,8 @@ impl Stage {
                 let instance = self.instance(name)?;
                 let exit = if *how == "unknown" { Exit::Unknown } else { Exit::OutOfMemory };
                 let incarnation = self.incarnation(instance);
-                self.feed(Input::Exited { instance, incarnation, exit, last_words: String::new() });
+                let last_words = String::new();
+                self.feed(Input::Exited { instance, incarnation, exit, last_words, alone: false });
             }
             ["exited", name, how, n, rest @ ..] => {
                 let instance = self.instance(name)?;
@@ -402,7 +403,8 @@ impl Stage {
                 };
                 let incarnation = self.incarnation(instance);
                 let last_words = rest.iter().skip(1).copied().collect::<Vec<_>>().join(" ");
-                self.feed(Input::Exited { instance, incarnation, exit, last_words });
+                let alone = rest.first() == Some(&"alone");
+                self.feed(Input::Exited { instance, incarnation, exit, last_words, alone });
             }
             ["says", name, assignments @ ..] => {
                 let instance = self.instance(name)?;

@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["facts", "graph"]), // it asks the graph whether the file can boot at all
     ("graph", &["model"]),
     ("engine", &["facts", "model", "graph"]),
-    ("probe", &["facts", "clock", "model"]),
+    ("probe", &["facts", "clock", "crash", "model", "process"]), // the kernel's door
     ("process", &["facts", "clock", "crash", "model"]),
     ("store", &["crash"]),
     ("logs", &["crash", "model", "store"]),
@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
     ("pki", &["store"]),
-    ("api", &["facts", "engine", "pki"]), // the engine's views are what goes over the wire
+    ("api", &["facts", "crash", "engine", "pki"]), // the engine's views are what goes over the wire
     (
         "agent",
         &[
@@ -146,4 +146,65 @@ fn no_file_grows_too_long() {
         let lines = code(&text).count();
         assert!(lines <= LONGEST_FILE, "{} has {lines} lines of code", path.display());
     }
+}
+
+/// The dependencies as `deny.toml` wants them, also where there is no `cargo deny`: licences, sources, and no crate twice
+/// but for those that have their reason there.
+#[test]
+fn dependencies_are_as_deny_toml_wants_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let deny: toml::Table = fs::read_to_string(root.join("deny.toml")).unwrap().parse().unwrap();
+    let list = |part: &str, key: &str| deny[part][key].as_array().unwrap().clone();
+    let allowed: Vec<String> =
+        list("licenses", "allow").iter().map(|l| l.as_str().unwrap().to_owned()).collect();
+    let skipped: Vec<String> =
+        list("bans", "skip").iter().map(|s| s["crate"].as_str().unwrap().to_owned()).collect();
+    let told = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+        .current_dir(root)
+        .output()
+        .unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    let used: Vec<&str> =
+        metadata["resolve"]["nodes"].as_array().unwrap().iter().map(|n| n["id"].as_str().unwrap()).collect();
+    let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        if !used.contains(&package["id"].as_str().unwrap()) {
+            continue;
+        }
+        let (name, version) = (package["name"].as_str().unwrap(), package["version"].as_str().unwrap());
+        versions.entry(name).or_default().push(version);
+        // One of several is enough, or all of them are needed: SPDX, as far as crates use it.
+        let licence = package["license"].as_str().unwrap_or("none").replace('/', " OR ");
+        let all = |one: &str| {
+            one.split(" AND ").all(|l| allowed.iter().any(|a| a == l.trim_matches(['(', ')', ' '])))
+        };
+        let fine = match licence.split_once(") AND ").or_else(|| licence.split_once(" AND (")) {
+            Some((a, b)) => a.split(" OR ").any(all) && b.split(" OR ").any(all),
+            None => licence.split(" OR ").any(all),
+        };
+        if !fine {
+            wrong.push(format!("{name} {version} has the licence {licence}"));
+        }
+        let from = package["source"].as_str();
+        if name != "clusterd" && from != Some("registry+https://github.com/rust-lang/crates.io-index") {
+            wrong.push(format!("{name} {version} comes from {from:?}"));
+        }
+    }
+    for (name, mut versions) in versions {
+        versions.retain(|v| !skipped.iter().any(|s| v_is(s, name, v)));
+        if versions.len() > 1 {
+            wrong.push(format!("{name} is there in versions {}", versions.join(", ")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether `base64@0.22` is about version 0.22.1 of it.
+fn v_is(skip: &str, name: &str, version: &str) -> bool {
+    skip.split_once('@')
+        .is_some_and(|(n, v)| n == name && (version == v || version.starts_with(&format!("{v}."))))
 }

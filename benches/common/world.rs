@@ -203,7 +203,7 @@ impl World {
         self.serves[instance.0 as usize] = false;
         let incarnation = self.places[node].engine.memory(instance).map_or(0, |m| m.incarnation);
         let (exit, last_words) = (Exit::Signal(9), String::new());
-        let exited = Input::Exited { instance, incarnation, exit, last_words };
+        let exited = Input::Exited { instance, incarnation, exit, last_words, alone: true };
         self.later(TRIP, node, Event::Happens(exited));
         self.run();
     }
@@ -341,7 +341,7 @@ impl World {
                 self.later(TRIP, node, Event::Happens(Input::Spawned { instance, incarnation, pid: 4711 }));
                 if unit.run.kind == RunKind::Forking {
                     let (exit, last_words) = (Exit::Code(0), String::new());
-                    let launched = Input::Exited { instance, incarnation, exit, last_words };
+                    let launched = Input::Exited { instance, incarnation, exit, last_words, alone: false };
                     self.later(LAUNCH, node, Event::Happens(launched));
                 }
                 self.later(START_UP, node, Event::Serves(instance));
@@ -353,7 +353,7 @@ impl World {
             Action::Signal { instance, incarnation, .. } => {
                 self.serves[instance.0 as usize] = false;
                 let (exit, last_words) = (Exit::Signal(15), String::new());
-                let exited = Input::Exited { instance, incarnation, exit, last_words };
+                let exited = Input::Exited { instance, incarnation, exit, last_words, alone: true };
                 self.later(TRIP, node, Event::Happens(exited));
             }
             Action::Sweep { instance, incarnation } => {

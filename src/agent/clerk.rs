@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +39,8 @@ impl Clerk {
         let counter = done.clone();
         std::thread::Builder::new().name("clerk".to_owned()).spawn(move || {
             for job in inbox {
-                job();
+                // A job that crashes is one that was not done: whoever waits for its outcome hears nothing.
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(job));
                 counter.fetch_add(1, Ordering::Release);
             }
         })?;

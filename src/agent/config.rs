@@ -4,6 +4,7 @@
 
 use super::clerk::PATIENCE;
 use super::links;
+use super::safe;
 use super::shell::{Places, Shell};
 use crate::api::wire::{Refusal, ReloadReply};
 use crate::clock;
@@ -36,7 +37,7 @@ pub fn load_or_last_good(
                     .insert("last-good", format!("the configuration in force could not be kept aside: {e}"));
             }
             crash::here(Done::ConfigKept);
-            return Ok((sources, Arc::new(cluster), problems));
+            return Ok((sources, in_force(cluster), problems));
         }
         Err(refused) => refused,
     };
@@ -49,15 +50,22 @@ pub fn load_or_last_good(
             first_line(&refused)
         );
         problems.insert("config", note);
-        return Ok((kept.value, Arc::new(cluster), problems));
+        return Ok((kept.value, in_force(cluster), problems));
     }
     Err(anyhow::anyhow!("{refused}"))
 }
 
 fn read(places: &Places) -> Result<(Sources, Cluster), String> {
+    safe::look_at_config(&places.config, places.units.as_deref())?;
     let sources = Sources::read(&places.config, places.units.as_deref()).map_err(|e| e.to_string())?;
     let cluster = model::parse(&sources).map_err(|e| e.to_string())?;
     Ok((sources, cluster))
+}
+
+/// What is kept of it: the defaults that were used are for `clusterctl plan`, and would weigh as much as all the rest.
+fn in_force(mut cluster: Cluster) -> Arc<Cluster> {
+    cluster.defaults = Vec::new();
+    Arc::new(cluster)
 }
 
 fn first_line(text: &str) -> &str {
@@ -132,7 +140,7 @@ impl Shell {
                 return Err(refuse(why));
             }
         }
-        let cluster = Arc::new(cluster);
+        let cluster = in_force(cluster);
         self.links.forget();
         self.forget_probers();
         let (added, orphans) = self.recorder.borrow_mut().reconfigure(

@@ -18,9 +18,9 @@ const IN_MEMORY: usize = 1000;
 pub struct Events {
     file: Arc<Mutex<EventFile>>,
     clerk: Rc<Clerk>,
-    latest: VecDeque<EventRecord>,
+    latest: VecDeque<Arc<EventRecord>>,
     /// Not given to the clerk yet.
-    unwritten: Vec<EventRecord>,
+    unwritten: Vec<Arc<EventRecord>>,
     next: u64,
 }
 
@@ -32,7 +32,7 @@ struct EventFile {
 }
 
 impl EventFile {
-    fn append(&mut self, events: &[EventRecord]) {
+    fn append(&mut self, events: &[Arc<EventRecord>]) {
         let Some(log) = &mut self.log else { return };
         match log.append_all(events) {
             Ok(()) => {
@@ -97,7 +97,7 @@ impl Events {
 
     /// Takes in what happened a little while ago; [`Events::write`] has it written down.
     pub fn record_at(&mut self, at: Moment, instance: &str, what: &str, text: &str, data: serde_json::Value) {
-        let record = EventRecord {
+        let record = Arc::new(EventRecord {
             seq: self.next,
             clock_ms: wall_clock().saturating_sub(clock::now().since(at).as_millis() as u64),
             at,
@@ -105,7 +105,7 @@ impl Events {
             what: what.to_owned(),
             text: text.to_owned(),
             data,
-        };
+        });
         self.next += 1;
         if instance.is_empty() {
             tracing::info!("{what}: {text}");
@@ -121,8 +121,8 @@ impl Events {
 
     /// The events after `seq`, oldest first, as far back as they are kept in memory.
     pub fn after(&self, seq: u64, instance: Option<&str>) -> Vec<EventRecord> {
-        let wanted = |e: &&EventRecord| e.seq > seq && instance.is_none_or(|name| e.instance == name);
-        self.latest.iter().filter(wanted).cloned().collect()
+        let wanted = |e: &&Arc<EventRecord>| e.seq > seq && instance.is_none_or(|name| e.instance == name);
+        self.latest.iter().filter(wanted).map(|e| EventRecord::clone(e)).collect()
     }
 }
 

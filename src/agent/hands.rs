@@ -74,7 +74,8 @@ impl Shell {
         self.held.borrow_mut().insert(name.clone(), it);
         self.logs.begun(name, log);
         let (shell, instance) = (self.clone(), name.clone());
-        tokio::task::spawn_local(async move {
+        self.entrust("the one that waits for a process to end", async move {
+            crash::trip("watcher");
             if let Err(e) = exited.await {
                 tracing::error!("cannot watch {instance}: {e}");
                 return;
@@ -88,7 +89,8 @@ impl Shell {
             };
             crash::here(Done::Reaped);
             // The main loop lives as long as this task.
-            let _ = shell.messages.send(Message::Exited { instance, incarnation, exit }).await;
+            let alone = shell.tree.is_leaf_empty(&instance).unwrap_or(false);
+            let _ = shell.messages.send(Message::Exited { instance, incarnation, exit, alone }).await;
         });
     }
 
@@ -209,7 +211,7 @@ impl Shell {
             None => {
                 let last_words = String::new();
                 let exit = Exit::Unknown;
-                Some(Input::Exited { instance, incarnation, exit, last_words })
+                Some(Input::Exited { instance, incarnation, exit, last_words, alone: false })
             }
         }
     }

@@ -17,9 +17,11 @@ mod logs;
 mod notices;
 mod notify;
 mod record;
+mod safe;
 mod serve;
 mod shell;
 mod sweeps;
+mod tasks;
 mod trust;
 mod whoami;
 
@@ -27,6 +29,7 @@ use address::Waited;
 pub use args::Args;
 use args::Verb;
 
+use crate::api::door::Door;
 use crate::api::server;
 use crate::api::tls::Security;
 use crate::clock;
@@ -51,7 +54,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 /// Messages that may wait for the main loop. Senders wait when there are more.
 const MESSAGES: usize = 1024;
@@ -79,6 +82,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .with_target(false)
         .without_time()
         .init();
+    if let Err(e) = process::give_up() {
+        tracing::warn!("the agent keeps rights that it does not need: {e}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, live(args))
 }
@@ -111,6 +117,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let now = clock::now();
     let engine = Engine::new(cluster.clone(), me, &ranks, &held, now);
     recorder.begun(&engine, now, &kept, &sources);
+    process::give_back_memory();
     let tag = Tree::tag(&cluster.name, &node.name, &config::agent_id(&places.state)?);
     let clerk =
         Rc::new(clerk::Clerk::begin().context("cannot begin the thread that writes to the state folder")?);
@@ -147,10 +154,16 @@ async fn live(args: Args) -> anyhow::Result<()> {
     shell.look_at_trust();
     shell.open_socket();
 
-    // Each listener has room of its own: a flood from the network leaves the operator's socket alone.
-    let room = || Rc::new(Semaphore::new(server::most_connections()));
-    tokio::task::spawn_local(server::serve_unix(unix, serve::Api(shell.clone()), room()));
-    tokio::task::spawn_local(listen_tcp(address, shell.clone(), room()));
+    // Each listener has a door of its own: a flood from the network leaves the operator's socket alone.
+    let (api, unix, door) = (serve::Api(shell.clone()), Rc::new(unix), Rc::<Door>::default());
+    shell.carry("the one that listens on the unix socket", move || {
+        server::serve_unix(unix.clone(), api.clone(), door.clone())
+    });
+    let (served, door) = (shell.clone(), Rc::<Door>::default());
+    shell.carry("the one that listens on the network", move || {
+        listen_tcp(address, served.clone(), door.clone())
+    });
+
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -191,7 +204,9 @@ async fn live(args: Args) -> anyhow::Result<()> {
             _ = sign_of_life.tick(), if watchdog.is_some() => notify::alive(),
             Some(message) = inbox.recv() => {
                 let more = std::iter::from_fn(|| inbox.try_recv().ok()).take(AT_ONCE);
-                shell.take(std::iter::once(message).chain(more));
+                if let Err(what) = shell.take(std::iter::once(message).chain(more)) {
+                    anyhow::bail!("a task has crashed that cannot be begun anew: {what}");
+                }
             }
             Some(event) = probes.recv() => shell.heard_answer(event),
             () = sleep => shell.feed(Input::TimeCame),
@@ -261,6 +276,11 @@ impl Shell {
 /// below the run folder, which is opened for that when nothing else there can be reached.
 fn make_folders(places: &Places) -> anyhow::Result<()> {
     let (run, notify) = (&places.run, &places.notify());
+    for folder in [&places.state, run, &run.join("instances")] {
+        safe::look_at_own(folder).map_err(|why| {
+            anyhow::anyhow!("{why}\n  hint: look first whether all that lies there is the agent's own")
+        })?;
+    }
     let folders = [
         (&places.state, 0o700),
         (run, 0o700),
@@ -313,7 +333,7 @@ fn listen_unix(places: &Places) -> anyhow::Result<UnixListener> {
 }
 
 /// Serves the TCP port, as soon as there is a certificate and its address can be had.
-async fn listen_tcp(address: SocketAddr, shell: Rc<Shell>, room: Rc<Semaphore>) {
+async fn listen_tcp(address: SocketAddr, shell: Rc<Shell>, door: Rc<Door>) {
     while matches!(*shell.security.borrow(), Security::Missing) {
         tokio::time::sleep(LOOK_AGAIN).await;
         shell.trust_again();
@@ -332,5 +352,5 @@ async fn listen_tcp(address: SocketAddr, shell: Rc<Shell>, room: Rc<Semaphore>) 
         }
     };
     shell.problems.borrow_mut().remove("listen");
-    server::serve_tcp(listener, serve::Api(shell), room).await;
+    server::serve_tcp(Rc::new(listener), serve::Api(shell), door).await;
 }

@@ -82,14 +82,15 @@ impl Shell {
 
     fn hear(self: &Rc<Self>, name: &Arc<str>, incarnation: u64, path: &Path) -> io::Result<()> {
         let receiver = Receiver::bind(path).map_err(|e| cannot("listen on", path, &e))?;
-        let task = tokio::task::spawn_local(take_in(self.clone(), receiver, name.clone(), incarnation));
-        self.listeners.borrow_mut().entry(name.clone()).or_default().push(task.abort_handle());
+        let heard = take_in(self.clone(), receiver, name.clone(), incarnation);
+        let task = self.entrust("the one that hears what a service says", heard);
+        self.listeners.borrow_mut().entry(name.clone()).or_default().push(task);
         Ok(())
     }
 
     fn await_newline(self: &Rc<Self>, name: &Arc<str>, incarnation: u64, line: Line) {
         let (shell, instance) = (self.clone(), name.clone());
-        let task = tokio::task::spawn_local(async move {
+        let task = self.entrust("the one that awaits a service's newline", async move {
             if let Err(e) = line.newline().await {
                 return tracing::error!("cannot listen to {instance} any more: {e}");
             }
@@ -97,7 +98,7 @@ impl Shell {
             // The main loop lives as long as this task.
             let _ = shell.messages.send(Message::Notified { instance, incarnation, notice }).await;
         });
-        self.listeners.borrow_mut().entry(name.clone()).or_default().push(task.abort_handle());
+        self.listeners.borrow_mut().entry(name.clone()).or_default().push(task);
     }
 
     /// Whether a process is of this instance's tree.

@@ -37,7 +37,19 @@ impl Api {
         let cluster = self.0.cluster();
         let node = cluster.node(ix);
         let (status, problem) = match answer {
-            Ok(status) => (Some(status), None),
+            Ok(status) if status.node != node.name => (
+                None,
+                Some(format!(
+                    "the agent there says that it is {}",
+                    status.node.escape_debug().take(64).collect::<String>()
+                )),
+            ),
+            Ok(mut status) => {
+                // Nobody tells of what is another node's.
+                let home = |name: &str| cluster.instance_named(name).map(|i| cluster.instance(i).node);
+                status.instances.retain(|view| home(&view.instance).is_none_or(|node| node == ix));
+                (Some(status), None)
+            }
             Err(problem) => (None, Some(problem)),
         };
         let last = if status.is_some() { Vec::new() } else { self.last_heard(ix) };
@@ -186,8 +198,12 @@ impl Agent for Api {
         answer.await.map_err(|_| ending())?
     }
 
-    fn watch(&self, _node: &str) -> mpsc::Receiver<Bytes> {
-        self.0.subscribe()
+    fn watch(&self, node: &str) -> mpsc::Receiver<Bytes> {
+        self.0.subscribe(node)
+    }
+
+    fn crashed(&self, what: &str) {
+        self.0.crash(what, "nothing else is touched");
     }
 
     fn security(&self) -> Security {

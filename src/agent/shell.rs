@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 /// What tasks tell the main loop.
@@ -40,6 +40,7 @@ pub enum Message {
         instance: Arc<str>,
         incarnation: u64,
         exit: Exit,
+        alone: bool,
     },
     Notified {
         instance: Arc<str>,
@@ -49,9 +50,15 @@ pub enum Message {
     PeerSaid {
         node: String,
         line: PeerLine,
+        /// Given back once this is taken in: so one peer has few lines here, however fast it speaks.
+        _place: OwnedSemaphorePermit,
     },
     PeerLost {
         node: String,
+    },
+    /// A task that cannot be begun anew.
+    Crashed {
+        what: &'static str,
     },
     Ordered {
         order: wire::Order,
@@ -107,8 +114,13 @@ impl Places {
     }
 }
 
+/// How many streams one node's agent may read.
+const STREAMS_OF_A_NODE: usize = 2;
+
 /// A reader of the peer stream.
 struct Subscriber {
+    /// For which node it reads.
+    node: String,
     lines: mpsc::Sender<Bytes>,
 }
 
@@ -351,7 +363,10 @@ impl Shell {
     // --- what tasks tell ---
 
     /// Takes in what tasks told.
-    pub fn take(self: &Rc<Self>, messages: impl IntoIterator<Item = Message>) {
+    ///
+    /// # Errors
+    /// Which task has crashed, where that ends the agent.
+    pub fn take(self: &Rc<Self>, messages: impl IntoIterator<Item = Message>) -> Result<(), &'static str> {
         let mut inputs = Vec::new();
         for message in messages {
             match message {
@@ -360,28 +375,33 @@ impl Shell {
                     self.feed_all(std::mem::take(&mut inputs));
                     let _ = reply.send(self.reload()); // whoever asked may have gone
                 }
+                Message::Crashed { what } => return Err(what),
                 message => inputs.extend(self.input(message)),
             }
         }
         self.feed_all(inputs);
+        Ok(())
     }
 
     /// What a message means for the engine; nothing where it is of an instance or a node that is no more.
     fn input(&self, message: Message) -> Option<Input> {
         let cluster = self.cluster();
         Some(match message {
-            Message::Exited { instance, incarnation, exit } => {
+            Message::Exited { instance, incarnation, exit, alone } => {
                 let ix = cluster.instance_named(&instance)?;
                 let last_words = self.last_words(&instance, incarnation);
-                Input::Exited { instance: ix, incarnation, exit, last_words }
+                Input::Exited { instance: ix, incarnation, exit, last_words, alone }
             }
             Message::Notified { instance, incarnation, notice } => {
                 let ix = cluster.instance_named(&instance)?;
                 Input::Notified { instance: ix, incarnation, notice }
             }
-            Message::PeerSaid { node, line } => {
+            Message::PeerSaid { node, line, .. } => {
                 let node = cluster.node_named(&node)?;
-                let known = |(name, word): (String, Word)| Some((cluster.instance_named(&name)?, word));
+                // Only what is its own: it may know more than we do, or lie.
+                let of_it = |ix: &InstanceIx| cluster.instance(*ix).node == node;
+                let known =
+                    |(name, word): (String, Word)| Some((cluster.instance_named(&name).filter(of_it)?, word));
                 Input::PeerSaid { node, words: line.words.into_iter().filter_map(known).collect() }
             }
             Message::PeerLost { node } => {
@@ -398,7 +418,7 @@ impl Shell {
                 self.tell_log(&trouble);
                 return None;
             }
-            Message::Reload { .. } => return None, // see above
+            Message::Reload { .. } | Message::Crashed { .. } => return None, // see above
         })
     }
 
@@ -429,14 +449,21 @@ impl Shell {
     // --- the peer stream ---
 
     /// A new reader: it is told the state of every own instance at once.
-    pub fn subscribe(&self) -> mpsc::Receiver<Bytes> {
+    pub fn subscribe(&self, node: &str) -> mpsc::Receiver<Bytes> {
         let (lines, receiver) = mpsc::channel(crate::api::server::STREAM_BACKLOG);
         let all: Vec<InstanceIx> = self.engine.borrow().own_instances().collect();
         // The channel is new and has room.
         let _ = lines.try_send(self.line(all));
         let mut subscribers = self.subscribers.borrow_mut();
         subscribers.retain(|s| !s.lines.is_closed());
-        subscribers.push(Subscriber { lines });
+        // Its agent has one stream; another one of the same name, for a moment, is of before a cut.
+        let mut of_it = subscribers.iter().filter(|s| s.node == node).count();
+        subscribers.retain(|s| {
+            let ends = s.node == node && of_it >= STREAMS_OF_A_NODE;
+            of_it -= usize::from(ends);
+            !ends
+        });
+        subscribers.push(Subscriber { node: node.to_owned(), lines });
         receiver
     }
 

@@ -91,11 +91,14 @@ impl Shell {
                     let instance = cluster.instance_named(&name);
                     swept.extend(instance.map(|instance| Input::Swept { instance, incarnation, killed }));
                 }
-                Ok(dying) => drop(tokio::task::spawn_local(self.clone().await_end(sweep, dying, held))),
+                Ok(dying) => {
+                    let ended = self.clone().await_end(sweep, dying, held);
+                    self.entrust("the one that waits for a stop's leftovers to die", ended);
+                }
                 Err(e) => {
                     tracing::error!("cannot kill all that is left of {}, and tries again: {e}", sweep.name);
                     let shell = self.clone();
-                    tokio::task::spawn_local(async move {
+                    self.entrust("the one that sweeps again", async move {
                         tokio::time::sleep(SWEEP_AGAIN).await;
                         shell.sweeps.begin(sweep);
                     });

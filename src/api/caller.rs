@@ -63,15 +63,23 @@ impl fmt::Display for Right {
     }
 }
 
+/// Every call, and the right that it takes. There is no other: what is not here is answered by nobody.
+pub const CALLS: &[(Method, &str, Right)] = &[
+    (Method::GET, "/v1/node", Right::Node),
+    (Method::GET, "/v1/cluster", Right::Read),
+    (Method::GET, "/v1/events", Right::Read),
+    (Method::GET, "/v1/logs", Right::Read),
+    (Method::GET, "/v1/leftovers", Right::Read),
+    (Method::GET, "/v1/probe", Right::Read),
+    (Method::GET, "/v1/watch", Right::Agent),
+    (Method::POST, "/v1/order", Right::Operate),
+    (Method::POST, "/v1/reload", Right::Operate),
+];
+
 /// The right that a call takes. What an order asks for beyond that, its body tells ([`Caller::may`] is asked again).
 pub fn right_for(method: &Method, path: &str) -> Right {
-    match (method, path) {
-        (&Method::GET, "/v1/node") => Right::Node,
-        (&Method::GET, "/v1/watch") => Right::Agent,
-        (&Method::GET, _) => Right::Read,
-        (&Method::POST, "/v1/order" | "/v1/reload") => Right::Operate,
-        _ => Right::Admin,
-    }
+    let call = CALLS.iter().find(|(m, p, _)| m == method && *p == path);
+    call.map_or(Right::Admin, |(.., right)| *right)
 }
 
 impl Caller {
@@ -233,6 +241,7 @@ mod tests {
     fn what_is_not_in_the_table_takes_the_most() {
         assert_eq!(right_for(&Method::POST, "/v1/something"), Right::Admin);
         assert_eq!(right_for(&Method::DELETE, "/v1/node"), Right::Admin);
+        assert_eq!(right_for(&Method::GET, "/v1/something"), Right::Admin);
         assert_eq!(right_for(&Method::GET, "/v1/events"), Right::Read);
     }
 }

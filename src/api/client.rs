@@ -86,8 +86,8 @@ pub enum ClientError {
     #[error("the agent at {target} hung up during {path}: {cause}")]
     HungUp { target: Target, path: String, cause: hyper::Error },
     /// The body is longer than a client reads.
-    #[error("the answer of {target} to {path} is longer than {} MiB", MAX_REPLY >> 20)]
-    TooLong { target: Target, path: String },
+    #[error("the answer of {target} to {path} is longer than {} MiB", most >> 20)]
+    TooLong { target: Target, path: String, most: usize },
     /// A line of a stream is longer than [`MAX_LINE`].
     #[error("a line of {path} from {target} is longer than {} KiB", MAX_LINE >> 10)]
     LineTooLong { target: Target, path: String },
@@ -187,6 +187,7 @@ pub struct Client {
     node: Option<String>,
     connect_within: Duration,
     call_within: Duration,
+    most: usize,
     warm: Option<Link>,
 }
 
@@ -199,6 +200,7 @@ impl Client {
             node: None,
             connect_within: CONNECT_WITHIN,
             call_within: CALL_WITHIN,
+            most: MAX_REPLY,
             warm: None,
         }
     }
@@ -222,6 +224,12 @@ impl Client {
         self
     }
 
+    /// The same client, which takes no longer answer than this, in bytes.
+    pub fn at_most(mut self, bytes: usize) -> Client {
+        self.most = bytes;
+        self
+    }
+
     /// Whom it asks.
     pub fn target(&self) -> &Target {
         &self.target
@@ -232,6 +240,7 @@ impl Client {
         Client::new(self.target.clone())
             .secured(self.security.clone(), self.node.as_deref())
             .within(self.connect_within, self.call_within)
+            .at_most(self.most)
     }
 
     /// GET. Asked once more over a new connection when the warm one turns out to be dead.
@@ -350,10 +359,10 @@ impl Client {
 
     async fn read(&self, path: &str, answer: Response<Incoming>) -> Result<(StatusCode, Bytes), ClientError> {
         let status = answer.status();
-        match Limited::new(answer.into_body(), MAX_REPLY).collect().await {
+        match Limited::new(answer.into_body(), self.most).collect().await {
             Ok(whole) => Ok((status, whole.to_bytes())),
             Err(e) if e.is::<LengthLimitError>() => {
-                Err(ClientError::TooLong { target: self.target.clone(), path: path.into() })
+                Err(ClientError::TooLong { target: self.target.clone(), path: path.into(), most: self.most })
             }
             Err(e) => match e.downcast::<hyper::Error>() {
                 Ok(cause) => Err(self.hung_up(path, *cause)),

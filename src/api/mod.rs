@@ -1,9 +1,12 @@
 //! The one place where an agent is talked to: wire types, server, client.
 //!
-//! What lies under every call is here, too: TLS ([`tls`]) and who may do what ([`caller`]).
+//! What lies under every call is here, too: how many come in ([`door`]), TLS ([`tls`]), for how long the other end is
+//! waited for ([`patience`]), and who may do what ([`caller`]).
 
 pub mod caller;
 pub mod client;
+pub mod door;
+pub mod patience;
 pub mod server;
 pub mod tls;
 pub mod wire;

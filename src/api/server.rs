@@ -1,48 +1,50 @@
 //! The agent's side: HTTP/1.1 on a unix socket and, over mutual TLS, on a TCP port.
 //!
-//! Limits: [`MAX_CONNECTIONS`] at once, [`tls::HANDSHAKE_DEADLINE`] for a handshake, [`HEADER_DEADLINE`] for a request's head, [`BODY_DEADLINE`] and
-//! [`MAX_REQUEST`] for its body, [`STREAM_BACKLOG`] unread lines for a reader of the peer stream.
+//! Limits: how many come in ([`super::door`]), [`tls::HANDSHAKE_DEADLINE`] for a handshake, how long the other end is
+//! waited for ([`super::patience`]), [`MAX_HEAD`] for a request's head, [`BODY_DEADLINE`] and [`MAX_REQUEST`] for its
+//! body, [`STREAM_BACKLOG`] unread lines for a reader of the peer stream. Nothing that a request can hold is nested
+//! without end: serde_json stops at a depth of 128.
+//!
+//! A connection is a task of its own. One that crashes ends that connection, and is told to the agent
+//! ([`Agent::crashed`]).
 
-use super::caller::{Caller, Right, right_for};
+use super::caller::{CALLS, Caller, Right, right_for};
+use super::door::{Door, Guest, Knock, Place};
+use super::patience::{Course, Patient};
 use super::tls::{self, Peer, Security};
 use super::wire::*;
+use crate::crash;
 use crate::facts::Report;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt, stream};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::sys::resource::{Resource, getrlimit};
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::AbortHandle;
 
-/// Connections at once, of each listener, at most; further ones wait to be accepted.
-pub const MAX_CONNECTIONS: usize = 512;
-/// For the head of a request, from the moment its connection is idle no more.
-pub const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// For the body of a request.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// Lines of the peer stream that may wait for a slow reader; one more, and it is dropped. It comes back and gets
 /// the whole state anew.
 pub const STREAM_BACKLOG: usize = 256;
 
-/// How many connections a listener may have here: with two listeners half of the file descriptors are left for what
-/// matters more, services and probes.
-pub fn most_connections() -> usize {
-    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    usize::try_from(descriptors / 4).unwrap_or(MAX_CONNECTIONS).clamp(1, MAX_CONNECTIONS)
-}
+/// The largest head of a request, in bytes.
+const MAX_HEAD: usize = 64 << 10;
 
 /// What an agent can be asked.
 pub trait Agent: Clone + 'static {
@@ -59,6 +61,8 @@ pub trait Agent: Clone + 'static {
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, Refusal>>;
     /// A new reader of the peer stream; each message is one whole line.
     fn watch(&self, node: &str) -> mpsc::Receiver<Bytes>;
+    /// A task that served somebody has crashed; what its panic says is in the log.
+    fn crashed(&self, what: &str);
     /// How its TCP port is spoken to, now.
     fn security(&self) -> Security;
     /// Who a user of this machine is to it.
@@ -77,18 +81,18 @@ pub trait Agent: Clone + 'static {
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Serves a unix socket for as long as the runtime lives. To be run in a `LocalSet`.
-pub async fn serve_unix<A: Agent>(listener: UnixListener, agent: A, room: Rc<Semaphore>) {
+pub async fn serve_unix<A: Agent>(listener: Rc<UnixListener>, agent: A, door: Rc<Door>) {
     let mut failed = false;
     loop {
-        let Ok(permit) = room.clone().acquire_owned_local().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 failed = false;
                 match stream.peer_cred() {
                     Ok(credentials) => {
                         let caller = agent.local(credentials.uid());
+                        let Some(place) = door.enter(Guest::User(credentials.uid())) else { continue };
                         let peer = Peer { caller, key: None };
-                        tokio::task::spawn_local(serve_connection(stream, agent.clone(), peer, permit));
+                        serve_apart(&agent, serve_connection(stream, agent.clone(), peer, place));
                     }
                     Err(e) => {
                         tracing::warn!("cannot tell who is at the other end of the unix socket: {e}");
@@ -101,22 +105,35 @@ pub async fn serve_unix<A: Agent>(listener: UnixListener, agent: A, room: Rc<Sem
 }
 
 /// Serves a TCP port, as [`serve_unix`].
-pub async fn serve_tcp<A: Agent>(listener: TcpListener, agent: A, room: Rc<Semaphore>) {
+pub async fn serve_tcp<A: Agent>(listener: Rc<TcpListener>, agent: A, door: Rc<Door>) {
     let mut failed = false;
     loop {
-        let Ok(permit) = room.clone().acquire_owned_local().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 failed = false;
+                let Some(knock) = door.knock(from.ip()) else { continue };
                 // Answers are small and awaited: never hold one back for a fuller packet.
                 let _ = stream.set_nodelay(true);
                 // A reader whose machine lost power is found out by the kernel, and gives its place back.
                 let _ = super::client::keep_alive(&stream);
-                tokio::task::spawn_local(let_in(stream, agent.clone(), permit));
+                let number = knock.number();
+                let task = serve_apart(&agent, let_in(stream, from.ip(), agent.clone(), door.clone(), knock));
+                Knock::by(number, &door, task);
             }
             Err(e) => accept_failed(e, &mut failed).await,
         }
     }
+}
+
+/// Serves somebody in a task whose crash is nobody else's.
+fn serve_apart<A: Agent>(agent: &A, work: impl Future<Output = ()> + 'static) -> AbortHandle {
+    let agent = agent.clone();
+    let contained = async move {
+        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+            agent.crashed("the one that served a connection");
+        }
+    };
+    tokio::task::spawn_local(contained).abort_handle()
 }
 
 /// Out of file descriptors, most likely: wait instead of spinning, and say it once.
@@ -127,34 +144,18 @@ async fn accept_failed(e: io::Error, failed: &mut bool) {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-/// A place among the connections, given back when dropped.
-struct Place(Rc<Semaphore>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.add_permits(1);
-    }
-}
-
-trait LocalSemaphore {
-    async fn acquire_owned_local(self) -> Result<Place, tokio::sync::AcquireError>;
-}
-
-impl LocalSemaphore for Rc<Semaphore> {
-    async fn acquire_owned_local(self) -> Result<Place, tokio::sync::AcquireError> {
-        self.acquire().await?.forget();
-        Ok(Place(self))
-    }
-}
-
 /// Finds out who is at the other end, then serves it.
-async fn let_in<A: Agent>(stream: TcpStream, agent: A, place: Place) {
+async fn let_in<A: Agent>(stream: TcpStream, from: IpAddr, agent: A, door: Rc<Door>, knock: Knock) {
     match agent.security() {
         Security::Plain => {
+            drop(knock);
+            let Some(place) = door.enter(Guest::Source(from)) else { return };
             serve_connection(stream, agent, Peer { caller: Caller::anybody(), key: None }, place).await;
         }
         Security::Tls(tls) => match tls::accept(stream, &tls).await {
             Ok((stream, peer)) => {
+                drop(knock);
+                let Some(place) = door.enter(Guest::Key(peer.key)) else { return };
                 let peer = Peer { caller: Caller::certified(&peer), key: Some(peer.key) };
                 serve_connection(stream, agent, peer, place).await;
             }
@@ -169,30 +170,46 @@ async fn serve_connection<A: Agent>(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     agent: A,
     peer: Peer,
-    _place: Place,
+    place: Place,
 ) {
+    let course = Course::default();
+    let stream = Patient::new(stream, course.clone());
+    let turn = place.turn.clone();
     let service = service_fn(move |request| {
-        let (agent, peer) = (agent.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(answer(agent, peer, request).await) }
+        let (agent, peer, course, turn) = (agent.clone(), peer.clone(), course.clone(), turn.clone());
+        course.answering();
+        async move {
+            let answer = answer(agent, peer, request, &turn).await;
+            // A stream goes on for as long as both ends live.
+            if answer.body().size_hint().exact().is_some() {
+                course.answered();
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_DEADLINE)
-        .max_buf_size(64 * 1024)
+        .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     // A peer that breaks off is its own business; its next call tells us more than this error would.
     if let Err(e) = served.await {
         tracing::debug!("connection ended: {e}");
     }
+    drop(place);
 }
 
-async fn answer<A: Agent>(agent: A, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+async fn answer<A: Agent>(
+    agent: A,
+    peer: Peer,
+    request: Request<Incoming>,
+    turn: &Mutex<()>,
+) -> Response<Body> {
+    crash::trip("connection");
     let caller = peer.caller.behind(request.headers());
     if agent.security().has_revoked(peer.key.as_ref()) {
         let error = format!("the key of {} is revoked", caller.name);
         return json(StatusCode::FORBIDDEN, &Refusal { error, hint: None });
     }
-    match route(agent, &caller, request).await {
+    match route(agent, &caller, request, turn).await {
         Ok(response) => response,
         Err((status, refusal)) => json(status, &refusal),
     }
@@ -208,6 +225,7 @@ async fn route<A: Agent>(
     agent: A,
     caller: &Caller,
     request: Request<Incoming>,
+    turn: &Mutex<()>,
 ) -> Result<Response<Body>, Refused> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
@@ -230,7 +248,27 @@ async fn route<A: Agent>(
         return Ok(respond(status, "application/json", whole(body)));
     }
     caller.may(right_for(request.method(), &path)).map_err(forbidden)?;
-    match (request.method(), path.as_str()) {
+    if !CALLS.iter().any(|(method, known, _)| method == request.method() && *known == path) {
+        return Err(not_found(&path));
+    }
+    // What is worked on at once, one of a guest's calls after the other. What waits for others has limits of its own.
+    let mut my_turn = None;
+    if matches!(path.as_str(), "/v1/node" | "/v1/events" | "/v1/leftovers") {
+        my_turn = Some(turn.lock().await);
+    }
+    let answer = call(agent, caller, request, &path, parameter).await;
+    drop(my_turn);
+    answer
+}
+
+async fn call<A: Agent>(
+    agent: A,
+    caller: &Caller,
+    request: Request<Incoming>,
+    path: &str,
+    parameter: impl Fn(&str) -> Option<String>,
+) -> Result<Response<Body>, Refused> {
+    match (request.method(), path) {
         (&Method::GET, "/v1/node") => Ok(json(StatusCode::OK, &agent.node())),
         (&Method::GET, "/v1/cluster") => Ok(json(StatusCode::OK, &agent.cluster().await)),
         (&Method::GET, "/v1/events") => {
@@ -270,7 +308,7 @@ async fn route<A: Agent>(
             });
             Ok(respond(StatusCode::OK, "application/x-ndjson", StreamBody::new(lines).boxed_unsync()))
         }
-        _ => Err(not_found(&path)),
+        _ => Err(not_found(path)),
     }
 }
 

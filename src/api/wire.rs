@@ -26,6 +26,11 @@ pub const MAX_REQUEST: usize = 1 << 20;
 /// The largest answer that a client reads, in bytes: 50,000 instances at about a kilobyte each.
 pub const MAX_REPLY: usize = 64 << 20;
 
+/// The longest name that is repeated from what a stranger sent, in characters.
+const MAX_NAME: usize = 64;
+/// The longest sentence that is taken over from another agent, in characters.
+const MAX_SENTENCE: usize = 2000;
+
 /// The most bytes of a log in one [`LogPage`].
 pub const MAX_LOG_PAGE: usize = 256 << 10;
 /// The most lines that can be asked for by their number.
@@ -198,6 +203,33 @@ pub struct PeerLine {
     pub config: String,
     /// By instance name. What the reader's own file does not know is ignored.
     pub words: Vec<(String, Word)>,
+}
+
+/// What a line of a node's stream says. Its sentences are cut to what a person reads, and cannot do anything to a terminal.
+///
+/// # Errors
+/// What is wrong with it: it is no such line, or it speaks for another node.
+pub fn peer_line(line: &[u8], node: &str) -> Result<PeerLine, String> {
+    let mut said: PeerLine =
+        serde_json::from_slice(line).map_err(|e| format!("it sent what is no line of a peer stream: {e}"))?;
+    if said.node != node {
+        let claimed: String = said.node.chars().take(MAX_NAME).filter(|c| !c.is_control()).collect();
+        return Err(format!("it says that it is {claimed}"));
+    }
+    for (_, word) in &mut said.words {
+        harmless(&mut word.reason);
+        if let Some(veto) = &mut word.veto {
+            harmless(&mut veto.why);
+        }
+    }
+    Ok(said)
+}
+
+fn harmless(text: &mut String) {
+    if text.len() > MAX_SENTENCE || text.contains(char::is_control) {
+        let kept = text.chars().take(MAX_SENTENCE);
+        *text = kept.map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    }
 }
 
 /// The body of every refused call.

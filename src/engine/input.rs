@@ -39,8 +39,15 @@ pub enum Input {
     MainFound { instance: InstanceIx, incarnation: u64, pid: i32 },
     /// It was not; `empty` says that not one process of this start is left.
     MainMissing { instance: InstanceIx, incarnation: u64, reason: String, empty: bool },
-    /// The held process ended.
-    Exited { instance: InstanceIx, incarnation: u64, exit: Exit, last_words: String },
+    /// The held process ended. It was `alone` when nothing is left in the instance's cgroup.
+    Exited {
+        instance: InstanceIx,
+        incarnation: u64,
+        exit: Exit,
+        last_words: String,
+        #[serde(default, skip_serializing_if = "is_false")]
+        alone: bool,
+    },
     /// A process that was proven to be of the instance's tree said something of it.
     Notified { instance: InstanceIx, incarnation: u64, notice: Notice },
     /// After a stop: nothing of the instance's process tree is left.

@@ -99,6 +99,9 @@ pub(super) struct Process {
     /// What justified the start, until the event is written.
     pub evidence: Vec<Evidence>,
     pub said: Said,
+    /// It was told to stop and has ended, alone in its cgroup: what got away from there is still looked for, and nobody
+    /// has to wait for that.
+    pub ended: bool,
     /// How often it was ready and then unready since it was last ready for long.
     pub flaps: u32,
 }
@@ -117,6 +120,7 @@ impl Process {
             unit: unit.clone(),
             evidence: Vec::new(),
             said: Said::before_now(now, memory.was_ready),
+            ended: false,
             flaps: 0,
         }
     }

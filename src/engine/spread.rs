@@ -34,8 +34,8 @@ impl Engine {
             Input::MainMissing { instance, incarnation, reason, empty } => {
                 self.with_process(instance, incarnation, |e, l| e.main_missing(l, reason, empty));
             }
-            Input::Exited { instance, incarnation, exit, last_words } => {
-                self.with_process(instance, incarnation, |e, l| e.exited(l, exit, &last_words));
+            Input::Exited { instance, incarnation, exit, last_words, alone } => {
+                self.with_process(instance, incarnation, |e, l| e.exited(l, exit, &last_words, alone));
             }
             Input::Notified { instance, incarnation, notice } => {
                 self.with_process(instance, incarnation, |e, l| e.notified(l, notice));
@@ -230,7 +230,7 @@ impl Engine {
         }
     }
 
-    fn exited(&mut self, l: usize, exit: Exit, last_words: &str) {
+    fn exited(&mut self, l: usize, exit: Exit, last_words: &str, alone: bool) {
         let process = self.locals[l].process.as_ref().expect("with_process checked");
         let (unit, main) = (process.unit.clone(), process.main);
         if unit.run.kind == RunKind::Forking && !main && exit.is_success() {
@@ -250,8 +250,15 @@ impl Engine {
         }
         self.record(l, "exited", text.clone(), json!({ "exit": exit }));
         match self.locals[l].state {
-            State::Stopping { .. } => self.sweep(l),
-            State::Sweeping => {}
+            State::Stopping { .. } | State::Sweeping => {
+                let process = self.locals[l].process.as_mut().expect("with_process checked");
+                process.ended = alone;
+                if self.locals[l].state == State::Sweeping {
+                    self.mark(l);
+                } else {
+                    self.sweep(l);
+                }
+            }
             _ if unit.run.kind == RunKind::Oneshot && exit.is_success() => {
                 let local = &mut self.locals[l];
                 local.process = None;
@@ -435,7 +442,7 @@ impl Engine {
             match order.verb {
                 OrderVerb::Start => self.order_start(l, &order),
                 OrderVerb::Stop => {
-                    self.record(l, "held", format!("by {}{}", order.by, because(&order)), json!(order));
+                    self.record(l, "held", format!("by {}{}", order.by, because(&order)), as_told(&order));
                     self.locals[l].stop_order = Some(self.stop_order(&order));
                     self.locals[l].restart = None;
                     self.locals[l].forced = None;
@@ -446,7 +453,7 @@ impl Engine {
                         l,
                         "restart-ordered",
                         format!("by {}{}", order.by, because(&order)),
-                        json!(order),
+                        as_told(&order),
                     );
                     if self.locals[l].is_held() {
                         // What is to stop and stay so is not hurried, nor its hold given up sooner, by a restart.
@@ -468,7 +475,7 @@ impl Engine {
     }
 
     fn order_start(&mut self, l: usize, order: &Order) {
-        self.record(l, "released", format!("by {}{}", order.by, because(order)), json!(order));
+        self.record(l, "released", format!("by {}{}", order.by, because(order)), as_told(order));
         let local = &mut self.locals[l];
         local.stop_order = None;
         local.restart = None;
@@ -517,6 +524,13 @@ impl Engine {
 /// Whether others may count on an instance in this state. (One that stands by does not serve.)
 pub(super) fn serves(state: StateName) -> bool {
     matches!(state, StateName::Ready | StateName::Completed)
+}
+
+/// An order in the event of one of its instances: the others are left out, or a thousand events would each name a
+/// thousand.
+fn as_told(order: &Order) -> serde_json::Value {
+    let Order { id, verb: _, instances: _, force, timeout, without, by, reason, clock } = order;
+    json!({ "id": id, "force": force, "timeout": timeout, "without": without, "by": by, "reason": reason, "clock": clock })
 }
 
 fn because(order: &Order) -> String {

@@ -242,6 +242,7 @@ impl Engine {
             unit: local.unit.clone(),
             evidence,
             said: Said::nothing(now),
+            ended: false,
             flaps: 0,
         };
         for need in &mut local.needs {
@@ -275,6 +276,7 @@ impl Engine {
             unit: local.unit.clone(),
             evidence: Vec::new(),
             said: Said::before_now(now, false),
+            ended: false,
             flaps: 0,
         };
         self.hold(l, process);

@@ -1,7 +1,7 @@
 //! Stopping goes the other way round, across machines, and nobody directs it.
 //!
 //! An instance that is to stop is first *withdrawn*: its agent vetoes it, with an epoch. Every dependent answers the
-//! epoch by *releasing* it, once it has no process or would keep its need without it; a running dependent that
+//! epoch by *releasing* it, once its process has ended or would keep its need without it; a running dependent that
 //! would lose its need stops itself first, by this very rule. When all have released, the stop signal is sent. A
 //! dependent that starts meanwhile cannot count what is vetoed, so the order holds without a lock.
 
@@ -135,7 +135,9 @@ impl Engine {
             if released.iter().any(|(n, _)| n == name) {
                 continue;
             }
-            if local.process.is_none() || (self.knows_its_needs(l) && self.leans_on(l, to).is_none()) {
+            if local.process.as_ref().is_none_or(|process| process.ended)
+                || (self.knows_its_needs(l) && self.leans_on(l, to).is_none())
+            {
                 released.push((name.clone(), veto.epoch));
             }
         }

@@ -1,24 +1,28 @@
 //! Who looks after the logs of a machine: one thread, which may wait for the disk.
 //!
-//! It looks at the logs of what runs, one statx each: every [`AT_REST`] while they grow slowly, sooner when one of them
-//! would be full before that, and not at all while nothing runs. So a file may be larger than its limit by what is
+//! It looks at the logs of what runs, one statx each: every [`SLOWLY`] while they grow slowly, sooner when one of them
+//! would be full before that, and not at all while nothing is printed. So a file may be larger than its limit by what is
 //! printed between two looks.
 
+use super::rest::{Bell, Ear};
 use super::{Log, LogError};
 use crate::model::LogLimits;
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Between two looks at what grows slowly: half a wake-up a second.
-const AT_REST: Duration = Duration::from_secs(2);
+const SLOWLY: Duration = Duration::from_secs(2);
 /// Between two looks at what grows fast.
 const AT_MOST_OFTEN: Duration = Duration::from_millis(20);
 /// Until the second look, before which it is not known how fast a log grows.
 const AFTER_THE_FIRST: Duration = Duration::from_millis(200);
+/// How long all logs are left alone after a crash of the thread over one of them.
+const AFTER_A_CRASH: Duration = Duration::from_secs(1);
 /// How often the time and the length of a growing log are noted: how exact `--since` is.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 /// How long a log that could not be rotated is left alone. Each try may copy a whole piece before it fails.
@@ -38,14 +42,16 @@ pub struct Keeper {
     /// What had a file of ours beside it when the keeper began, so that the first look at any other is quick.
     rotated: HashSet<String>,
     shared: Arc<Mutex<Shared>>,
-    thread: Thread,
+    bell: Arc<Bell>,
 }
 
 #[derive(Default)]
 struct Shared {
     logs: HashMap<Arc<str>, Entry>,
-    /// Nothing runs, and the thread waits to be told.
+    /// Nothing runs or nothing is printed, and the thread waits to be told.
     idle: bool,
+    /// Something began or ended since the last look.
+    news: bool,
 }
 
 struct Entry {
@@ -60,13 +66,19 @@ impl Keeper {
     /// Begins to look after the logs in this folder, which need not exist yet. `tell` is called by the thread.
     ///
     /// # Errors
-    /// When there can be no further thread.
+    /// When there can be no further thread, or no descriptor.
     pub fn start(folder: PathBuf, tell: impl Fn(Trouble) + Send + 'static) -> std::io::Result<Keeper> {
         let rotated = rotated(&folder);
         let shared: Arc<Mutex<Shared>> = Arc::default();
-        let theirs = shared.clone();
-        let thread = thread::Builder::new().name("logs".into()).spawn(move || keep(&theirs, &tell))?;
-        Ok(Keeper { folder, rotated, shared, thread: thread.thread().clone() })
+        let bell = Arc::new(Bell::new()?);
+        let (at, theirs, rung) = (folder.clone(), shared.clone(), bell.clone());
+        thread::Builder::new().name("logs".into()).spawn(move || {
+            // One log that crashes it is looked at again, with all the others.
+            while catch_unwind(AssertUnwindSafe(|| keep(&at, &theirs, &rung, &tell))).is_err() {
+                thread::sleep(AFTER_A_CRASH);
+            }
+        })?;
+        Ok(Keeper { folder, rotated, shared, bell })
     }
 
     /// Where an instance prints to.
@@ -84,15 +96,23 @@ impl Keeper {
         let mut shared = lock(&self.shared);
         let entry = self.entry(&mut shared, instance);
         (entry.limits, entry.ended) = (Some(limits), false);
-        if std::mem::take(&mut shared.idle) {
-            self.thread.unpark();
-        }
+        self.tell(shared);
     }
 
     /// It prints no more. It is looked at once again.
     pub fn ended(&self, instance: &str) {
-        if let Some(entry) = lock(&self.shared).logs.get_mut(instance) {
+        let mut shared = lock(&self.shared);
+        if let Some(entry) = shared.logs.get_mut(instance) {
             entry.ended = true;
+            self.tell(shared);
+        }
+    }
+
+    /// Wakes the thread only where it would sleep on: a look for each of a thousand that begin would be a million looks.
+    fn tell(&self, mut shared: MutexGuard<'_, Shared>) {
+        shared.news = true;
+        if std::mem::take(&mut shared.idle) {
+            self.bell.ring();
         }
     }
 
@@ -126,7 +146,7 @@ struct Look {
     last: bool,
 }
 
-/// What is to be looked at; nothing when nothing runs, and then the next [`Keeper::begun`] will unpark.
+/// What is to be looked at; nothing when nothing runs, and then the next [`Keeper::begun`] will ring.
 fn due(shared: &Mutex<Shared>) -> Vec<Look> {
     let mut shared = lock(shared);
     let mut looks = Vec::new();
@@ -138,24 +158,26 @@ fn due(shared: &Mutex<Shared>) -> Vec<Look> {
         }
         looks.push(Look { instance: instance.clone(), log: entry.log.clone(), limits, last });
     }
-    shared.idle = looks.is_empty();
+    (shared.idle, shared.news) = (looks.is_empty(), false);
     looks
 }
 
 /// The thread.
-fn keep(shared: &Mutex<Shared>, tell: &dyn Fn(Trouble)) {
+fn keep(folder: &Path, shared: &Mutex<Shared>, bell: &Bell, tell: &dyn Fn(Trouble)) {
     let mut known: HashMap<Arc<str>, Known> = HashMap::new();
+    // From when nothing was printed any more until something is.
+    let mut ear: Option<Ear> = None;
     loop {
         let looks = due(shared);
         if looks.is_empty() {
-            thread::park();
+            bell.sleep(None);
             continue;
         }
-        let mut pause = AT_REST;
+        let mut next = Next::Rest;
         for look in looks {
             let it = known.entry(look.instance.clone()).or_default();
             let before = it.trouble.is_some();
-            pause = pause.min(it.look(&look));
+            next = next.min(it.look(&look));
             if before != it.trouble.is_some() {
                 tell(Trouble { instance: look.instance.clone(), error: it.trouble.clone() });
             }
@@ -163,8 +185,38 @@ fn keep(shared: &Mutex<Shared>, tell: &dyn Fn(Trouble)) {
                 it.end = None; // how fast it grew says nothing of its next run
             }
         }
-        thread::park_timeout(pause);
+        match (next, ear.take()) {
+            (Next::In(pause), _) => bell.sleep(Some(pause)),
+            // Looked at again, in case that something was printed before it could be heard.
+            (Next::Rest, None) => match Ear::at(folder) {
+                Ok(hears) => ear = Some(hears),
+                Err(_) => bell.sleep(Some(SLOWLY)),
+            },
+            (Next::Rest, Some(hears)) => {
+                if rest(shared) {
+                    bell.sleep_until_heard(&hears);
+                    lock(shared).idle = false;
+                }
+                // How slowly it grew in a long rest says nothing of how fast it does now.
+                known.values_mut().for_each(|it| it.end = None);
+            }
+        }
     }
+}
+
+/// From now on whoever begins or ends rings; `false` when somebody has since the last look.
+fn rest(shared: &Mutex<Shared>) -> bool {
+    let mut shared = lock(shared);
+    shared.idle = !shared.news;
+    shared.idle
+}
+
+/// When a log is to be looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Next {
+    In(Duration),
+    /// Not until something is printed.
+    Rest,
 }
 
 /// What the thread knows of one log.
@@ -179,26 +231,26 @@ struct Known {
 }
 
 impl Known {
-    /// Looks at it, and does what is due. Returns when to look again.
-    fn look(&mut self, look: &Look) -> Duration {
+    /// Looks at it, and does what is due.
+    fn look(&mut self, look: &Look) -> Next {
         let now = Instant::now();
         if self.not_before.is_some_and(|at| now < at) && !look.last {
-            return AT_REST;
+            return Next::In(SLOWLY);
         }
         match self.tend(look, now) {
-            Ok(pause) => {
+            Ok(next) => {
                 (self.trouble, self.not_before) = (None, None);
-                pause
+                next
             }
             Err(e) => {
                 self.trouble = Some(e.to_string());
                 self.not_before = Some(Instant::now() + AFTER_TROUBLE);
-                AT_REST
+                Next::In(SLOWLY)
             }
         }
     }
 
-    fn tend(&mut self, look: &Look, now: Instant) -> Result<Duration, LogError> {
+    fn tend(&mut self, look: &Look, now: Instant) -> Result<Next, LogError> {
         let LogLimits { size, keep } = look.limits;
         let (end, mut here) = look.log.extent()?;
         if here > size || look.log.has_unfinished() {
@@ -206,11 +258,15 @@ impl Known {
             here = look.log.extent()?.1;
         }
         self.note(look, end, now)?;
-        let pause = match self.end.replace((end, now)) {
-            Some((before, at)) => next_look(end.saturating_sub(before), now - at, size.saturating_sub(here)),
-            None => AFTER_THE_FIRST,
+        let is_noted = self.noted.map_or(end == 0, |(noted, _)| noted == end);
+        let next = match self.end.replace((end, now)) {
+            Some((before, _)) if before == end && is_noted => Next::Rest,
+            Some((before, at)) => {
+                Next::In(next_look(end.saturating_sub(before), now - at, size.saturating_sub(here)))
+            }
+            None => Next::In(AFTER_THE_FIRST),
         };
-        Ok(pause)
+        Ok(next)
     }
 
     fn note(&mut self, look: &Look, end: u64, now: Instant) -> Result<(), LogError> {
@@ -230,10 +286,10 @@ impl Known {
 /// When a log that grew by so much in that time will have half filled the room that is left.
 fn next_look(grown: u64, within: Duration, room: u64) -> Duration {
     if grown == 0 {
-        return AT_REST;
+        return SLOWLY;
     }
     let seconds = within.as_secs_f64() * room as f64 / grown as f64 / 2.0;
-    Duration::from_secs_f64(seconds.min(AT_REST.as_secs_f64())).max(AT_MOST_OFTEN)
+    Duration::from_secs_f64(seconds.min(SLOWLY.as_secs_f64())).max(AT_MOST_OFTEN)
 }
 
 /// Milliseconds since 1970.
@@ -287,6 +343,25 @@ mod tests {
         wait("another rotation", || log.extent().unwrap().1 <= LIMITS.size);
     }
 
+    /// Also what has grown a little before: its length is noted first.
+    #[test]
+    fn nothing_is_looked_at_while_nothing_is_printed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (keeper, _told) = keeper(dir.path());
+        print(&keeper, 1600);
+        keeper.begun(NAME, LIMITS);
+        let is_idle = || lock(&keeper.shared).idle;
+        wait("rest", is_idle);
+        print(&keeper, 160_000);
+        let log = keeper.log(NAME);
+        wait("a rotation out of rest", || log.extent().unwrap().1 <= LIMITS.size);
+        wait("rest again", is_idle);
+        keeper.begun("another@n", LIMITS);
+        assert!(!is_idle(), "whoever begins wakes it");
+        print(&keeper, 160_000);
+        wait("another rotation", || log.extent().unwrap().1 <= LIMITS.size);
+    }
+
     #[test]
     fn what_another_agent_left_half_done_is_completed() {
         let dir = tempfile::tempdir().unwrap();
@@ -319,7 +394,7 @@ mod tests {
         print(&keeper(dir.path()).0, 160_000);
         let look = Look { instance: NAME.into(), log: log.clone(), limits: LIMITS, last: false };
         fs::create_dir(&in_the_way).unwrap();
-        assert_eq!(known.look(&look), AT_REST);
+        assert_eq!(known.look(&look), Next::In(SLOWLY));
         assert!(known.trouble.as_ref().unwrap().contains("x@n.log.part"), "{:?}", known.trouble);
         fs::remove_dir(&in_the_way).unwrap();
         known.look(&look);
@@ -349,8 +424,8 @@ mod tests {
     #[test]
     fn what_grows_fast_is_looked_at_sooner() {
         let second = Duration::from_secs(1);
-        assert_eq!(next_look(0, second, 5), AT_REST);
-        assert_eq!(next_look(100, second, 1_000_000), AT_REST);
+        assert_eq!(next_look(0, second, 5), SLOWLY);
+        assert_eq!(next_look(100, second, 1_000_000), SLOWLY);
         assert_eq!(next_look(100, second, 200), second);
         assert_eq!(next_look(u64::MAX, second, 200), AT_MOST_OFTEN);
         assert_eq!(next_look(100, second, 0), AT_MOST_OFTEN);

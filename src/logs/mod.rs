@@ -30,6 +30,7 @@
 mod keeper;
 mod layout;
 mod read;
+mod rest;
 mod rotate;
 mod times;
 

@@ -9,6 +9,7 @@ use crate::crash::{self, Done};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use std::ffi::{CStr, CString};
 use std::io::{self, Read};
@@ -28,6 +29,27 @@ const KILL_DEADLINE: Duration = Duration::from_secs(1);
 const CHILD_STACK: usize = 4096;
 /// The size of the kernel's signal set, in bytes.
 const SIGNAL_SET: usize = 8;
+
+/// What the kernel knows of how right the wall clock is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockState {
+    /// A time service keeps it, and has not lost its source for long.
+    pub in_step: bool,
+    /// By how much it may be off, as the time service said; it grows while that is silent.
+    pub max_error: Duration,
+}
+
+/// Asks adjtimex(2), and changes nothing.
+pub fn clock_state() -> io::Result<ClockState> {
+    // SAFETY: zeroes are a valid `timex`, and one that asks for no change; the kernel fills it in during the call.
+    let (state, timex) = unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        (libc::adjtimex(&raw mut timex), timex)
+    };
+    let state = Errno::result(state)?;
+    let in_step = state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0;
+    Ok(ClockState { in_step, max_error: Duration::from_micros(u64::try_from(timex.maxerror).unwrap_or(0)) })
+}
 
 /// A program to be started, in the words of the kernel.
 pub(super) struct Launch<'a> {
@@ -56,6 +78,16 @@ pub(super) struct Launch<'a> {
 
 /// Above every number that a child may be given a descriptor under.
 pub const MOST_DESCRIPTOR: RawFd = 256;
+
+/// Gives memory that is free back to the system, which the C library keeps otherwise: reading the configuration takes a
+/// multiple of what is kept of it. Takes some milliseconds.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes a number and touches nothing but the allocator's own free lists, under their locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
 
 /// The same descriptor under a number that is no child's.
 fn out_of_the_way(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
@@ -116,7 +148,11 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
         join: None,
         ends_agent: crash::is_due(Done::Born),
     };
+    let private = is_private();
     let forked = clone(start);
+    if private {
+        keep_private();
+    }
     swap_signal_mask(mask);
     drop(tell);
     await_program(forked.map_err(fork)?, report, EXEC_DEADLINE)
@@ -395,6 +431,36 @@ unsafe fn child(start: &Start<'_>) -> ! {
         check(Stage::Exec, libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()).into());
         libc::_exit(127)
     }
+}
+
+/// Whether this memory is shown to nobody, and never written to a core file (PR_SET_DUMPABLE(2const)).
+fn is_private() -> bool {
+    prctl::get_dumpable() == Ok(false)
+}
+
+/// A child that shares this memory and takes on another user sets the flag anew, to what fs.suid_dumpable says (in
+/// `commit_creds` of the kernel).
+fn keep_private() {
+    let _ = prctl::set_dumpable(false); // the one of the calls that cannot fail
+}
+
+/// capabilities(7): those that this thread acts with, of which only these are kept. All stay permitted, so that a child
+/// can take on what its unit says.
+pub(super) fn act_with_only(kept: u64) -> io::Result<()> {
+    let header = [0x2008_0522u32, 0]; // version 3, this thread
+    let mut sets = [0u32; 6]; // effective, permitted, inheritable: the lower 32, then the upper
+    // SAFETY: the kernel reads a header of two words and writes, or reads, two times three words, as version 3 has it.
+    unsafe {
+        if libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        sets[0] &= kept as u32;
+        sets[3] &= (kept >> 32) as u32;
+        if libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Waits for the word that the program began. A child that failed is reaped; one that says nothing is killed.

@@ -4,7 +4,7 @@ use super::account::Account;
 use super::identity::{Handle, Identity};
 use super::kernel::{self, Launch};
 use super::tree::{AGENT_MARK, INSTANCE_MARK, NONCE_MARK};
-use super::{Leaf, envfile, output, shortage};
+use super::{Leaf, envfile, output, rights, shortage};
 use crate::crash::{self, Done};
 use crate::model::{Bounds, Capability, Resource, Unit};
 use std::collections::BTreeMap;
@@ -179,8 +179,13 @@ impl Spawn<'_> {
             .map_err(cannot_pass)?;
         let envp = self.environment(&user, &read).map_err(cannot_pass)?;
         let folder = CString::new(run.folder.as_os_str().as_bytes()).map_err(cannot_pass)?;
-        let limits: Vec<_> =
+        let mut limits: Vec<_> =
             run.care.limits.iter().map(|(r, b)| (number(*r), in_words_of_kernel(*b))).collect();
+        // Last, so that the unit's own are still told by their place.
+        if let (Some((soft, hard)), None) = (rights::core_of_services(), run.care.limits.get(&Resource::Core))
+        {
+            limits.push((number(Resource::Core), libc::rlimit64 { rlim_cur: soft, rlim_max: hard }));
+        }
         let oom_score = run.care.oom_score_adjust.or_else(not_our_protection).map(|score| score.to_string());
         let bit = |mask, capability: &Capability| mask | 1u64 << capability.number();
 

@@ -127,6 +127,15 @@ impl Tree {
         }
     }
 
+    /// Whether the instance has a leaf, and nothing lives in it.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn is_leaf_empty(&self, instance: &str) -> io::Result<bool> {
+        let Some(path) = self.leaf_path(instance)?.filter(|path| path.exists()) else { return Ok(false) };
+        leaf::is_populated(&path).map(|lives| !lives)
+    }
+
     /// All living processes of the instance: those in its leaf, those that carry its marks, and those that descend
     /// from any of these or share a session with them. Reads all of `/proc`.
     pub fn members(&self, instance: &str) -> io::Result<Vec<i32>> {

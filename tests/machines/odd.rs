@@ -82,6 +82,27 @@ fn the_disk_is_full_at_boot() {
 
 #[test]
 #[ignore = "takes minutes; tests/machines/all runs it"]
+fn var_is_read_only() {
+    let network = Network::new();
+    let mut machine = with_redis(&network);
+    machine.ok("systemctl start clusterd");
+    machine.wait_up();
+    machine.ok(
+        "cat >/etc/systemd/system/tests-var.service <<END\n\
+         [Unit]\nDefaultDependencies=no\nBefore=clusterd.service\nAfter=sysinit.target\n\
+         [Service]\nType=oneshot\nExecStart=/bin/mount --bind /var /var\nExecStart=/bin/mount -o remount,bind,ro /var\n\
+         [Install]\nWantedBy=multi-user.target\nEND\n\
+         sed -i -e 's|^logfile .*|logfile \"\"|' -e 's|^dir .*|dir /run/redis|' /etc/redis/redis.conf\n\
+         systemctl enable tests-var && sync",
+    );
+    machine.cut();
+    machine.boot();
+    machine.wait_up();
+    machine.ok("! touch /var/lib/clusterd/x && redis-cli -h 192.168.9.1 ping");
+}
+
+#[test]
+#[ignore = "takes minutes; tests/machines/all runs it"]
 fn the_reset_button_during_the_agents_own_writes() {
     let network = Network::new();
     let mut machine = with_redis(&network);

@@ -1,5 +1,7 @@
 //! A cluster of agents with certificates, and its CA.
 
+#![allow(dead_code)] // each test binary uses its part
+
 use crate::agents::{self, Told, told};
 use clusterd::api::client::Target;
 use clusterd::api::wire::ClusterStatus;

@@ -76,4 +76,4 @@ save: db@n1 is to be up
 clean db@n1
 tell: db@n1 is cleaning
 reply: db@n1 cleaning: judges what an earlier run left behind
-data: {"by":"alice","clock":0,"force":false,"id":1,"instances":[0],"reason":"the disks are in","timeout":{"nanos":0,"secs":60},"verb":"start","without":[]}
+data: {"by":"alice","clock":0,"force":false,"id":1,"reason":"the disks are in","timeout":{"nanos":0,"secs":60},"without":[]}

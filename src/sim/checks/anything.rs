@@ -231,7 +231,8 @@ impl World {
         let Some((instance, incarnation)) = self.one_of(&all) else { return Ok(()) };
         self.running.remove(&instance);
         let exit = self.one_of(&[Exit::Code(0), Exit::Code(1), Exit::Unknown]).unwrap_or(Exit::Code(0));
-        self.feed(Input::Exited { instance, incarnation, exit, last_words: String::new() })
+        let alone = self.one_of(&[true, false]).unwrap_or(false);
+        self.feed(Input::Exited { instance, incarnation, exit, last_words: String::new(), alone })
     }
 
     fn order(&mut self) -> Result<(), String> {

@@ -106,7 +106,7 @@ impl World {
 }
 
 fn exited(exit: Exit) -> Input {
-    Input::Exited { instance: FORK, incarnation: 1, exit, last_words: String::new() }
+    Input::Exited { instance: FORK, incarnation: 1, exit, last_words: String::new(), alone: false }
 }
 
 fn refused() -> Verdict {
@@ -149,8 +149,13 @@ fn what_an_action_brings_about_comes_next_and_only_then() {
 #[test]
 fn a_held_process_ends_once() {
     let mut world = World::begun();
-    let earlier =
-        Input::Exited { instance: FORK, incarnation: 9, exit: Exit::Code(0), last_words: String::new() };
+    let earlier = Input::Exited {
+        instance: FORK,
+        incarnation: 9,
+        exit: Exit::Code(0),
+        last_words: String::new(),
+        alone: false,
+    };
     world.may_not(earlier, "no process of fork@n2/9 is held");
     let mut world = World::begun();
     world.gives(exited(Exit::Signal(9)));

@@ -118,6 +118,7 @@ impl Told {
             incarnation,
             exit: Exit::Code(1),
             last_words: "no disk".into(),
+            alone: true,
         });
     }
 

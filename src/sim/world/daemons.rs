@@ -251,10 +251,13 @@ impl World<'_, '_> {
         }
         if let Some(agent) = &machine.agent {
             let run = agent.run;
+            let of_it = |other: &&Process| other.instance == Some(instance) && other.serial != process.serial;
+            let alone = !machine.processes.values().any(|other| of_it(&other));
             for watch in process.watches.iter().filter(|w| w.run == run) {
                 let exit = if process.child_of == run { exit } else { Exit::Unknown };
                 let incarnation = watch.incarnation;
-                let input = Input::Exited { instance, incarnation, exit, last_words: String::new() };
+                let last_words = String::new();
+                let input = Input::Exited { instance, incarnation, exit, last_words, alone };
                 self.queue.push(self.now + REAPS, Event::Tell { node, run, input: Box::new(input) });
             }
         }

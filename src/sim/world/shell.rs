@@ -366,7 +366,7 @@ impl World<'_, '_> {
         let judged = judged.filter(|p| p.pid == pid && machine.same(p.pid, p.serial).is_some());
         let Some(process) = judged else {
             let (last_words, exit) = (String::new(), Exit::Unknown);
-            return Ok(Input::Exited { instance, incarnation, exit, last_words });
+            return Ok(Input::Exited { instance, incarnation, exit, last_words, alone: false });
         };
         let identity = machine.processes.get(&pid).map(|p| machine.identity(p));
         let record = Record {
