@@ -40,14 +40,14 @@ fn it_is_ready_at_boot_and_neither_restart_nor_upgrade_nor_removal_touches_a_ser
     ));
     machine.ok("systemctl start clusterd");
     machine.wait_up();
-    assert_eq!((machine.pid("redis@one"), machine.pid("web@one")), (redis.clone(), web.clone()));
+    assert_eq!((machine.pid("redis@one"), machine.pid("web@one")), (redis, web));
 
     let agent = machine.ok("systemctl show -P MainPID clusterd");
     later_version(&disks().package, &machine.host().join("later.deb"));
     machine.ok("dpkg -i /host/later.deb");
     assert_ne!(machine.ok("systemctl show -P MainPID clusterd"), agent, "the new agent took over");
     machine.wait_up();
-    assert_eq!((machine.pid("redis@one"), machine.pid("web@one")), (redis.clone(), web.clone()));
+    assert_eq!((machine.pid("redis@one"), machine.pid("web@one")), (redis, web));
 
     let said = machine.ok("dpkg -r clusterd");
     assert!(said.contains("go on running"), "{said}");
