@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 /// The repository.
 const TOP: &str = env!("CARGO_MANIFEST_DIR");
 const CLUSTERD: &str = env!("CARGO_BIN_EXE_clusterd");
-const CLUSTERCTL: &str = env!("CARGO_BIN_EXE_clusterctl");
+pub const CLUSTERCTL: &str = env!("CARGO_BIN_EXE_clusterctl");
 
 /// What is made once.
 pub struct Disks {
@@ -136,7 +136,7 @@ fn stamp(path: impl AsRef<Path>) -> String {
 }
 
 /// Runs a tool that has to succeed.
-fn run(command: &mut Command) {
+pub fn run(command: &mut Command) {
     let done = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{command:?}: {said}{}", String::from_utf8_lossy(&done.stdout));

@@ -13,3 +13,4 @@ mod machine;
 mod installed;
 mod odd;
 mod power;
+mod three;
