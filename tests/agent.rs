@@ -3,6 +3,8 @@
 mod agents;
 #[path = "agents/apply.rs"]
 mod apply;
+#[path = "agents/doctor.rs"]
+mod doctor;
 #[path = "agents/logs.rs"]
 mod logs;
 #[path = "agents/notify.rs"]

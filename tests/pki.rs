@@ -35,6 +35,7 @@ const CALLS: &[(&str, Method, &str, &str)] = &[
     ("cluster", Method::GET, "/v1/cluster", ""),
     ("events", Method::GET, "/v1/events", ""),
     ("leftovers", Method::GET, "/v1/leftovers", ""),
+    ("doctor", Method::GET, "/v1/doctor", ""),
     ("watch n2", Method::GET, "/v1/watch?node=n2", ""),
     ("watch n1", Method::GET, "/v1/watch?node=n1", ""),
     ("order", Method::POST, "/v1/order", ORDER),

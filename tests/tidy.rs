@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["facts", "graph"]), // it asks the graph whether the file can boot at all
     ("graph", &["model"]),
     ("engine", &["facts", "model", "graph"]),
-    ("probe", &["facts", "clock", "model"]),
+    ("probe", &["facts", "clock", "model", "process"]), // the kernel's door
     ("process", &["facts", "clock", "crash", "model"]),
     ("store", &["crash"]),
     ("logs", &["crash", "model", "store"]),
@@ -22,8 +22,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
     ("pki", &["store"]),
+    ("doctor", &["model", "leftover"]),
     ("generation", &["model", "graph", "pki"]),
-    ("api", &["facts", "engine", "pki", "generation"]), // the engine's views are what goes over the wire
+    ("api", &["facts", "engine", "pki", "generation", "doctor"]), // the engine's views are what goes over the wire
     (
         "agent",
         &[

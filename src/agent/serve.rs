@@ -91,6 +91,7 @@ impl Agent for Api {
         let own = engine.own_instances().filter_map(|i| engine.view(i, now));
         NodeStatus {
             node: engine.cluster().node(engine.node()).name.clone(),
+            id: self.0.id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             up_ms: now.since(self.0.started).as_millis() as u64,
@@ -150,6 +151,10 @@ impl Agent for Api {
             LeftoverView { instance: self.0.cluster().instance(ix).name.to_string(), findings }
         };
         self.own_instances().into_iter().map(view).collect()
+    }
+
+    async fn doctor(&self) -> Result<DoctorReport, Refusal> {
+        self.examine().await
     }
 
     async fn probe(&self, instance: &str) -> Result<Report, Refusal> {

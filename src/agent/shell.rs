@@ -119,6 +119,8 @@ struct Subscriber {
 /// The whole agent, but for its loop.
 pub struct Shell {
     pub places: Places,
+    /// The random name of this agent's state.
+    pub id: String,
     pub started: crate::facts::Moment,
     pub engine: RefCell<Engine>,
     pub recorder: RefCell<Recorder>,
@@ -169,6 +171,7 @@ pub struct Shell {
 /// What a [`Shell`] is made of.
 pub struct Parts {
     pub places: Places,
+    pub id: String,
     pub engine: Engine,
     pub recorder: Recorder,
     pub events: Events,
@@ -189,6 +192,7 @@ impl Shell {
         let staged = Slot::durable(parts.places.state.join("staged.json"));
         Shell {
             places: parts.places,
+            id: parts.id,
             started: clock::now(),
             engine: RefCell::new(parts.engine),
             recorder: RefCell::new(parts.recorder),

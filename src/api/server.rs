@@ -54,6 +54,8 @@ pub trait Agent: Clone + 'static {
     /// A page of an own instance's log.
     fn logs(&self, ask: LogAsk) -> impl Future<Output = Result<LogPage, Refusal>>;
     fn leftovers(&self) -> Vec<LeftoverView>;
+    /// What is wrong on this machine, and with the others as seen from it.
+    fn doctor(&self) -> impl Future<Output = Result<DoctorReport, Refusal>>;
     /// Asks the question that the cluster file has for an instance, from here.
     fn probe(&self, instance: &str) -> impl Future<Output = Result<Report, Refusal>>;
     fn order(&self, order: Order) -> impl Future<Output = Result<OrderReply, Refusal>>;
@@ -253,6 +255,10 @@ async fn route<A: Agent>(
             Ok(json(StatusCode::OK, &page))
         }
         (&Method::GET, "/v1/leftovers") => Ok(json(StatusCode::OK, &agent.leftovers())),
+        (&Method::GET, "/v1/doctor") => {
+            let report = agent.doctor().await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            Ok(json(StatusCode::OK, &report))
+        }
         (&Method::GET, "/v1/probe") => {
             let instance = parameter("instance").unwrap_or_default();
             let report = agent.probe(&instance).await.map_err(|r| (StatusCode::CONFLICT, r))?;

@@ -20,6 +20,7 @@ pub fn status(nodes: Vec<NodeEntry>) -> ClusterStatus {
 pub fn node(group: &str, name: &str, instances: Vec<InstanceView>) -> NodeEntry {
     let status = NodeStatus {
         node: name.into(),
+        id: String::new(),
         version: "0.1.0".into(),
         pid: 99,
         up_ms: 600_000,

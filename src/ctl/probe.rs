@@ -15,7 +15,8 @@ use std::time::Duration;
 /// `clusterctl probe`
 #[derive(Debug, clap::Args)]
 pub struct ProbeArgs {
-    /// An instance; or a kind (tcp, http, mysql, postgres, redis, activemq, fastdfs) and a URL
+    /// An instance; or a kind (tcp, udp, http, grpc, dns, mysql, postgres, redis, activemq, fastdfs) and a URL; or unix,
+    /// file or mount and a path; or clock
     #[arg(required = true, num_args = 1..=2, value_names = ["INSTANCE|KIND", "URL"])]
     pub what: Vec<String>,
     /// Ask from this node, as a dependent there does [default: the instance's own]
@@ -46,6 +47,7 @@ struct Heard {
 pub async fn run(args: ProbeArgs, global: &Global) -> anyhow::Result<Exit> {
     let heard = match &args.what[..] {
         [kind, url] => typed(kind, url, &args).await?,
+        [kind] if kind == "clock" => typed(kind, "", &args).await?,
         [instance, ..] => configured(instance, args.from.as_deref(), global).await?,
         [] => anyhow::bail!("nothing is asked"),
     };

@@ -96,8 +96,10 @@ fn goes_on(old: &Cluster, before: &Instance, new: &Cluster, after: &Instance) ->
 /// What differs of two units besides how they are run.
 fn unit_keys(before: &Unit, after: &Unit) -> Vec<String> {
     let (before, after) = (value(before), value(after));
-    let parts = ["exclusive", "ready", "stop", "restart", "leftovers", "log"];
-    parts.into_iter().flat_map(|part| keys_that_differ(part, &before[part], &after[part])).collect()
+    let (Value::Object(b), Value::Object(a)) = (&before, &after) else { return Vec::new() };
+    let parts: std::collections::BTreeSet<&String> = b.keys().chain(a.keys()).collect();
+    let parts = parts.into_iter().filter(|part| !["name", "run"].contains(&part.as_str()));
+    parts.flat_map(|part| keys_that_differ(part, &before[part], &after[part])).collect()
 }
 
 /// `run.command`, `run.environment`: the keys below `part` whose values differ, or `part` where it is no table.

@@ -15,6 +15,7 @@ mod place;
 mod remove;
 
 pub(crate) use clean::clean_on;
+pub(crate) use look::listening_row;
 pub use clean::{Context, Mode, Outcome, clean};
 pub(crate) use ground::Ground;
 pub(crate) use held::{Answer, Holder};

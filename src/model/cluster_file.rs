@@ -21,7 +21,7 @@ pub(super) struct ClusterFile<'a> {
     pub insecure: bool,
     pub group: Option<String>,
     pub revoked: Vec<String>,
-    pub vips: Option<Value<'a>>,
+    pub vips: Vec<Value<'a>>,
     pub nodes: Vec<Node>,
     pub places: Places<'a>,
     pub services: Vec<ServiceEntry<'a>>,
@@ -91,7 +91,7 @@ pub(super) fn read<'a>(mut root: Fields<'a>) -> ClusterFile<'a> {
         insecure: false,
         group: None,
         revoked: Vec::new(),
-        vips: None,
+        vips: Vec::new(),
         nodes: Vec::new(),
         places: Places::default(),
         services: Vec::new(),
@@ -126,6 +126,9 @@ pub(super) fn read<'a>(mut root: Fields<'a>) -> ClusterFile<'a> {
             }
         }
     }
+    if let Some(fields) = root.take("vips").and_then(|v| v.table("`[vips]`")) {
+        file.vips = fields.rest();
+    }
     root.finish();
     file
 }
@@ -145,7 +148,10 @@ fn read_cluster<'a>(fields: &mut Fields<'a>, file: &mut ClusterFile<'a>) {
     file.insecure = fields.take("insecure").and_then(|v| v.flag()).unwrap_or(false);
     file.group = fields.take("group").and_then(|v| v.words().map(std::borrow::Cow::into_owned));
     file.revoked = fields.take("revoked").map(read_revoked).unwrap_or_default();
-    file.vips = fields.take("vips");
+    if let Some(vips) = fields.take("vips") {
+        let problem = Problem::new(vips.key_span, "virtual addresses have a table of their own");
+        fields.reader.log.error(problem.hint("move it out of `[cluster]`: a table `[vips.NAME]` for each"));
+    }
 }
 
 /// Keys that are not trusted any more. A typing error here would leave a thief his key, so each is looked at.

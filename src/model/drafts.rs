@@ -155,15 +155,29 @@ impl<'a> Drafts<'a> {
         self.defaults.push(DefaultUsed { place, key: key.to_string(), value });
     }
 
-    /// Ties every need to its services, and checks that it can be met.
-    pub fn tie_needs(&mut self) {
+    /// Whether instances of a service put virtual addresses on interfaces.
+    pub fn holds_vips(&self, service: ServiceIx) -> bool {
+        let first = self.services.get(service.0 as usize).and_then(|s| s.instances.first());
+        let unit = first.and_then(|i| self.instances[i.0 as usize].unit.as_ref());
+        unit.is_some_and(|u| u.leftovers.vips)
+    }
+
+    /// Ties every need to its services, and checks that it can be met; `derived` has those that follow from virtual
+    /// addresses, a list for each service.
+    pub fn tie_needs(&mut self, derived: &[Vec<NeedEntry<'_>>]) {
         let (mut keeps, mut waits) = (0, 0);
         for (entry, ix) in self.file.services.iter().zip(0..self.services.len() as u32) {
             let (mut needs, mut spans) =
                 (Vec::with_capacity(entry.needs.len()), Vec::with_capacity(entry.needs.len()));
-            for typed in &entry.needs {
+            let derived = derived.get(ix as usize).map_or(&[][..], Vec::as_slice);
+            for (typed, is_derived) in
+                entry.needs.iter().map(|n| (n, false)).chain(derived.iter().map(|n| (n, true)))
+            {
                 let Some(need) = self.tie(ServiceIx(ix), entry, typed) else { continue };
-                if typed.count.is_none() {
+                if is_derived {
+                    let place = format!("service {}, need {}", entry.name, need.name);
+                    self.default(place, "count", format!("{} (from `[vips]`)", need.count));
+                } else if typed.count.is_none() {
                     self.default(
                         format!("service {}, need {}", entry.name, need.name),
                         "count",

@@ -11,7 +11,7 @@ use super::drafts::Drafts;
 use super::fields::{Fields, Reader};
 use super::shelf::{Shelf, parse_toml};
 use super::source::Sources;
-use super::vips::{give_vips, read_vips};
+use super::vips::{derived_needs, give_vips, read_vips};
 use super::{Cluster, DefaultUsed, InstanceIx};
 use std::path::Path;
 
@@ -52,11 +52,11 @@ fn build(sources: &Sources, log: &Log) -> Option<Cluster> {
     let shelf = Shelf::open(sources, |name| file.services.iter().any(|s| s.unit_name() == name), log);
     let mut drafts = Drafts::new(&file, log);
     drafts.place_all(&shelf);
-    drafts.tie_needs();
+    let vips = read_vips(&file, &drafts, log);
+    drafts.tie_needs(&derived_needs(&vips, &file.services, |service| drafts.holds_vips(service)));
     checks::conflicts(&drafts.instances, &file, log);
     checks::idle_nodes(&file, log);
     shelf.judge_unused(log);
-    let vips = read_vips(&file, &drafts.names);
     if log.count() > 0 {
         return None;
     }
@@ -66,6 +66,7 @@ fn build(sources: &Sources, log: &Log) -> Option<Cluster> {
         defaults.insert(0, DefaultUsed { place: "cluster".into(), key: "port".into(), value: port });
     }
     let mut instances: Vec<_> = instances.into_iter().map(|d| d.finish()).collect::<Option<_>>()?;
+    let vips: Vec<_> = vips.into_iter().map(|entry| entry.vip).collect();
     give_vips(&vips, &mut instances);
     let mut nodes = file.nodes;
     for (ix, instance) in (0..).map(InstanceIx).zip(&instances) {

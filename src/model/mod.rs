@@ -16,11 +16,13 @@ mod fields;
 mod fill;
 mod load;
 mod needs;
+mod plain_probes;
 mod probe_table;
 mod shelf;
 mod source;
 mod unit;
 mod unit_file;
+mod vip;
 mod vips;
 mod words;
 
@@ -29,6 +31,7 @@ pub use diag::{Diagnostic, Diagnostics, MAX_SHOWN, Place};
 pub use load::{load, parse};
 pub use source::{MAX_CLUSTER_FILE, MAX_UNIT_FILE, MAX_UNIT_FILES, Source, Sources, units_folder};
 pub use unit::*;
+pub use vip::{Forward, MAX_DIRECTORS, OnSplitBrain, Scheduler, Vip, in_network};
 pub use words::{MAX_NAME, parse_duration, show_duration};
 
 use crate::facts::Role;
@@ -205,22 +208,6 @@ pub struct Instance {
     /// `service@node`.
     pub name: Arc<str>,
     pub unit: Arc<Unit>,
-}
-
-/// A virtual address: one of a few nodes holds it, and passes what comes in on to a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vip {
-    pub name: String,
-    pub address: IpAddr,
-    /// Length of the network's prefix in bits.
-    pub prefix: u8,
-    /// The nodes that may hold it, in the order of the file.
-    pub on: Vec<NodeIx>,
-    /// The node that holds it when all is well; one of `on`.
-    pub prefer: Option<NodeIx>,
-    /// The service behind it, and its port.
-    pub to: ServiceIx,
-    pub port: u16,
 }
 
 /// A default that was used: `web needs mysql: count = all`.

@@ -37,7 +37,7 @@ pub(super) struct NeedEntry<'a> {
 }
 
 impl<'a> NeedEntry<'a> {
-    fn new(name: Cow<'a, str>, span: Span) -> NeedEntry<'a> {
+    pub fn new(name: Cow<'a, str>, span: Span) -> NeedEntry<'a> {
         NeedEntry {
             targets: vec![(name.clone(), span)],
             name,
@@ -141,7 +141,7 @@ fn read_of<'a>(value: Value<'a>) -> Vec<(Cow<'a, str>, Span)> {
 }
 
 /// `"any"`, `"2 replica"`, `2`.
-fn read_count<'a>(value: Value<'a>, need: &mut NeedEntry<'a>) {
+pub(super) fn read_count<'a>(value: Value<'a>, need: &mut NeedEntry<'a>) {
     need.count_at = value.span();
     if let Some(integer) = value.raw().as_integer() {
         need.count = count_of(integer.as_str(), &value);

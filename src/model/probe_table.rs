@@ -2,7 +2,7 @@
 
 use super::diag::Problem;
 use super::fields::{Fields, Value};
-use super::unit_file::read_command;
+use super::plain_probes;
 use super::{Ask, FastdfsAsk, Get, Login, Probe, Question};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -23,11 +23,18 @@ enum Kind {
     Redis,
     Activemq,
     Fastdfs,
+    Udp,
+    Dns,
+    Grpc,
+    Unix,
+    File,
+    Mount,
+    Clock,
     Running,
     Notified,
 }
 
-const KINDS: [(&str, Kind); 10] = [
+const KINDS: [(&str, Kind); 17] = [
     ("tcp", Kind::Tcp),
     ("http", Kind::Http),
     ("exec", Kind::Exec),
@@ -36,6 +43,13 @@ const KINDS: [(&str, Kind); 10] = [
     ("redis", Kind::Redis),
     ("activemq", Kind::Activemq),
     ("fastdfs", Kind::Fastdfs),
+    ("udp", Kind::Udp),
+    ("dns", Kind::Dns),
+    ("grpc", Kind::Grpc),
+    ("unix", Kind::Unix),
+    ("file", Kind::File),
+    ("mount", Kind::Mount),
+    ("clock", Kind::Clock),
     ("running", Kind::Running),
     ("notified", Kind::Notified),
 ];
@@ -105,13 +119,7 @@ fn question(fields: &mut Fields<'_>, kind: Kind, node: IpAddr) -> Option<Questio
     let ask = match kind {
         Kind::Tcp => tcp(fields, node),
         Kind::Http => http(fields, node),
-        Kind::Exec => fields
-            .need(
-                "command",
-                "write the program that exits 0 when it is ready: command = [\"/path/to/check\"]",
-            )
-            .and_then(read_command)
-            .map(|command| Ask::Exec { command }),
+        Kind::Exec => plain_probes::exec(fields),
         Kind::Mysql => mysql(fields, node),
         Kind::Postgres => postgres(fields, node),
         Kind::Redis => {
@@ -121,6 +129,16 @@ fn question(fields: &mut Fields<'_>, kind: Kind, node: IpAddr) -> Option<Questio
         }
         Kind::Activemq => address(fields, node, Some(61616)).map(|address| Ask::Activemq { address }),
         Kind::Fastdfs => fastdfs(fields, node),
+        Kind::Udp => plain_probes::udp(fields, node),
+        Kind::Dns => plain_probes::dns(fields, node),
+        Kind::Grpc => plain_probes::grpc(fields, node),
+        Kind::Unix => fields
+            .need("path", "write `path = \"/run/…\"`")
+            .and_then(|v| v.path())
+            .map(|path| Ask::Unix { path }),
+        Kind::File => plain_probes::file(fields),
+        Kind::Mount => plain_probes::mount(fields),
+        Kind::Clock => plain_probes::clock(fields),
         Kind::Running | Kind::Notified => None,
     };
     Some(Question { ask: ask?, timeout: timeout? })
@@ -289,7 +307,7 @@ fn pairs(value: &Value<'_>, means: &str) -> Option<Vec<(String, String)>> {
 }
 
 /// The name of a site.
-fn read_host(value: &Value<'_>) -> Option<String> {
+pub(super) fn read_host(value: &Value<'_>) -> Option<String> {
     let name = value.words()?;
     if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) {
         value.error(
@@ -331,7 +349,7 @@ fn read_url_path(value: Value<'_>) -> Option<String> {
 }
 
 /// `address = "ip:port"`, or `host` (by default the node's address) and `port`.
-fn address(fields: &mut Fields<'_>, node: IpAddr, port: Option<u16>) -> Option<SocketAddr> {
+pub(super) fn address(fields: &mut Fields<'_>, node: IpAddr, port: Option<u16>) -> Option<SocketAddr> {
     let (host_value, port_value) = (fields.take("host"), fields.take("port"));
     if let Some(value) = fields.take("address") {
         if let Some(other) = host_value.or(port_value) {

@@ -128,8 +128,12 @@ pub enum Ask {
     Tcp { address: SocketAddr },
     /// A GET with an expected status.
     Http(Get),
-    /// A program that exits 0; its first output line is the detail.
-    Exec { command: Vec<String> },
+    /// A program that exits 0; its first output line is the detail. `contains`: a text in its output.
+    Exec {
+        command: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        contains: Option<String>,
+    },
     /// MySQL or MariaDB. Without `login`: handshake, unverified.
     Mysql { address: SocketAddr, login: Option<Login> },
     /// PostgreSQL.
@@ -144,6 +148,65 @@ pub enum Ask {
         #[serde(default)]
         ask: FastdfsAsk,
     },
+    /// A datagram, and a reply that holds `expect`.
+    Udp { address: SocketAddr, send: Vec<u8>, expect: Vec<u8> },
+    /// A name that a server must answer for. `expect`: an address that must be among the answers.
+    Dns { address: SocketAddr, name: String, record: Record, expect: Option<IpAddr> },
+    /// grpc.health.v1.Health/Check
+    Grpc(GrpcHealth),
+    /// A connect to a unix socket.
+    Unix { path: PathBuf },
+    /// A file that is there, not older than `max_age`, with a text in its first mebibyte.
+    File { path: PathBuf, contains: Option<String>, max_age: Option<Duration> },
+    /// Something is mounted on this path, if said of this file system type.
+    Mount { path: PathBuf, fs: Option<String> },
+    /// The kernel says that the clock is in step, and off by this at the most.
+    Clock { max_error: Option<Duration> },
+}
+
+/// What is asked of a gRPC server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GrpcHealth {
+    pub address: SocketAddr,
+    /// The service that is asked about; empty is the server as a whole.
+    pub service: String,
+    pub tls: bool,
+    /// The name that its certificate must have; `None` is the address.
+    pub name: Option<String>,
+    /// The authorities (PEM) that may have signed its certificate; `None` is whom the system trusts.
+    pub ca: Option<PathBuf>,
+}
+
+/// A type of DNS record, with its number (RFC 1035, 2782, 3596).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Record {
+    A = 1,
+    Ns = 2,
+    Soa = 6,
+    Ptr = 12,
+    Mx = 15,
+    Txt = 16,
+    Aaaa = 28,
+    Srv = 33,
+}
+
+impl Record {
+    /// As typed, in the order of their numbers.
+    pub const ALL: [(&str, Record); 8] = [
+        ("A", Record::A),
+        ("NS", Record::Ns),
+        ("SOA", Record::Soa),
+        ("PTR", Record::Ptr),
+        ("MX", Record::Mx),
+        ("TXT", Record::Txt),
+        ("AAAA", Record::Aaaa),
+        ("SRV", Record::Srv),
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        Record::ALL.iter().find(|(_, record)| *record == self).map_or("", |(name, _)| name)
+    }
 }
 
 /// A GET, and what is expected of its answer.
@@ -209,7 +272,7 @@ pub struct Login {
 }
 
 impl Ask {
-    /// The address that is asked, but for a URL or a program.
+    /// The address that is asked, but for a URL and what has none.
     pub fn address_mut(&mut self) -> Option<&mut SocketAddr> {
         match self {
             Ask::Tcp { address }
@@ -217,8 +280,16 @@ impl Ask {
             | Ask::Postgres { address, .. }
             | Ask::Redis { address, .. }
             | Ask::Activemq { address }
-            | Ask::Fastdfs { address, .. } => Some(address),
-            Ask::Http(_) | Ask::Exec { .. } => None,
+            | Ask::Fastdfs { address, .. }
+            | Ask::Udp { address, .. }
+            | Ask::Dns { address, .. }
+            | Ask::Grpc(GrpcHealth { address, .. }) => Some(address),
+            Ask::Http(_)
+            | Ask::Exec { .. }
+            | Ask::Unix { .. }
+            | Ask::File { .. }
+            | Ask::Mount { .. }
+            | Ask::Clock { .. } => None,
         }
     }
 }
@@ -232,7 +303,10 @@ impl Question {
             | Ask::Postgres { address, .. }
             | Ask::Redis { address, .. }
             | Ask::Activemq { address }
-            | Ask::Fastdfs { address, .. } => Some(*address),
+            | Ask::Fastdfs { address, .. }
+            | Ask::Udp { address, .. }
+            | Ask::Dns { address, .. }
+            | Ask::Grpc(GrpcHealth { address, .. }) => Some(*address),
             Ask::Http(Get { url, .. }) => {
                 let rest = url.split_once("://").map_or(url.as_str(), |(_, r)| r);
                 let authority = rest.split('/').next().unwrap_or(rest);
@@ -242,13 +316,17 @@ impl Question {
                     .ok()
                     .or_else(|| authority.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, default)))
             }
-            Ask::Exec { .. } => None,
+            Ask::Exec { .. }
+            | Ask::Unix { .. }
+            | Ask::File { .. }
+            | Ask::Mount { .. }
+            | Ask::Clock { .. } => None,
         }
     }
 
-    /// Whether it can be asked from another machine with the same meaning.
+    /// Whether it can be asked from another machine with the same meaning: whether it goes over the network.
     pub fn is_remote(&self) -> bool {
-        !matches!(self.ask, Ask::Exec { .. })
+        matches!(self.ask, Ask::Http(_)) || self.address().is_some()
     }
 }
 

@@ -6,14 +6,14 @@
 use super::course::{Commitment, Course, Stages};
 use super::{Asker, meaning, net};
 use crate::facts::Report;
-use crate::model::{Ask, FastdfsAsk, Get, Instance, Login, Probe, Question};
+use crate::model::{Ask, FastdfsAsk, Get, GrpcHealth, Instance, Login, Probe, Question, Record};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// What can be typed as KIND, each with its port where it has one of its own.
-const KINDS: [(&str, Option<u16>); 7] = [
+const KINDS: [(&str, Option<u16>); 14] = [
     ("tcp", None),
     ("http", None),
     ("mysql", Some(3306)),
@@ -21,6 +21,13 @@ const KINDS: [(&str, Option<u16>); 7] = [
     ("redis", Some(6379)),
     ("activemq", Some(61616)),
     ("fastdfs", Some(22122)),
+    ("udp", None),
+    ("dns", Some(53)),
+    ("grpc", None),
+    ("unix", None),
+    ("file", None),
+    ("mount", None),
+    ("clock", None),
 ];
 
 /// Why there is nothing to ask.
@@ -79,7 +86,9 @@ pub struct Typed {
 }
 
 impl Typed {
-    /// Reads `KIND URL`: a full URL for `http`, else `[user@]host[:port]`, for `postgres` with `/database`.
+    /// Reads `KIND URL`: a full URL for `http`; a path for `unix`, `file` and `mount`; nothing for `clock`; else
+    /// `[user@]host[:port]`, for `postgres` with `/database`, for `dns` with `/name`, for `grpc` with `/service`, for `udp`
+    /// with `/` and what is sent.
     pub fn read(kind: &str, url: &str, password_file: Option<PathBuf>) -> Result<Typed, NoQuestion> {
         let Some((kind, port)) = KINDS.iter().find(|(name, _)| *name == kind) else {
             let known = KINDS.map(|(name, _)| name).join(", ");
@@ -94,6 +103,9 @@ impl Typed {
                 true => Err(secret()),
                 false => Ok(Typed { ask: Ask::Http(Get::of(url)), host: None }),
             };
+        }
+        if let Some(ask) = of_this_machine(kind, url)? {
+            return Ok(Typed { ask, host: None });
         }
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -129,6 +141,20 @@ impl Typed {
             }
             ("activemq", _) => Ask::Activemq { address },
             ("fastdfs", _) => Ask::Fastdfs { address, ask: FastdfsAsk::Active },
+            ("udp", _) if path.is_empty() => {
+                let hint = format!("write what is sent: udp {place}/ping");
+                return Err(NoQuestion::new("an empty datagram gets no reply", hint));
+            }
+            ("udp", _) => Ask::Udp { address, send: path.into(), expect: Vec::new() },
+            ("dns", _) if path.is_empty() => {
+                let hint = format!("write the name that is asked for: dns {place}/shop.example");
+                return Err(NoQuestion::new("a name server is asked for a name", hint));
+            }
+            ("dns", _) => Ask::Dns { address, name: path.to_owned(), record: Record::A, expect: None },
+            ("grpc", _) => {
+                let service = path.to_owned();
+                Ask::Grpc(GrpcHealth { address, service, tls: false, name: None, ca: None })
+            }
             _ => Ask::Tcp { address },
         };
         Ok(Typed { ask, host: Some((host, port)) })
@@ -162,6 +188,26 @@ impl Typed {
         stages.append(&mut report.stages);
         Report { stages, ..report }
     }
+}
+
+/// What has a path instead of a host, or nothing at all.
+fn of_this_machine(kind: &str, url: &str) -> Result<Option<Ask>, NoQuestion> {
+    let path = PathBuf::from(url);
+    let ask = match kind {
+        "clock" if url.is_empty() => Ask::Clock { max_error: None },
+        "clock" => {
+            return Err(NoQuestion::new("the clock of this machine has no URL", "clusterctl probe clock"));
+        }
+        "unix" => Ask::Unix { path },
+        "file" => Ask::File { path, contains: None, max_age: None },
+        "mount" => Ask::Mount { path, fs: None },
+        _ => return Ok(None),
+    };
+    if kind != "clock" && !url.starts_with('/') {
+        let why = format!("'{url}' is not an absolute path");
+        return Err(NoQuestion::new(why, format!("write it from the root: {kind} /run/…")));
+    }
+    Ok(Some(ask))
 }
 
 fn authority(url: &str) -> &str {
@@ -216,6 +262,11 @@ mod tests {
         let with_file = Typed::read("redis", "redis1", Some("/secret".into())).unwrap();
         let Ask::Redis { login: Some(login), .. } = with_file.ask else { panic!() };
         assert_eq!(login.user, "default");
+        let Ask::Dns { name, .. } = read("dns", "dns://10.0.0.1/shop.example").unwrap().ask else { panic!() };
+        assert_eq!(name, "shop.example");
+        assert_eq!(host("grpc", "web1:50051/orders"), ("web1".into(), 50051));
+        assert_eq!(read("clock", "").unwrap().ask, Ask::Clock { max_error: None });
+        assert_eq!(read("mount", "/srv").unwrap().ask, Ask::Mount { path: "/srv".into(), fs: None });
         assert_eq!(read("http", "web1/health").unwrap().ask, Ask::Http(Get::of("http://web1/health")));
     }
 
@@ -229,6 +280,9 @@ mod tests {
         let secret = "a password in a command is seen by every user of this machine";
         assert_eq!(why("mysql", "root:hunter2@db"), secret);
         assert_eq!(why("http", "https://me:hunter2@web1/"), secret);
+        assert_eq!(why("unix", "run/x"), "'run/x' is not an absolute path");
+        assert_eq!(why("dns", "10.0.0.1"), "a name server is asked for a name");
+        assert_eq!(why("udp", "10.0.0.1:9"), "an empty datagram gets no reply");
         let lonely = Typed::read("mysql", "db", Some("/secret".into())).unwrap_err();
         assert_eq!(lonely.to_string(), "--password-file without a user");
     }

@@ -1,4 +1,5 @@
-//! exec: a program that exits 0. Its first output line is the detail, or the reason.
+//! exec: a program that exits 0, if wanted with a text in its output. Its first output line is the detail, or the
+//! reason.
 
 use super::course::Course;
 use super::net;
@@ -15,9 +16,9 @@ use tokio::process::{Child, Command};
 /// The most characters of the first output line that are kept.
 const LINE: usize = 200;
 /// The most bytes of output that are kept; the rest is read and thrown away, so that the program can end.
-const MOST: u64 = 4096;
+const MOST: usize = 4096;
 
-pub(super) async fn ask(command: &[String], course: Course<'_>) -> Verdict {
+pub(super) async fn ask(command: &[String], contains: Option<&str>, course: Course<'_>) -> Verdict {
     course.enter(Stage::Reply);
     let Some((program, arguments)) = command.split_first() else {
         return Verdict::not_ready(Trouble::Unaskable, "the probe's command is empty");
@@ -46,7 +47,7 @@ pub(super) async fn ask(command: &[String], course: Course<'_>) -> Verdict {
     };
     course.commit();
     match course.limit(group.run()).await {
-        Some(Ok((status, line))) => judge(program, status, line),
+        Some(Ok((status, said))) => judge(program, contains, status, said),
         Some(Err(error)) => {
             Verdict::not_ready(Trouble::Unaskable, format!("cannot watch {program}: {}", net::plain(&error)))
         }
@@ -56,8 +57,14 @@ pub(super) async fn ask(command: &[String], course: Course<'_>) -> Verdict {
     }
 }
 
-fn judge(program: &str, status: ExitStatus, line: String) -> Verdict {
+fn judge(program: &str, contains: Option<&str>, status: ExitStatus, said: Said) -> Verdict {
+    let line = said.line();
     if status.success() {
+        if let Some(text) = contains.filter(|text| !said.holds(text)) {
+            let but = if line.is_empty() { "says nothing".to_owned() } else { format!("says: {line}") };
+            let why = format!("{program} exits 0, but \"{text}\" is not in its output; it {but}");
+            return Verdict::not_ready(Trouble::Declined, why);
+        }
         return Verdict::ready(if line.is_empty() { format!("{program} exits 0") } else { line });
     }
     let how = match (status.code(), status.signal()) {
@@ -72,20 +79,44 @@ fn judge(program: &str, status: ExitStatus, line: String) -> Verdict {
     Verdict::not_ready(Trouble::Declined, format!("{program} {how}{said}"))
 }
 
+/// What it printed: the beginnings of both its outputs.
+#[derive(Default)]
+struct Said {
+    out: Vec<u8>,
+    err: Vec<u8>,
+}
+
+impl Said {
+    /// Whether its output holds this text; its errors do not count.
+    fn holds(&self, text: &str) -> bool {
+        self.out.windows(text.len().max(1)).any(|some| some == text.as_bytes())
+    }
+
+    /// The first line of its output, or of its errors where there is no output.
+    fn line(&self) -> String {
+        let first = |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let line = text.trim_start().lines().next().unwrap_or_default().trim_end();
+            line.chars().take(LINE).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>()
+        };
+        let line = first(&self.out);
+        if line.is_empty() { first(&self.err) } else { line }
+    }
+}
+
 /// The program with all that it starts. Dropping it kills them all.
 struct Group {
     child: Child,
 }
 
 impl Group {
-    /// Runs to the end; the first line of the output, or of the errors where there is no output.
-    async fn run(&mut self) -> std::io::Result<(ExitStatus, String)> {
+    /// Runs to the end.
+    async fn run(&mut self) -> std::io::Result<(ExitStatus, Said)> {
         let (out, err) = (self.child.stdout.take(), self.child.stderr.take());
         // What a grandchild writes after the program's end is none of its answer; `wait` ends the reading.
-        let mut lines = (String::new(), String::new());
+        let mut said = Said::default();
         let status = {
-            let reading =
-                async { tokio::join!(first_line(out, &mut lines.0), first_line(err, &mut lines.1)) };
+            let reading = async { tokio::join!(read(out, &mut said.out), read(err, &mut said.err)) };
             tokio::pin!(reading);
             tokio::select! {
                 _ = &mut reading => self.child.wait().await?,
@@ -96,7 +127,7 @@ impl Group {
                 }
             }
         };
-        Ok((status, if lines.0.is_empty() { lines.1 } else { lines.0 }))
+        Ok((status, said))
     }
 }
 
@@ -110,18 +141,12 @@ impl Drop for Group {
     }
 }
 
-/// Reads `from` to its end; puts its first line into `line` as soon as that is complete.
-async fn first_line(from: Option<impl AsyncRead + Unpin>, line: &mut String) {
+/// Reads `from` to its end; keeps the beginning.
+async fn read(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut from) = from else { return };
-    let mut kept = Vec::new();
     let mut some = [0; 1024];
     while let Ok(n @ 1..) = from.read(&mut some).await {
-        if (kept.len() as u64) < MOST {
-            kept.extend_from_slice(&some[..n]);
-            let text = String::from_utf8_lossy(&kept);
-            let first = text.trim_start().lines().next().unwrap_or_default().trim_end();
-            *line = first.chars().take(LINE).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        }
+        kept.extend_from_slice(&some[..n.min(MOST - kept.len())]);
     }
 }
 
@@ -133,7 +158,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn shell(script: &str) -> Ask {
-        Ask::Exec { command: vec!["/bin/sh".into(), "-c".into(), script.into()] }
+        Ask::Exec { command: vec!["/bin/sh".into(), "-c".into(), script.into()], contains: None }
     }
 
     #[tokio::test]
@@ -153,8 +178,20 @@ mod tests {
         let verdict = ask(shell("echo 'no space' >&2; exit 3")).await;
         not_ready(verdict, Trouble::Declined, "/bin/sh exits 3: no space");
         not_ready(ask(shell("kill -9 $$")).await, Trouble::Declined, "/bin/sh was killed by SIGKILL");
-        let verdict = ask(Ask::Exec { command: vec!["/no/such".into()] }).await;
+        let verdict = ask(Ask::Exec { command: vec!["/no/such".into()], contains: None }).await;
         not_ready(verdict, Trouble::Unaskable, "cannot run /no/such: no such file or directory");
+    }
+
+    #[tokio::test]
+    async fn its_output_must_hold_the_text() {
+        let asking = |script: &str| {
+            let Ask::Exec { command, .. } = shell(script) else { unreachable!() };
+            ask(Ask::Exec { command, contains: Some("replicated".into()) })
+        };
+        assert_eq!(asking("echo state; echo replicated").await, Verdict::ready("state"));
+        let why = "/bin/sh exits 0, but \"replicated\" is not in its output; it says: alone";
+        not_ready(asking("echo alone; echo replicated >&2").await, Trouble::Declined, why);
+        not_ready(asking("echo replicated; exit 3").await, Trouble::Declined, "/bin/sh exits 3: replicated");
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ pub(super) fn asked(ask: &Ask) -> String {
     match ask {
         Ask::Tcp { address } => format!("tcp to {address}"),
         Ask::Http(get) => format!("GET {}", get.url.split(['?', '#']).next().unwrap_or_default()),
-        Ask::Exec { command } => command.first().cloned().unwrap_or_default(),
+        Ask::Exec { command, .. } => command.first().cloned().unwrap_or_default(),
         Ask::Mysql { address, login: None } => format!("mysql at {address}, without a login"),
         Ask::Mysql { address, login: Some(login) } => format!("mysql at {address} as {}", login.user),
         Ask::Postgres { address, login, database } => {
@@ -16,6 +16,16 @@ pub(super) fn asked(ask: &Ask) -> String {
         }
         Ask::Redis { address, .. } => format!("redis at {address}"),
         Ask::Activemq { address } => format!("activemq at {address}"),
+        Ask::Udp { address, .. } => format!("a datagram to {address}"),
+        Ask::Dns { address, name, record, .. } => {
+            format!("the {} record of {name} at {address}", record.as_str())
+        }
+        Ask::Grpc(ask) if ask.service.is_empty() => format!("grpc health at {}", ask.address),
+        Ask::Grpc(ask) => format!("grpc health of {} at {}", ask.service, ask.address),
+        Ask::Unix { path } => format!("unix socket {}", path.display()),
+        Ask::File { path, .. } => format!("file {}", path.display()),
+        Ask::Mount { path, .. } => format!("mount {}", path.display()),
+        Ask::Clock { .. } => "the kernel's clock".to_owned(),
         Ask::Fastdfs { address, ask } => match ask {
             FastdfsAsk::Active => format!("fastdfs at {address}"),
             FastdfsAsk::Upload { .. } => format!("fastdfs tracker at {address}, where to upload"),
@@ -44,6 +54,15 @@ fn of_ready(ask: &Ask, ready: &Ready) -> &'static str {
         Ask::Tcp { .. } => "something accepts connections there; whether it serves, a connect does not tell",
         Ask::Http(_) => "the server answers as it should",
         Ask::Exec { .. } => "the program says that all is well",
+        Ask::Udp { .. } => "what serves there replies as it should",
+        Ask::Dns { .. } => "this server answers for the name",
+        Ask::Grpc(_) => "by its own word it serves",
+        Ask::Unix { .. } => "something accepts connections there; whether it serves, a connect does not tell",
+        Ask::File { .. } => "the file is as it should be",
+        Ask::Mount { .. } => {
+            "it is mounted; whether the disk or the server behind it answers, a `file` on it tells"
+        }
+        Ask::Clock { .. } => "a time service keeps this machine's clock",
         Ask::Mysql { login: None, .. } => {
             "a server greets there; without a login nobody knows whether it answers queries or takes writes"
         }
@@ -78,16 +97,45 @@ fn of_trouble(ask: &Ask, kind: Trouble) -> &'static str {
             "the machine is up and nothing listens there: the broker does not run, or it stands by, healthy, with its \
              port closed until it gets the store's lock"
         }
+        (Trouble::Refused, Ask::Unix { .. }) => {
+            "the daemon does not run, or its socket is another one: no program listens on this one"
+        }
+        (Trouble::Refused, Ask::Udp { .. } | Ask::Dns { .. }) => {
+            "the machine is up and nothing takes datagrams there: the daemon does not run, or it listens on another \
+             address or port"
+        }
         (Trouble::Refused, _) => {
             "the machine is up and nothing listens there: the daemon does not run, or it listens on another address or \
              port"
         }
+        (Trouble::Unreachable, Ask::Udp { .. } | Ask::Dns { .. }) => {
+            "no datagram comes back: the machine is off, a firewall drops it, or the daemon hangs or does not care for \
+             this question"
+        }
         (Trouble::Unreachable, _) => {
             "nobody answers at all: the machine is off, the network between is cut, or a firewall drops it"
+        }
+        (Trouble::Silent, Ask::File { .. }) => {
+            "the disk under it hangs: a network disk whose server is gone, most likely"
+        }
+        (Trouble::Silent, Ask::Unix { .. }) => {
+            "the daemon hangs or is frozen: connections wait and nobody takes them"
         }
         (Trouble::Silent, Ask::Exec { .. }) => "the program hangs, or its time is too short",
         (Trouble::Silent, _) => {
             "the connection is taken and then nothing is said: the daemon hangs or is frozen, however open its port is"
+        }
+        (Trouble::Declined, Ask::Exec { .. }) => "by the program's word it does not serve",
+        (Trouble::Declined, Ask::Udp { .. }) => "something replies there, and not what was expected",
+        (Trouble::Declined, Ask::Dns { .. }) => {
+            "the server lives, and does not answer for the name as it should"
+        }
+        (Trouble::Declined, Ask::File { .. }) => "whoever writes the file has not done it, or not lately",
+        (Trouble::Declined, Ask::Mount { .. }) => {
+            "what a service writes there now would go into the folder below the mount"
+        }
+        (Trouble::Declined, Ask::Clock { .. }) => {
+            "times that this machine writes or compares may be wrong; `chronyc tracking` or `timedatectl` tells more"
         }
         (Trouble::Declined, _) => "it lives, and by its own word it does not serve",
         (Trouble::Garbled, _) => {

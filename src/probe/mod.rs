@@ -10,14 +10,17 @@
 //!   possible: TCP, Redis, HTTP, ActiveMQ and FastDFS connect afresh each time (0.1 ms on a local network). MySQL and
 //!   PostgreSQL, where a login costs milliseconds, keep a connection, but only for [`FRESH_FOR`].
 //!
-//! Knows `facts`, `clock` and the model's [`Question`]; nothing of the engine or the agent.
+//! Knows `facts`, `clock`, the kernel's door and the model's [`Question`]; nothing of the engine or the agent.
 
 pub(crate) mod activemq;
 pub mod by_hand;
 mod certificate;
 mod course;
+mod datagram;
+mod dns;
 mod exec;
 pub(crate) mod fastdfs;
+mod grpc;
 #[cfg(test)]
 mod hostile;
 mod http;
@@ -26,6 +29,7 @@ mod meaning;
 mod mysql;
 mod net;
 mod password;
+mod place;
 mod postgres;
 pub mod prober;
 mod redis;
@@ -64,6 +68,8 @@ enum Client {
     Mysql(mysql::Client),
     Postgres(postgres::Client),
     Http(http::Client),
+    Grpc(grpc::Client),
+    File(place::Client),
     /// Nothing: every question starts from scratch.
     Fresh,
 }
@@ -74,6 +80,8 @@ impl Asker {
             Ask::Mysql { .. } => Client::Mysql(mysql::Client::default()),
             Ask::Postgres { .. } => Client::Postgres(postgres::Client::default()),
             Ask::Http { .. } => Client::Http(http::Client::default()),
+            Ask::Grpc { .. } => Client::Grpc(grpc::Client::default()),
+            Ask::File { .. } => Client::File(place::Client::default()),
             _ => Client::Fresh,
         };
         Asker { question, client, commitment: Commitment::default(), stages: Stages::default() }
@@ -97,7 +105,20 @@ impl Asker {
         let course = Course::begin(self.question.timeout, &self.commitment, &self.stages);
         match (&self.question.ask, &mut self.client) {
             (Ask::Tcp { address }, _) => tcp::ask(*address, course).await,
-            (Ask::Exec { command }, _) => exec::ask(command, course).await,
+            (Ask::Exec { command, contains }, _) => exec::ask(command, contains.as_deref(), course).await,
+            (Ask::Udp { address, send, expect }, _) => datagram::ask(*address, send, expect, course).await,
+            (Ask::Dns { address, name, record, expect }, _) => {
+                dns::ask(*address, dns::Query { name, record: *record, expect: *expect }, course).await
+            }
+            (Ask::Unix { path }, _) => place::unix(path, course).await,
+            (Ask::Mount { path, fs }, _) => place::mount(path, fs.as_deref(), course),
+            (Ask::Clock { max_error }, _) => place::clock(*max_error, course),
+            (Ask::File { path, contains, max_age }, Client::File(client)) => {
+                let wanted =
+                    place::Wanted { path: path.clone(), contains: contains.clone(), max_age: *max_age };
+                client.ask(wanted, course).await
+            }
+            (Ask::Grpc(ask), Client::Grpc(client)) => client.ask(ask, course).await,
             (Ask::Redis { address, login }, _) => redis::ask(*address, login.as_ref(), course).await,
             (Ask::Activemq { address }, _) => activemq::ask(*address, course).await,
             (Ask::Fastdfs { address, ask }, _) => fastdfs::ask(*address, ask, course).await,

@@ -29,6 +29,27 @@ const CHILD_STACK: usize = 4096;
 /// The size of the kernel's signal set, in bytes.
 const SIGNAL_SET: usize = 8;
 
+/// What the kernel knows of how right the wall clock is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockState {
+    /// A time service keeps it, and has not lost its source for long.
+    pub in_step: bool,
+    /// By how much it may be off, as the time service said; it grows while that is silent.
+    pub max_error: Duration,
+}
+
+/// Asks adjtimex(2), and changes nothing.
+pub fn clock_state() -> io::Result<ClockState> {
+    // SAFETY: zeroes are a valid `timex`, and one that asks for no change; the kernel fills it in during the call.
+    let (state, timex) = unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        (libc::adjtimex(&raw mut timex), timex)
+    };
+    let state = Errno::result(state)?;
+    let in_step = state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0;
+    Ok(ClockState { in_step, max_error: Duration::from_micros(u64::try_from(timex.maxerror).unwrap_or(0)) })
+}
+
 /// A program to be started, in the words of the kernel.
 pub(super) struct Launch<'a> {
     pub argv: &'a [CString],

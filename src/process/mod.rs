@@ -31,6 +31,7 @@ mod tree;
 
 pub use boot::Boot;
 pub use identity::{FileId, Handle, Identity, Lost};
+pub use kernel::{ClockState, clock_state};
 pub use kill::Felled;
 pub use leaf::Leaf;
 pub use look::Look;

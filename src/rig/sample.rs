@@ -59,7 +59,7 @@ impl Sample {
             });
         }
 
-        let vips = table(file.get("cluster").and_then(|c| c.get("vips"))).into_iter().flatten();
+        let vips = table(file.get("vips")).into_iter().flatten();
         let vips = vips.filter_map(|(_, vip)| vip.get("address")?.as_str().map(str::to_owned)).collect();
         // The parser sorts by name; the file's own order is that of the text.
         nodes.sort_by_key(|n| position(text, &format!("\"{}\"", n.address)));

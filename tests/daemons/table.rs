@@ -219,7 +219,7 @@ impl Daemon {
             "/etc/clusterd/cluster.toml",
             &format!(
                 "[cluster]\nname = \"trial\"\ninsecure = true\n\
-                 vips = {{ www = {{ address = \"10.0.0.100/24\", on = \"n1\", to = \"{unit}\", port = 80 }} }}\n\
+                 [vips]\nwww = {{ address = \"10.0.0.100/24\", on = \"n1\", to = \"{unit}\", port = 80 }}\n\
                  [nodes]\nall = {{ n1 = \"127.0.0.1\" }}\n\
                  [services]\n{unit} = {{ on = \"n1\"{set} }}\n"
             ),

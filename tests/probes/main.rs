@@ -1,9 +1,10 @@
 //! The probes against the real daemons, each in a folder and on a port of its own.
 //!
-//! Needs Debian's redis-server, mariadb-server, postgresql, nginx, activemq and openssl, and root (PostgreSQL and
+//! Needs Debian's redis-server, mariadb-server, postgresql, nginx, activemq, dnsmasq and openssl, and root (PostgreSQL and
 //! MariaDB run as their own users). What is missing fails.
 
 mod activemq;
+mod dnsmasq;
 mod mariadb;
 mod nginx;
 mod postgres;

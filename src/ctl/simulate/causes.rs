@@ -91,6 +91,7 @@ fn status(ran: &Ran) -> ClusterStatus {
         let alive = timeline.is_alive(ix);
         let status = alive.then(|| NodeStatus {
             node: node_name(cluster, ix).to_owned(),
+            id: String::new(),
             version: env!("CARGO_PKG_VERSION").into(),
             pid: 0,
             up_ms: 0,

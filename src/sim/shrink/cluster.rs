@@ -57,7 +57,7 @@ pub(super) fn without_node(sources: &Sources, name: &str) -> Option<Sources> {
 
 /// The texts without virtual addresses, which name services and nodes.
 pub(super) fn without_vips(sources: &Sources) -> Option<Sources> {
-    change(sources, |file| file.get_mut("cluster")?.as_table_mut()?.remove("vips").map(drop))
+    change(sources, |file| file.remove("vips").map(drop))
 }
 
 /// Takes a target out of a need; false when none is left.
