@@ -100,7 +100,7 @@ pub async fn serve_unix<A: Agent>(listener: UnixListener, agent: A, room: Rc<Sem
                             Some(pid) => format!("the unix socket, pid {pid}").into(),
                             None => "the unix socket".into(),
                         };
-                        let peer = Peer { caller, from, key: None };
+                        let peer = Peer { caller, from, key: None, shown: None };
                         tokio::task::spawn_local(serve_connection(stream, agent.clone(), peer, permit));
                     }
                     Err(e) => {
@@ -168,11 +168,17 @@ async fn let_in<A: Agent>(stream: TcpStream, agent: A, place: Place) {
     };
     match agent.security() {
         Security::Plain => {
-            serve_connection(stream, agent, Peer { caller: Caller::anybody(), from, key: None }, place).await;
+            serve_connection(
+                stream,
+                agent,
+                Peer { caller: Caller::anybody(), from, key: None, shown: None },
+                place,
+            )
+            .await;
         }
         Security::Tls(tls) => match tls::accept(stream, &tls).await {
             Ok((stream, peer)) => {
-                let peer = Peer { caller: Caller::certified(&peer), from, key: Some(peer.key) };
+                let peer = Peer { caller: Caller::certified(&peer), from, key: Some(peer.key), shown };
                 serve_connection(stream, agent, peer, place).await;
             }
             Err(e) => {
@@ -212,6 +218,10 @@ async fn answer<A: Agent>(agent: A, peer: Peer, request: Request<Incoming>) -> R
     let caller = peer.caller.behind(request.headers());
     if agent.security().has_revoked(peer.key.as_ref()) {
         let error = format!("the key of {} is revoked", caller.name);
+        return json(StatusCode::FORBIDDEN, &Refusal { error, hint: None });
+    }
+    if !agent.security().believes(&peer) {
+        let error = format!("the certificate of {} is of a CA that is not believed any more", caller.name);
         return json(StatusCode::FORBIDDEN, &Refusal { error, hint: None });
     }
     let watched = Watched::new(agent.clone(), &caller, &peer.from, request.method(), request.uri().path());
@@ -282,6 +292,7 @@ async fn route<A: Agent>(
             let page = agent.logs(ask).await.map_err(|r| (StatusCode::CONFLICT, r))?;
             Ok(json(StatusCode::OK, &page))
         }
+        (&Method::GET, "/v1/identity") => Ok(json(StatusCode::OK, &agent.security().identity())),
         (&Method::GET, "/v1/trail") => {
             let after = parameter("after").and_then(|v| v.parse().ok()).unwrap_or(0);
             let page = agent.trail(after).await.map_err(|r| (StatusCode::CONFLICT, r))?;

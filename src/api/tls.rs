@@ -1,7 +1,9 @@
 //! TLS below the API: how a TCP connection begins, on both sides.
 
 use super::caller::Caller;
+use super::wire::Identity;
 use crate::pki::{Certificate, Key, Tls};
+use rustls::pki_types::CertificateDer;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,9 +119,28 @@ pub struct Peer {
     pub from: Arc<str>,
     /// Its key, where it has one.
     pub key: Option<Key>,
+    /// What it showed, and to whom.
+    pub shown: Option<(Arc<Tls>, Arc<[CertificateDer<'static>]>)>,
 }
 
 impl Security {
+    /// What an agent that is spoken to so says of itself.
+    pub fn identity(&self) -> Identity {
+        let Security::Tls(tls) = self else { return Identity::default() };
+        let authorities = tls.authorities().iter().map(ToString::to_string).collect();
+        Identity { key: Some(tls.own.key.to_string()), authorities }
+    }
+
+    /// Whether one that was let in before the last change of whom we believe would be let in now.
+    pub fn believes(&self, peer: &Peer) -> bool {
+        match (self, &peer.shown) {
+            (Security::Tls(now), Some((then, chain))) => {
+                Arc::ptr_eq(now, then) || now.check_again(chain).is_ok()
+            }
+            _ => true,
+        }
+    }
+
     /// Whether a key that was let in once is revoked by now.
     pub fn has_revoked(&self, key: Option<&Key>) -> bool {
         match (self, key) {
