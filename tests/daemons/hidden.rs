@@ -92,18 +92,18 @@ fn a_daemon_in_another_pid_namespace_that_holds_the_lock_vetoes() {
     assert!(machine.read("/var/lib/thing/thing.lock").is_some());
 }
 
-/// As who the agent runs while `/proc` hides the processes of others from it.
-const BLIND: [(&str, &str); 2] = [
-    ("nobody", "setpriv --reuid=nobody --regid=nogroup --clear-groups"),
-    ("root without the right to trace", "setpriv --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace"),
+/// As who the agent runs while `/proc` hides the processes of others from it, and whose its folders are.
+const BLIND: [(&str, &str, &str); 2] = [
+    ("nobody", "setpriv --reuid=nobody --regid=nogroup --clear-groups", "nobody"),
+    ("root without the right to trace", "setpriv --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace", "root"),
 ];
 
 #[test]
 fn what_a_hidden_process_may_hold_is_doubt_and_stays() {
-    for (who, wrapper) in BLIND {
+    for (who, wrapper, owner) in BLIND {
         let machine = machine();
         machine.must("mkdir -p /run/clusterd /var/lib/clusterd && touch /var/log/clusterd.log");
-        machine.must("chown -R nobody /run/clusterd /var/lib/clusterd /var/log/clusterd.log");
+        machine.must(&format!("chown -R {owner} /run/clusterd /var/lib/clusterd /var/log/clusterd.log"));
         machine.must("chmod 755 /etc/clusterd /etc/clusterd/units && chmod 1777 /var/lib/thing");
         // Its owner is neither of the two.
         let started = "setpriv --reuid=games --clear-groups";
