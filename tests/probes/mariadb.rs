@@ -102,7 +102,7 @@ async fn mariadb_tells_its_role_and_survives_its_restart_and_our_probes() {
     db.sql("SET GLOBAL read_only = 0");
 
     let reason = format!("{address} refuses the login of probe (error 1045): wrong name or password");
-    not_ready(ask(db.question("wrong")).await, Trouble::Denied, reason);
+    not_ready(ask(db.question("guessed")).await, Trouble::Denied, reason);
     let stranger = ask(Ask::Mysql { address, login: None }).await;
     assert_eq!(stranger, Verdict::ready("handshake completed, unverified: no login is given"));
     let aborted = db.aborted();
