@@ -12,7 +12,9 @@ impl MariaDb {
         let mysql = user("mysql");
         let dir = folder_of(&mysql);
         done(
+            // Of its own: installs that run side by side clear each other's temporary tables.
             Command::new("mariadb-install-db")
+                .env("TMPDIR", dir.path())
                 .args([
                     "--no-defaults",
                     "--user=mysql",

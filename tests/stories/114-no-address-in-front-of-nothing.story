@@ -84,6 +84,7 @@ event: keepalived@lvs1 exited: exit code 0
 sweep keepalived@lvs1
 tell: keepalived@lvs1 is stopping, vetoed
 event: keepalived@lvs1 stopped: nothing of it runs
+release the addresses of keepalived@lvs1
 tell: keepalived@lvs1 is waiting, has released web@web1
 ask web@web1 fast
 ask web@web3 fast

@@ -174,9 +174,7 @@ fn the_agent_leaves_no_core_and_acts_without_what_it_does_not_need() {
     let all = status_of(std::process::id(), "CapEff:");
     let bits = |text: &str| u64::from_str_radix(text, 16).unwrap();
     let acts = bits(&status_of(agent, "CapEff:"));
-    for (number, what) in
-        [(16, "modules"), (17, "raw I/O"), (22, "reboot"), (25, "the clock"), (13, "raw sockets")]
-    {
+    for (number, what) in [(16, "modules"), (17, "raw I/O"), (22, "reboot"), (25, "the clock")] {
         assert_eq!(acts >> number & 1, 0, "the agent acts with the right for {what}");
     }
     assert_eq!(status_of(plain, "CapEff:"), all, "a service of root has all, unless its unit says which");
