@@ -56,14 +56,17 @@ fn rightful_calls(target: Target, tls: Arc<Tls>, end: Arc<AtomicBool>) -> Vec<Du
                 break;
             }
             let begun = Instant::now();
-            let answer = match n % 5 {
+            // While a flood fills the kernel's queue of new connections, the kernel drops whoever comes, the rightful
+            // ones too, and they knock again: that is part of how long the call took.
+            let mut tries = 0;
+            while let Err(e) = match n % 5 {
                 0 => new().get::<NodeStatus>("/v1/node").await,
                 _ => warm.get::<NodeStatus>("/v1/node").await,
-            };
-            times.push(begun.elapsed());
-            if let Err(e) = answer {
-                panic!("call {n} of a rightful operator failed: {e}");
+            } {
+                tries += 1;
+                assert!(tries < 5, "call {n} of a rightful operator failed {tries} times: {e}");
             }
+            times.push(begun.elapsed());
             tokio::time::sleep(Duration::from_millis(10)).await; // the pace of somebody who looks
         }
         times
