@@ -16,6 +16,7 @@
 //! environment the expectations are written anew; their diff is then what is to be read.
 
 use clusterd::model::{Source, Sources, parse};
+use clusterd::sim::chance::Chance;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -102,67 +103,53 @@ fn sources(input: &str) -> Sources {
     sources
 }
 
-/// xorshift64*
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % end.max(1)
-    }
-
-    /// Something that was a configuration once: letters and words changed, lines dropped, doubled and mixed.
-    fn spoil(&mut self, text: &mut String, others: &[String]) {
-        const WORDS: [&str; 16] = [
-            "=",
-            "[",
-            "]",
-            "{",
-            "}",
-            "\"",
-            ".",
-            "\u{0}",
-            "é",
-            "{address}",
-            "-1",
-            "99999999999999999999",
-            "true",
-            "\n",
-            "[external.x]\nprobe = { kind = \"clock\" }\n",
-            "needs.web = \"all\"\n",
-        ];
-        for _ in 0..=self.below(4) {
-            let mut places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
-            places.push(text.len());
-            let (a, b) = (places[self.below(places.len())], places[self.below(places.len())]);
-            let (from, to) = (a.min(b), a.max(b));
-            match self.below(5) {
-                0 => text.insert_str(from, WORDS[self.below(WORDS.len())]),
-                1 => drop(text.drain(from..places[(self.below(12) + 1).min(places.len() - 1)].max(from))),
-                2 => {
-                    let part = text[from..to].to_string();
-                    text.insert_str(to, &part);
-                }
-                3 => {
-                    let lines: Vec<&str> = text.lines().collect();
-                    let left_out = self.below(lines.len());
-                    let kept = lines.iter().enumerate().filter(|(at, _)| *at != left_out);
-                    *text = kept.flat_map(|(_, line)| [line, "\n"]).collect();
-                }
-                _ => {
-                    let other = &others[self.below(others.len())];
-                    let lines: Vec<&str> = other.lines().collect();
-                    let line = lines.get(self.below(lines.len())).copied().unwrap_or_default();
-                    text.insert_str(from, line);
-                }
+/// Something that was a configuration once: letters and words changed, lines dropped, doubled and mixed.
+fn spoil(chance: &mut Chance, text: &mut String, others: &[String]) {
+    const WORDS: [&str; 16] = [
+        "=",
+        "[",
+        "]",
+        "{",
+        "}",
+        "\"",
+        ".",
+        "\u{0}",
+        "é",
+        "{address}",
+        "-1",
+        "99999999999999999999",
+        "true",
+        "\n",
+        "[external.x]\nprobe = { kind = \"clock\" }\n",
+        "needs.web = \"all\"\n",
+    ];
+    for _ in 0..=chance.index(4) {
+        let mut places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+        places.push(text.len());
+        let (a, b) = (places[chance.index(places.len())], places[chance.index(places.len())]);
+        let (from, to) = (a.min(b), a.max(b));
+        match chance.index(5) {
+            0 => text.insert_str(from, WORDS[chance.index(WORDS.len())]),
+            1 => drop(text.drain(from..places[(chance.index(12) + 1).min(places.len() - 1)].max(from))),
+            2 => {
+                let part = text[from..to].to_string();
+                text.insert_str(to, &part);
             }
-            if text.len() > 8192 {
-                text.truncate(
-                    places.iter().copied().filter(|at| *at <= 8192).max().unwrap_or(0).min(text.len()),
-                );
+            3 => {
+                let lines: Vec<&str> = text.lines().collect();
+                let left_out = chance.index(lines.len());
+                let kept = lines.iter().enumerate().filter(|(at, _)| *at != left_out);
+                *text = kept.flat_map(|(_, line)| [line, "\n"]).collect();
             }
+            _ => {
+                let other = &others[chance.index(others.len())];
+                let lines: Vec<&str> = other.lines().collect();
+                let line = lines.get(chance.index(lines.len())).copied().unwrap_or_default();
+                text.insert_str(from, line);
+            }
+        }
+        if text.len() > 8192 {
+            text.truncate(places.iter().copied().filter(|at| *at <= 8192).max().unwrap_or(0).min(text.len()));
         }
     }
 }
@@ -184,15 +171,15 @@ fn no_configuration_is_too_broken_to_be_refused() {
         .map(|source| source.text.clone())
         .collect();
     let times: usize = std::env::var("HOSTILE").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
-    let mut chance = Chance(11);
+    let mut chance = Chance::new(11);
     for case in 0..3000 * times {
         let mut spoiled = seeds[case % seeds.len()].clone();
         let units = spoiled.units.len();
-        if units > 0 && chance.below(2) == 0 {
-            let unit = chance.below(units);
-            chance.spoil(&mut spoiled.units.values_mut().nth(unit).unwrap().text, &texts);
+        if units > 0 && chance.index(2) == 0 {
+            let unit = chance.index(units);
+            spoil(&mut chance, &mut spoiled.units.values_mut().nth(unit).unwrap().text, &texts);
         } else {
-            chance.spoil(&mut spoiled.cluster.text, &texts);
+            spoil(&mut chance, &mut spoiled.cluster.text, &texts);
         }
         let text = spoiled.cluster.text.clone();
         let parsed = std::panic::catch_unwind(|| parse(&spoiled).err());

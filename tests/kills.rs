@@ -6,6 +6,7 @@ mod agents;
 use agents::Cluster;
 use clusterd::engine::view::StateName;
 use clusterd::process::Tree;
+use clusterd::sim::chance::Chance;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,18 +37,6 @@ const INSTANCES: [(&str, usize); 9] = [
     ("notified@n3", 1),
 ];
 
-/// Chance from a seed (xorshift): quality does not matter.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 fn seed() -> u64 {
     let given = std::env::var("SEED").ok().and_then(|text| text.parse().ok());
     given.unwrap_or_else(|| (u64::from(std::process::id()) * 0x9E37_79B9) | 1)
@@ -57,7 +46,7 @@ fn seed() -> u64 {
 fn a_thousand_random_kills_leave_one_of_each() {
     let seed = seed();
     println!("SEED={seed}");
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let mut cluster = lay_out();
     for node in NODES {
         cluster.start(node);
@@ -68,7 +57,7 @@ fn a_thousand_random_kills_leave_one_of_each() {
     let begun = Instant::now();
     for _ in 0..KILLS {
         if chance.below(AGENTS) == 0 {
-            let node = NODES[chance.below(3) as usize];
+            let node = NODES[chance.index(NODES.len())];
             cluster.kill(node);
             cluster.start(node);
             *told.entry(format!("agent of {node}")).or_default() += 1;
@@ -88,13 +77,13 @@ fn a_thousand_random_kills_leave_one_of_each() {
 fn kill_one(trees: &BTreeMap<&str, Tree>, chance: &mut Chance, begun: Instant) -> String {
     loop {
         assert!(begun.elapsed() < 4 * WITHIN, "nothing lives any more");
-        let (instance, _) = INSTANCES[chance.below(INSTANCES.len() as u64) as usize];
+        let (instance, _) = INSTANCES[chance.index(INSTANCES.len())];
         let tree = &trees[instance.split_once('@').unwrap().1];
         let living = members(tree, instance);
         if living.is_empty() {
             continue;
         }
-        let pid = living[chance.below(living.len() as u64) as usize];
+        let pid = living[chance.index(living.len())];
         if let Ok(handle) = clusterd::process::Handle::open(pid)
             && tree.is_member(pid, instance)
             && handle.signal(Signal::SIGKILL as i32).unwrap()

@@ -89,7 +89,7 @@ impl Shell {
             };
             crash::here(Done::Reaped);
             // The main loop lives as long as this task.
-            let alone = shell.tree.is_leaf_empty(&instance).unwrap_or(false);
+            let alone = shell.tree.has_empty_leaf(&instance).unwrap_or(false);
             let _ = shell.messages.send(Message::Exited { instance, incarnation, exit, alone }).await;
         });
     }

@@ -251,15 +251,11 @@ impl Engine {
         }
         self.record(l, "exited", text.clone(), json!({ "exit": exit }));
         match self.locals[l].state {
-            State::Stopping { .. } | State::Sweeping => {
-                let process = self.locals[l].process.as_mut().expect("with_process checked");
-                process.ended = alone;
-                if self.locals[l].state == State::Sweeping {
-                    self.mark(l);
-                } else {
-                    self.sweep(l);
-                }
+            State::Stopping { .. } => {
+                self.ended(l, alone);
+                self.sweep(l);
             }
+            State::Sweeping => self.ended(l, alone),
             _ if unit.run.kind == RunKind::Oneshot && exit.is_success() => {
                 let local = &mut self.locals[l];
                 local.process = None;
@@ -280,6 +276,12 @@ impl Engine {
                 self.gone(l, text, Duration::ZERO);
             }
         }
+    }
+
+    /// Its main process has ended in a stop: whoever waits for that may go on.
+    fn ended(&mut self, l: usize, alone: bool) {
+        self.locals[l].process.as_mut().expect("with_process checked").ended = alone;
+        self.mark(l);
     }
 
     /// Its process is gone. A stable run forgets the failures before it.

@@ -209,13 +209,18 @@ pub(super) fn members(leaf: &Path) -> io::Result<Vec<i32>> {
     Ok(found)
 }
 
-/// Whether anything lives in the leaf or below it, be it seen from here or not.
+/// Whether anything lives in the leaf or below it, be it seen from here or not; nothing does in one that is not there.
 pub(super) fn is_populated(leaf: &Path) -> io::Result<bool> {
+    Ok(population(leaf)? == Some(true))
+}
+
+/// As [`is_populated`]; `None` where there is no such leaf.
+pub(super) fn population(leaf: &Path) -> io::Result<Option<bool>> {
     // A few short lines, which the kernel gives to one read.
     let mut bytes = [0; 256];
     match File::open(leaf.join("cgroup.events")).and_then(|mut file| file.read(&mut bytes)) {
-        Ok(length) => Ok(bytes[..length].split(|b| *b == b'\n').any(|line| line == b"populated 1")),
-        Err(e) if is_gone(&e) => Ok(false),
+        Ok(length) => Ok(Some(bytes[..length].split(|b| *b == b'\n').any(|line| line == b"populated 1"))),
+        Err(e) if is_gone(&e) => Ok(None),
         Err(e) => Err(e),
     }
 }

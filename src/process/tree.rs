@@ -127,13 +127,15 @@ impl Tree {
         }
     }
 
-    /// Whether the instance has a leaf, and nothing lives in it.
+    /// Whether the instance has a leaf, and nothing lives in it. Without a leaf that cannot be said.
     ///
     /// # Errors
-    /// When that cannot be told.
-    pub fn is_leaf_empty(&self, instance: &str) -> io::Result<bool> {
-        let Some(path) = self.leaf_path(instance)?.filter(|path| path.exists()) else { return Ok(false) };
-        leaf::is_populated(&path).map(|lives| !lives)
+    /// When the kernel does not tell.
+    pub fn has_empty_leaf(&self, instance: &str) -> io::Result<bool> {
+        Ok(match self.leaf_path(instance)? {
+            Some(path) => leaf::population(&path)? == Some(false),
+            None => false,
+        })
     }
 
     /// All living processes of the instance: those in its leaf, those that carry its marks, and those that descend

@@ -29,6 +29,11 @@ impl Chance {
         ((u128::from(self.draw()) * u128::from(n)) >> 64) as u64
     }
 
+    /// A place in a list of so many; 0 where it is empty.
+    pub fn index(&mut self, length: usize) -> usize {
+        self.below(length as u64) as usize
+    }
+
     /// A number from `low` to `high`, both included.
     pub fn within(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high.saturating_sub(low).saturating_add(1))
@@ -47,13 +52,13 @@ impl Chance {
 
     /// One of them; `None` where there is none.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
-        from.get(self.below(from.len() as u64) as usize)
+        from.get(self.index(from.len()))
     }
 
     /// Puts them in another order.
     pub fn shuffle<T>(&mut self, all: &mut [T]) {
         for i in (1..all.len()).rev() {
-            all.swap(i, self.below(i as u64 + 1) as usize);
+            all.swap(i, self.index(i + 1));
         }
     }
 }

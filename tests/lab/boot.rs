@@ -5,6 +5,7 @@ use super::harness::Lab;
 use super::kernel::{self, Process};
 use super::scene::{BOOT, need, view};
 use clusterd::engine::view::StateName;
+use clusterd::sim::chance::Chance;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ const STAGGER_MS: u64 = 2000;
 fn ten_random_orders_all_come_up_each_start_on_fresh_evidence() {
     let lab = Lab::new("random orders");
     for seed in 1..=ORDERS {
-        let mut chance = Chance(seed);
+        let mut chance = Chance::new(seed);
         let mut order: Vec<&str> = lab.hosts.iter().map(|h| h.name.as_str()).collect();
         chance.shuffle(&mut order);
         eprintln!("lab: order {seed}: {}", order.join(" "));
@@ -172,23 +173,5 @@ impl BrokerWatch {
     fn end(self) -> Vec<Vec<Process>> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the watch ends")
-    }
-}
-
-/// Chance that a seed repeats (xorshift).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % bound
-    }
-
-    fn shuffle<T>(&mut self, list: &mut [T]) {
-        for i in (1..list.len()).rev() {
-            list.swap(i, self.below(i as u64 + 1) as usize);
-        }
     }
 }

@@ -1,6 +1,28 @@
 //! nginx: HTTP and HTTPS.
 
 use super::*;
+use std::path::Path;
+
+/// Writes `nginx.conf` into the folder, in which `key.pem` and `certificate.pem` are: a site without TLS that also has
+/// `more`, and one with it.
+fn configure(dir: &Path, plain: SocketAddr, tls: SocketAddr, more: &str) {
+    let at = |name: &str| dir.join(name).display().to_string();
+    let configuration = format!(
+        "daemon off; master_process off; pid {pid}; error_log {log}; events {{}}
+         http {{ access_log off; client_body_temp_path {t}; proxy_temp_path {t}; fastcgi_temp_path {t};
+           uwsgi_temp_path {t}; scgi_temp_path {t};
+           server {{ listen {plain}; location / {{ return 200 'shop is open'; }}
+             {more} }}
+           server {{ listen {tls} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};
+             location / {{ return 200 'safe'; }} }} }}",
+        certificate = at("certificate.pem"),
+        key = at("key.pem"),
+        pid = at("pid"),
+        log = at("log"),
+        t = at("tmp"),
+    );
+    std::fs::write(at("nginx.conf"), configuration).unwrap();
+}
 
 #[tokio::test]
 async fn nginx_by_http_and_https() {
@@ -23,19 +45,8 @@ async fn nginx_by_http_and_https() {
             .args(names)
             .args(files),
     );
-    let configuration = format!(
-        "daemon off; master_process off; pid {pid}; error_log {log}; events {{}}
-         http {{ access_log off; client_body_temp_path {t}; proxy_temp_path {t}; fastcgi_temp_path {t};
-           uwsgi_temp_path {t}; scgi_temp_path {t};
-           server {{ listen {plain}; location / {{ return 200 'shop is open'; }}
-             location /away {{ return 302 https://shop.example/; }} location /broken {{ return 503; }} }}
-           server {{ listen {tls} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};
-             location / {{ return 200 'safe'; }} }} }}",
-        pid = at("pid"),
-        log = at("log"),
-        t = at("tmp"),
-    );
-    std::fs::write(at("nginx.conf"), configuration).unwrap();
+    let more = "location /away { return 302 https://shop.example/; } location /broken { return 503; }";
+    configure(dir.path(), plain, tls, more);
     let get = |url: String, contains: Option<&str>| {
         Ask::Http(Get { contains: contains.map(Into::into), ..Get::of(url) })
     };
@@ -89,19 +100,8 @@ async fn an_expired_certificate_and_a_slow_page_are_said() {
     // It ended before it began; what matters is that it has ended.
     let sign = ["x509", "-req", "-in", &request, "-signkey", &key, "-days", "-1", "-out", &certificate];
     done(Command::new("openssl").args(sign).args(["-extfile", &at("names")]));
-    let configuration = format!(
-        "daemon off; master_process off; pid {pid}; error_log {log}; events {{}}
-         http {{ access_log off; client_body_temp_path {t}; proxy_temp_path {t}; fastcgi_temp_path {t};
-           uwsgi_temp_path {t}; scgi_temp_path {t};
-           server {{ listen {plain}; location / {{ return 200 'shop is open'; }}
-             location /slow {{ limit_rate 10; return 200 'shop is open, and says so slowly'; }} }}
-           server {{ listen {tls} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};
-             location / {{ return 200 'safe'; }} }} }}",
-        pid = at("pid"),
-        log = at("log"),
-        t = at("tmp"),
-    );
-    std::fs::write(at("nginx.conf"), configuration).unwrap();
+    let more = "location /slow { limit_rate 10; return 200 'shop is open, and says so slowly'; }";
+    configure(dir.path(), plain, tls, more);
     let _nginx = Daemon::start(Command::new("nginx").args(["-c", &at("nginx.conf")]));
     until(Ask::Http(Get::of(format!("http://{plain}/"))), Verdict::is_ready).await;
     let slow = Ask::Http(Get { contains: Some("slowly".into()), ..Get::of(format!("http://{plain}/slow")) });

@@ -7,6 +7,7 @@ use clusterd::api::wire::{self, Order};
 use clusterd::engine::view::Wish;
 use clusterd::journal::{Record, Wishes};
 use clusterd::pki::{Bundle, Role, Validity, Who};
+use clusterd::sim::chance::Chance;
 use clusterd::store::{Disk, Slot};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -19,48 +20,32 @@ use std::time::Duration;
 const TALKS: usize = 3_000;
 const CASES: usize = 30_000;
 
-/// xorshift64*
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 33) as usize % end.max(1)
-    }
-
-    /// Something that was true once: cut, bits turned, parts doubled or mixed, brackets opened, numbers blown up.
-    fn bytes(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
-        let mut bytes = corpus[self.below(corpus.len())].clone();
-        for _ in 0..=self.below(4) {
-            let at = self.below(bytes.len() + 1);
-            match self.below(8) {
-                0 => bytes.truncate(at),
-                1 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
-                2 => bytes.extend_from_within(at..),
-                3 => {
-                    let other = &corpus[self.below(corpus.len())];
-                    bytes.splice(at.., other[self.below(other.len() + 1)..].iter().copied());
-                }
-                4 => drop(bytes.splice(at..at, b"[".repeat(1 << self.below(12)))),
-                5 => drop(bytes.splice(at..at, b"9".repeat(1 << self.below(6)))),
-                6 => {
-                    let words: [&[u8]; 8] =
-                        [b"\r\n", b"\0", b"null", b"-1", b"1e999", b"\"", b"\xff\xfe", b"\\ud800"];
-                    let word = words[self.below(words.len())];
-                    bytes.splice(at..at, word.iter().copied());
-                }
-                _ => drop(bytes.splice(at..at, self.next().to_le_bytes())),
+/// Something that was true once: cut, bits turned, parts doubled or mixed, brackets opened, numbers blown up.
+fn spoiled(chance: &mut Chance, corpus: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = corpus[chance.index(corpus.len())].clone();
+    for _ in 0..=chance.index(4) {
+        let at = chance.index(bytes.len() + 1);
+        match chance.index(8) {
+            0 => bytes.truncate(at),
+            1 if at < bytes.len() => bytes[at] ^= 1 << chance.index(8),
+            2 => bytes.extend_from_within(at..),
+            3 => {
+                let other = &corpus[chance.index(corpus.len())];
+                bytes.splice(at.., other[chance.index(other.len() + 1)..].iter().copied());
             }
-            bytes.truncate(1 << 16);
+            4 => drop(bytes.splice(at..at, b"[".repeat(1 << chance.index(12)))),
+            5 => drop(bytes.splice(at..at, b"9".repeat(1 << chance.index(6)))),
+            6 => {
+                let words: [&[u8]; 8] =
+                    [b"\r\n", b"\0", b"null", b"-1", b"1e999", b"\"", b"\xff\xfe", b"\\ud800"];
+                let word = words[chance.index(words.len())];
+                bytes.splice(at..at, word.iter().copied());
+            }
+            _ => drop(bytes.splice(at..at, chance.draw().to_le_bytes())),
         }
-        bytes
+        bytes.truncate(1 << 16);
     }
+    bytes
 }
 
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
@@ -116,7 +101,7 @@ fn the_api_bears_hostile_bytes() {
     cluster.write_file("needs.cache = \"any\"", &[("cache", "{ n1 = \"A1\" }"), ("web", "{ n2 = \"A2\" }")]);
     cluster.start("n1");
     wait("the agent to answer", || cluster.node_status("n1"));
-    let (socket, corpus, mut chance) = (cluster.run("n1").join("clusterd.sock"), requests(), Chance(11));
+    let (socket, corpus, mut chance) = (cluster.run("n1").join("clusterd.sock"), requests(), Chance::new(11));
     let talk = |bytes: &[u8]| {
         let mut stream = UnixStream::connect(&socket).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -125,9 +110,9 @@ fn the_api_bears_hostile_bytes() {
         // A stream of another agent's kind has no end: its first bytes will do.
         let _ = stream.read(&mut [0; 1 << 16]);
     };
-    (0..TALKS / 10).for_each(|_| talk(&chance.bytes(&corpus)));
+    (0..TALKS / 10).for_each(|_| talk(&spoiled(&mut chance, &corpus)));
     let before = anonymous_kib(cluster.pid("n1"));
-    (0..TALKS).for_each(|_| talk(&chance.bytes(&corpus)));
+    (0..TALKS).for_each(|_| talk(&spoiled(&mut chance, &corpus)));
     assert!(cluster.node_status("n1").is_some());
     is_sound(&cluster, before);
 }
@@ -155,7 +140,7 @@ fn the_network_port_bears_hostile_bytes() {
     let _ = cluster.block_on(client.get::<wire::NodeStatus>("/v1/node"));
     let mut corpus = vec![hears.join().unwrap()];
     corpus.extend(requests().into_iter().take(2));
-    let mut chance = Chance(12);
+    let mut chance = Chance::new(12);
     let talk = |bytes: &[u8]| {
         let Ok(mut stream) = TcpStream::connect(&address) else { return };
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -163,9 +148,9 @@ fn the_network_port_bears_hostile_bytes() {
         let _ = stream.shutdown(Shutdown::Write);
         let _ = stream.read(&mut [0; 1 << 12]);
     };
-    (0..TALKS / 10).for_each(|_| talk(&chance.bytes(&corpus)));
+    (0..TALKS / 10).for_each(|_| talk(&spoiled(&mut chance, &corpus)));
     let before = anonymous_kib(cluster.pid("n1"));
-    (0..TALKS / 2).for_each(|_| talk(&chance.bytes(&corpus)));
+    (0..TALKS / 2).for_each(|_| talk(&spoiled(&mut chance, &corpus)));
     assert!(cluster.node_status("n1").is_some());
     is_sound(&cluster, before);
 }
@@ -178,10 +163,10 @@ fn lines_of_peers_and_orders_bear_hostile_bytes() {
         r#"{"node":"n2","config":"","words":[]}"#,
         ORDER,
     ]);
-    let mut chance = Chance(13);
+    let mut chance = Chance::new(13);
     let mut taken = 0;
     for _ in 0..CASES {
-        let bytes = chance.bytes(&corpus);
+        let bytes = spoiled(&mut chance, &corpus);
         match wire::peer_line(&bytes, "n2") {
             Ok(line) => {
                 taken += 1;
@@ -246,9 +231,9 @@ fn the_state_bears_hostile_bytes() {
     slot.write_on(&mut disk, &new).unwrap();
     let whole = disk.0[Path::new("/state/wishes.json")].clone();
     let corpus = vec![whole, b"clusterd 1 ffffffff 18446744073709551615\n{}\n".to_vec(), vec![]];
-    let mut chance = Chance(14);
+    let mut chance = Chance::new(14);
     for _ in 0..CASES {
-        disk.0.insert("/state/wishes.json".into(), chance.bytes(&corpus));
+        disk.0.insert("/state/wishes.json".into(), spoiled(&mut chance, &corpus));
         // The one that was written, or the one before, with a word about it. Never anything else.
         let stored = slot.read_on(&mut disk).unwrap().unwrap();
         assert!(stored.value == new || stored.value == old && stored.torn.is_some());
@@ -260,7 +245,7 @@ fn the_state_bears_hostile_bytes() {
     });
     let corpus = vec![record.to_string().into_bytes(), serde_json::to_vec(&new).unwrap()];
     for _ in 0..CASES {
-        let bytes = chance.bytes(&corpus);
+        let bytes = spoiled(&mut chance, &corpus);
         let _ = serde_json::from_slice::<Record>(&bytes);
         let _ = serde_json::from_slice::<Wishes>(&bytes);
     }
