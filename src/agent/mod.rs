@@ -66,6 +66,8 @@ const AT_ONCE: usize = 64;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often a port that cannot be had yet is tried again: after a power cut the address may come late.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
+/// How long after a child's end those that nobody holds are reaped: that reads through /proc, and nobody waits for it.
+const REAP_LATER: Duration = Duration::from_millis(200);
 
 /// Runs the agent until it is told to end.
 ///
@@ -176,6 +178,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut child = signal(SignalKind::child())?;
     let mut power_fails = signal(SignalKind::from_raw(nix::libc::SIGPWR))?;
+    let mut reap_at = None;
     let watchdog = notify::watchdog_period();
     let mut sign_of_life = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
     notify::ready(&text);
@@ -185,8 +188,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
         let guard_wakes = shell.vips.next_wake();
         let sleep = sleep_until(wake);
         tokio::select! {
-            // In this order: what ends the agent, its sign of life, then what others wait for. Reaping orphans reads
-            // through /proc and nobody waits for it: an exit that came with the same signal goes first.
+            // In this order: what ends the agent, its sign of life, then what others wait for.
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -204,7 +206,6 @@ async fn live(args: Args) -> anyhow::Result<()> {
             Some(event) = probes.recv() => shell.heard_answer(event),
             () = sleep => shell.feed(Input::TimeCame),
             () = sleep_until(guard_wakes) => shell.guard(Seen::TimeCame),
-            // After the exits that are known by now, so that one look serves them all.
             () = shell.sweeps.due() => shell.sweep_all(),
             _ = hangup.recv() => {
                 let reloaded = shell.reload();
@@ -213,7 +214,11 @@ async fn live(args: Args) -> anyhow::Result<()> {
                 }
                 shell.signalled("SIGHUP", "reload", reloaded.map(|r| r.text).map_err(|r| r.error));
             }
-            _ = child.recv() => shell.reap_orphans(),
+            _ = child.recv(), if reap_at.is_none() => reap_at = Some(clock::now() + REAP_LATER),
+            () = sleep_until(reap_at) => {
+                reap_at = None;
+                shell.reap_orphans();
+            }
         }
     }
     notify::stopping();

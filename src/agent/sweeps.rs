@@ -1,7 +1,8 @@
 //! Sweeps: nothing of an instance may survive its stop, whatever it did to get away.
 //!
-//! To know that nothing is left takes a look through all of `/proc`, some milliseconds. Sweeps that are under way at a
-//! time share one, so that two hundred stops cost a few looks and not two hundred.
+//! To know that nothing is left takes a look through all of `/proc`, some milliseconds in which the agent does nothing
+//! else. Sweeps that are under way at a time share one, so that two hundred stops cost a few looks and not two hundred;
+//! and while one stop lets the next begin, the look waits for a pause.
 
 use super::shell::Shell;
 use crate::clock;
@@ -11,13 +12,16 @@ use crate::facts::Moment;
 use crate::model::InstanceIx;
 use crate::process::{Handle, Look};
 use nix::libc;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
+/// The look is taken when for so long no sweep has begun; and so long after the first one in any case.
+const PAUSE: Duration = Duration::from_millis(2);
+const AT_MOST: Duration = Duration::from_millis(20);
 /// How often a killed tree is looked at, and for how long before it is said that it does not go.
 const SWEEP_LOOK: Duration = Duration::from_millis(5);
 const SWEEP_WARN: Duration = Duration::from_secs(10);
@@ -28,7 +32,9 @@ const SWEEP_AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug, Default)]
 pub struct Sweeps {
     begun: RefCell<Vec<Sweep>>,
-    due: Notify,
+    /// When the first and the last of them began.
+    since: Cell<Option<(Moment, Moment)>>,
+    one_begun: Notify,
 }
 
 #[derive(Debug)]
@@ -44,12 +50,27 @@ struct Sweep {
 impl Sweeps {
     fn begin(&self, sweep: Sweep) {
         self.begun.borrow_mut().push(sweep);
-        self.due.notify_one();
+        let now = clock::now();
+        self.since.set(Some((self.since.get().map_or(now, |(first, _)| first), now)));
+        self.one_begun.notify_one();
     }
 
     /// Ends when a look is to be taken: [`Shell::sweep_all`].
     pub async fn due(&self) {
-        self.due.notified().await;
+        loop {
+            match self.since.get().map(|(first, last)| (first + AT_MOST).min(last + PAUSE)) {
+                None => self.one_begun.notified().await,
+                Some(at) => match at.since(clock::now()) {
+                    Duration::ZERO => return,
+                    still => tokio::time::sleep(still).await,
+                },
+            }
+        }
+    }
+
+    fn take(&self) -> Vec<Sweep> {
+        self.since.set(None);
+        self.begun.take()
     }
 }
 
@@ -70,7 +91,7 @@ impl Shell {
     /// Goes on with all sweeps: each kills what is left in its leaf, then one look serves them all. One that finds nothing
     /// is done; the others wait until what they killed is gone, and come back: it may have forked until it died.
     pub(super) fn sweep_all(self: &Rc<Self>) {
-        let sweeps = self.sweeps.begun.take();
+        let sweeps = self.sweeps.take();
         let felled: Vec<_> = sweeps.into_iter().map(|s| (self.tree.kill_leaf(&s.name), s)).collect();
         let look = self.tree.look();
         let cluster = self.cluster();
