@@ -1,7 +1,7 @@
 //! Writing to the state folder, by a thread of its own: a disk that hangs must not hold up who watches services.
 //!
-//! What is written is done in the order in which it was given. Whoever gives it waits a little, so that on a sound disk
-//! it is done when they go on; on one that does not answer they go on without, and it is done when the disk answers.
+//! What is written is done in the order in which it was given. Whoever relies on it waits a little, so that on a sound
+//! disk it is done when they go on; on one that does not answer they go on without, and it is done when the disk answers.
 
 use std::cell::Cell;
 use std::io;
@@ -12,12 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// How long a job that nobody relies on is waited for.
-pub const A_MOMENT: Duration = Duration::from_millis(200);
+/// How long a job takes at most on a disk that answers.
+const A_MOMENT: Duration = Duration::from_millis(200);
 /// How long a job that a command relies on is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 /// Jobs that may wait for the disk; further ones are not taken.
 const MOST_JOBS: usize = 1000;
+/// When so many wait, whoever gives one more waits too.
+const MANY_JOBS: u64 = 100;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -26,6 +28,8 @@ pub struct Clerk {
     jobs: mpsc::SyncSender<Job>,
     given: Cell<u64>,
     done: Arc<AtomicU64>,
+    /// A job that is looked for, by its number, and since when.
+    awaited: Cell<Option<(u64, Instant)>>,
     /// Since when the disk owes an answer that was waited for in vain.
     late: Cell<Option<Instant>>,
 }
@@ -44,7 +48,7 @@ impl Clerk {
                 counter.fetch_add(1, Ordering::Release);
             }
         })?;
-        Ok(Clerk { jobs, given: Cell::new(0), done, late: Cell::new(None) })
+        Ok(Clerk { jobs, given: Cell::new(0), done, awaited: Cell::new(None), late: Cell::new(None) })
     }
 
     /// Has a job done, and waits for it for at most so long; not at all while the disk is known to hang. `None` when it
@@ -65,16 +69,21 @@ impl Clerk {
         let begun = Instant::now();
         let outcome = outcome.recv_timeout(patience).ok();
         if outcome.is_none() {
-            self.late.set(Some(begun));
-            tracing::error!(
-                "the disk of the state folder does not answer; it is not waited for until it does"
-            );
+            self.is_late(begun);
         }
         outcome
     }
 
-    /// Has a job done, and does not wait for it. False when too many wait already; then it is not done.
+    fn is_late(&self, since: Instant) {
+        self.late.set(Some(since));
+        tracing::error!("the disk of the state folder does not answer; it is not waited for until it does");
+    }
+
+    /// Has a job done, and does not wait for it, unless many wait already. False when too many do; then it is not done.
     pub fn give(&self, job: impl FnOnce() + Send + 'static) -> bool {
+        if self.given.get() - self.done.load(Ordering::Acquire) > MANY_JOBS {
+            return self.have_done(A_MOMENT, job).is_some();
+        }
         let given = self.jobs.try_send(Box::new(job)).is_ok();
         self.given.set(self.given.get() + u64::from(given));
         given
@@ -82,10 +91,24 @@ impl Clerk {
 
     /// For how long the disk has not answered; `None` while it does.
     pub fn hangs_for(&self) -> Option<Duration> {
-        if self.done.load(Ordering::Acquire) == self.given.get() {
+        let (given, done) = (self.given.get(), self.done.load(Ordering::Acquire));
+        if done == given {
             self.late.set(None);
         }
+        match self.awaited.get() {
+            Some((number, since)) if done < number => {
+                if self.late.get().is_none() && since.elapsed() > A_MOMENT {
+                    self.is_late(since);
+                }
+            }
+            _ => self.awaited.set((done < given).then(|| (given, Instant::now()))),
+        }
         self.late.get().map(|since| since.elapsed())
+    }
+
+    /// Whether the disk answers now: waits a moment for it.
+    pub fn answers(&self) -> bool {
+        self.have_done(A_MOMENT, || ()).is_some()
     }
 
     /// What is wrong with the disk of this folder, as a sentence.

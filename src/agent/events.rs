@@ -1,6 +1,6 @@
 //! The agent's events: on disk for after a power cut, the latest in memory for those who ask.
 
-use super::clerk::{A_MOMENT, Clerk};
+use super::clerk::Clerk;
 use crate::api::wire::EventRecord;
 use crate::clock;
 use crate::crash::{self, Done};
@@ -82,11 +82,13 @@ impl Events {
             return;
         }
         let (file, events) = (self.file.clone(), std::mem::take(&mut self.unwritten));
-        self.clerk.have_done(A_MOMENT, move || {
+        self.clerk.give(move || {
             if let Ok(mut file) = file.lock() {
                 file.append(&events);
             }
         });
+        // Looked at now and then, so that a disk that hangs is known as one that does.
+        self.clerk.hangs_for();
     }
 
     /// Writes down what happens now.

@@ -143,7 +143,7 @@ impl Shell {
             crash::here(Done::Listening);
         }
         let output = self.logs.path(&name);
-        if self.clerk.hangs_for().is_some() && !output.exists() {
+        if !output.exists() && !self.clerk.answers() {
             let disk = self.places.state.display();
             return failed(format!("cannot make its output file: the disk of {disk} does not answer"), true);
         }

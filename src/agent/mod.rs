@@ -84,6 +84,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .with_target(false)
         .without_time()
         .init();
+    process::keep_one_heap();
     if let Err(e) = process::give_up() {
         tracing::warn!("the agent keeps rights that it does not need: {e}");
     }
@@ -215,6 +216,10 @@ async fn live(args: Args) -> anyhow::Result<()> {
                 shell.signalled("SIGHUP", "reload", reloaded.map(|r| r.text).map_err(|r| r.error));
             }
             _ = child.recv(), if reap_at.is_none() => reap_at = Some(clock::now() + REAP_LATER),
+            () = sleep_until(shell.spare_at.get()) => {
+                shell.spare_at.set(None);
+                process::give_back_memory();
+            }
             () = sleep_until(reap_at) => {
                 reap_at = None;
                 shell.reap_orphans();
@@ -228,6 +233,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
         "services are left as they are",
         serde_json::Value::Null,
     );
+    // What was given to the clerk before is written by then.
+    shell.clerk.answers();
     let _ = std::fs::remove_file(&socket);
     shell.tree.dismantle();
     // Kept until the process is gone: a log may be in the middle of a rotation, and the next agent is not to begin

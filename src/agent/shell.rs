@@ -136,6 +136,9 @@ impl Places {
 /// How many streams one node's agent may read.
 const STREAMS_OF_A_NODE: usize = 2;
 
+/// How long after an order the memory that it took for a while is given back.
+const SPARE_AFTER: Duration = Duration::from_secs(2);
+
 /// A reader of the peer stream.
 struct Subscriber {
     /// For which node it reads.
@@ -186,6 +189,8 @@ pub struct Shell {
     /// Whether the last wish reached the disk.
     durable: Cell<bool>,
     chance: Cell<u64>,
+    /// When memory is to be given back to the system.
+    pub spare_at: Cell<Option<Moment>>,
 }
 
 /// What a [`Shell`] is made of.
@@ -242,6 +247,7 @@ impl Shell {
             orders: Cell::new(0),
             durable: Cell::new(true),
             chance: Cell::new(clock::now().0 | 1),
+            spare_at: Cell::new(None),
         }
     }
 
@@ -380,6 +386,7 @@ impl Shell {
     }
 
     fn reply(&self, order: u64, taken: Vec<(InstanceIx, String)>) {
+        self.spare_at.set(Some(clock::now() + SPARE_AFTER));
         let Some(reply) = self.replies.borrow_mut().remove(&order) else { return };
         let cluster = self.cluster();
         let named = |(ix, text)| (cluster.instance(ix).name.to_string(), text);

@@ -80,6 +80,16 @@ pub(super) struct Launch<'a> {
     pub ready: Option<(BorrowedFd<'a>, RawFd)>,
 }
 
+/// One heap for all threads of this process, which allocate little: each further one costs half a megabyte. Before
+/// there are threads.
+pub fn keep_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes two numbers, and sets one of the allocator's own.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Above every number that a child may be given a descriptor under.
 pub const MOST_DESCRIPTOR: RawFd = 256;
 
