@@ -32,6 +32,7 @@ const CALLS: &[(&str, Method, &str, &str)] = &[
     ("node", Method::GET, "/v1/node", ""),
     ("cluster", Method::GET, "/v1/cluster", ""),
     ("events", Method::GET, "/v1/events", ""),
+    ("identity", Method::GET, "/v1/identity", ""),
     ("trail", Method::GET, "/v1/trail", ""),
     ("logs", Method::GET, "/v1/logs?instance=cache@n1&last=1", ""),
     ("leftovers", Method::GET, "/v1/leftovers", ""),
@@ -47,6 +48,7 @@ const CALLS: &[(&str, Method, &str, &str)] = &[
     ("relay node", Method::GET, "/v1/at/n2/v1/node", ""),
     ("relay cluster", Method::GET, "/v1/at/n2/v1/cluster", ""),
     ("relay events", Method::GET, "/v1/at/n2/v1/events", ""),
+    ("relay identity", Method::GET, "/v1/at/n2/v1/identity", ""),
     ("relay trail", Method::GET, "/v1/at/n2/v1/trail", ""),
     ("relay logs", Method::GET, "/v1/at/n2/v1/logs?instance=web@n2&last=1", ""),
     ("relay leftovers", Method::GET, "/v1/at/n2/v1/leftovers", ""),
@@ -157,21 +159,21 @@ fn who_may_do_what() {
     snapbox::assert_data_eq!(
         calls(&Security::Plain),
         snapbox::str![[r#"
-hung up: node, cluster, events, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, force here, relay node, relay cluster, relay events, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
+hung up: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&security(&stranger, operator(Role::Admin), good)),
         snapbox::str![[r#"
-its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, force here, relay node, relay cluster, relay events, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
+its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&taken),
         snapbox::str![[r#"
-it refuses our certificate: its key is revoked: node, cluster, events, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, force here, relay node, relay cluster, relay events, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
+it refuses our certificate: its key is revoked: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
 
 "#]]
     );
@@ -181,7 +183,7 @@ it refuses our certificate: its key is revoked: node, cluster, events, trail, lo
 
     // The dates change nothing.
     let admin = snapbox::str![[r#"
-yes: node, cluster, events, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, force here, relay node, relay cluster, relay events, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload
+yes: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, force here, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload
 no such call: unknown, wrong method, relay watch, relay relay
 lacks admin: relay force
 
@@ -194,7 +196,7 @@ lacks admin: relay force
     snapbox::assert_data_eq!(
         calls(&security(&ca, operator(Role::Operate), good)),
         snapbox::str![[r#"
-yes: node, cluster, events, trail, logs, leftovers, probe, order, reload, relay node, relay cluster, relay events, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload
+yes: node, cluster, events, identity, trail, logs, leftovers, probe, order, reload, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload
 lacks agent: watch n2, watch n1
 lacks admin: force, unknown, wrong method, force here, relay force
 no such call: relay watch, relay relay
@@ -204,7 +206,7 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         calls(&security(&ca, operator(Role::Read), good)),
         snapbox::str![[r#"
-yes: node, cluster, events, trail, logs, leftovers, probe, relay node, relay cluster, relay events, relay trail, relay logs, relay leftovers, relay probe
+yes: node, cluster, events, identity, trail, logs, leftovers, probe, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe
 lacks agent: watch n2, watch n1
 lacks operate: order, force, reload, force here, relay order, relay force, relay reload
 lacks admin: unknown, wrong method
@@ -218,7 +220,7 @@ no such call: relay watch, relay relay
         calls(&n2),
         snapbox::str![[r#"
 yes: node, watch n2, relay node
-lacks read: cluster, events, trail, logs, leftovers, probe, relay cluster, relay events, relay trail, relay logs, relay leftovers, relay probe
+lacks read: cluster, events, identity, trail, logs, leftovers, probe, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe
 node n2 cannot speak for node n1: watch n1
 lacks operate: order, force, reload, force here, relay order, relay force, relay reload
 lacks admin: unknown, wrong method
@@ -229,7 +231,7 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         all_calls(&n1, &n2, Some("admin root, or so he says")),
         snapbox::str![[r#"
-yes: node, cluster, events, trail, logs, leftovers, probe, watch n2, order, reload, relay node, relay cluster, relay events, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload
+yes: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, order, reload, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload
 node n2 cannot speak for node n1: watch n1
 lacks admin: force, unknown, wrong method, force here, relay force
 no such call: relay watch, relay relay
@@ -246,7 +248,7 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         all_calls(&unix, &Security::Plain, None),
         snapbox::str![[r#"
-yes: node, cluster, events, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, force here, relay node, relay cluster, relay events, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload
+yes: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, force here, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload
 no such call: unknown, wrong method, relay watch, relay relay
 lacks admin: relay force
 
@@ -255,7 +257,7 @@ lacks admin: relay force
     snapbox::assert_data_eq!(
         as_nobody(&cluster, Some("games")),
         snapbox::str![[r#"
-yes: node, cluster, events, trail, logs, leftovers, probe, order, reload, relay node, relay cluster, relay events, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload
+yes: node, cluster, events, identity, trail, logs, leftovers, probe, order, reload, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload
 lacks agent: watch n2, watch n1
 lacks admin: force, unknown, wrong method, force here, relay force
 no such call: relay watch, relay relay
@@ -265,7 +267,7 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         as_nobody(&cluster, None),
         snapbox::str![[r#"
-PermissionDenied: node, cluster, events, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, force here, relay node, relay cluster, relay events, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
+PermissionDenied: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload
 
 "#]]
     );
