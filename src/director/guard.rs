@@ -371,6 +371,7 @@ impl Guard {
         let before = w.last.replace(holder);
         let doubt = w.doubt.as_ref();
         let gap = doubt.filter(|d| d.wrong == Wrong::Nobody).map(|d| self.now.since(d.since).as_secs_f64());
+        let gap = gap.filter(|gap| *gap >= 0.05); // news of both crosses on its way
         let (name, address, to) = (&w.vip.name, w.vip.address, w.name(holder));
         let text = match (before, gap) {
             _ if doubt.is_some_and(|d| d.raised.is_some()) => return,
