@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 /// Between two looks at a fact.
 pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// For a boot, and for an answer of a machine.
-pub const BOOT: Duration = Duration::from_secs(180);
+pub const BOOT: Duration = Duration::from_secs(300);
 /// For anything that is to come.
-const LONGEST: Duration = Duration::from_secs(120);
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// A moment by which something has to have come.
 pub struct Deadline(Instant);

@@ -25,7 +25,7 @@ fn it_is_ready_at_boot_and_neither_restart_nor_upgrade_nor_removal_touches_a_ser
     machine.reboot();
     machine.wait_up();
     assert_eq!(machine.ok("systemctl is-active clusterd"), "active");
-    machine.ok("systemctl is-system-running --wait");
+    machine.ok("systemctl is-system-running --wait; ! systemctl is-failed clusterd");
     let (redis, web) = (machine.pid("redis@one"), machine.pid("web@one"));
     let cgroup = machine.ok(&format!("cat /proc/{redis}/cgroup"));
     assert!(cgroup.starts_with("0::/system.slice/clusterd.service/clusterd-one-one-"), "{cgroup}");
