@@ -113,7 +113,7 @@ pub async fn serve_unix<A: Agent>(listener: Rc<UnixListener>, agent: A, door: Rc
                             None => "the unix socket".into(),
                         };
                         let Some(place) = door.enter(Guest::User(credentials.uid())) else { continue };
-                        let peer = Peer { caller, from, key: None };
+                        let peer = Peer { caller, from, shown: None };
                         serve_apart(&agent, serve_connection(stream, agent.clone(), peer, place));
                     }
                     Err(e) => {
@@ -173,13 +173,15 @@ async fn let_in<A: Agent>(stream: TcpStream, source: SocketAddr, agent: A, door:
         Security::Plain => {
             drop(knock);
             let Some(place) = door.enter(Guest::Source(source.ip())) else { return };
-            serve_connection(stream, agent, Peer { caller: Caller::anybody(), from, key: None }, place).await;
+            let peer = Peer { caller: Caller::anybody(), from, shown: None };
+            serve_connection(stream, agent, peer, place).await;
         }
         Security::Tls(tls) => match tls::accept(stream, &tls).await {
             Ok((stream, peer)) => {
                 drop(knock);
                 let Some(place) = door.enter(Guest::Key(peer.key)) else { return };
-                let peer = Peer { caller: Caller::certified(&peer), from, key: Some(peer.key) };
+                let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
+                let peer = Peer { caller: Caller::certified(&peer), from, shown: Some((tls, chain)) };
                 serve_connection(stream, agent, peer, place).await;
             }
             Err(e) => {
@@ -232,9 +234,9 @@ async fn answer<A: Agent>(
     turn: &Mutex<()>,
 ) -> Response<Body> {
     crash::trip("connection");
-    let caller = peer.caller.behind(request.headers());
-    if agent.security().has_revoked(peer.key.as_ref()) {
-        let error = format!("the key of {} is revoked", caller.name);
+    let caller = peer.caller.clone().behind(request.headers());
+    if let Err(why) = agent.security().still_believes(&peer) {
+        let error = format!("{} is not believed any more: {why}", caller.name);
         return json(StatusCode::FORBIDDEN, &Refusal { error, hint: None });
     }
     let watched = Watched::new(agent.clone(), &caller, &peer.from, request.method(), request.uri().path());
@@ -328,6 +330,7 @@ async fn call<A: Agent>(
             let page = agent.logs(ask).await.map_err(|r| (StatusCode::CONFLICT, r))?;
             Ok(json(StatusCode::OK, &page))
         }
+        (&Method::GET, "/v1/identity") => Ok(json(StatusCode::OK, &agent.security().identity())),
         (&Method::GET, "/v1/trail") => {
             let after = parameter("after").and_then(|v| v.parse().ok()).unwrap_or(0);
             let page = agent.trail(after).await.map_err(|r| (StatusCode::CONFLICT, r))?;

@@ -11,6 +11,7 @@
 //! | `GET /v1/leftovers` | `Vec<LeftoverView>`: judged now, nothing removed |
 //! | `POST /v1/order` with [`Order`] | [`OrderReply`]; returns at once, the work goes on |
 //! | `POST /v1/reload`, with [`ReloadAsk`] or nothing | [`ReloadReply`]: read `cluster.toml` again |
+//! | `GET /v1/identity` | [`Identity`]: that agent's certificate, and which CAs it believes |
 //! | `GET /v1/trail?after=SEQ` | [`Page`](crate::trail::Page) of that agent's trail: who did what |
 //! | `GET /v1/generation` | [`Generation`] of the configuration in force |
 //! | `GET /v1/config` | [`Offer`](crate::generation::Offer): the configuration in force, for another node or `apply` |
@@ -202,6 +203,15 @@ pub struct LogPage {
     /// Where the log ended when this was read.
     pub end: u64,
     pub text: String,
+}
+
+/// How an agent is known, and whom it believes. All are keys, in hex.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Identity {
+    /// The key of its certificate; `None` without one.
+    pub key: Option<String>,
+    /// The keys of the CAs that it believes.
+    pub authorities: Vec<String>,
 }
 
 /// Who has the file read again, and why; for the trail.

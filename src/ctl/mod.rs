@@ -202,7 +202,7 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
 }
 
 /// Runs a verb that asks agents.
-fn online(verb: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+fn online<T>(verb: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start")?.block_on(verb)
 }
