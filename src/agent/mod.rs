@@ -9,6 +9,8 @@ mod args;
 mod clerk;
 mod config;
 mod events;
+mod files;
+mod generations;
 mod hands;
 mod join;
 mod journal;
@@ -16,6 +18,7 @@ mod links;
 mod logs;
 mod notices;
 mod notify;
+mod orphans;
 mod record;
 mod safe;
 mod serve;
@@ -98,7 +101,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     make_folders(&places)?;
     let state_lock = store::lock(&places.state)?;
     let last_good = Slot::durable(places.state.join("config.json"));
-    let (sources, cluster, problems) = config::load_or_last_good(&places, &last_good)?;
+    let (in_force, cluster, problems) = config::load_or_last_good(&places, &last_good)?;
     let me = whoami::decide(&cluster, &whoami::Clues::gather(args.node))?;
     let node = cluster.node(me).clone();
     let _name_lock = store::lock_name(&cluster.name, &node.name)?;
@@ -120,7 +123,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let ranks = Graph::ranks(&cluster);
     let now = clock::now();
     let engine = Engine::new(cluster.clone(), me, &ranks, &held, now);
-    recorder.begun(&engine, now, &kept, &sources);
+    recorder.begun(&engine, now, &kept, &in_force.sources);
     process::give_back_memory();
     let tag = Tree::tag(&cluster.name, &node.name, &config::agent_id(&places.state)?);
     let clerk = Rc::new(
@@ -144,6 +147,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
         journal: journal::Journal::open(&places.run, boot.clone())?,
         logs: logs.context("cannot start the thread that rotates logs")?,
         wishes,
+        in_force,
         last_good,
         problems,
         messages,
@@ -190,6 +194,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
         shell.search_all();
         links::follow_peers(&shell);
         tokio::task::spawn_local(vips::watch_addresses(shell.clone()));
+        shell.write_files();
+        tokio::task::spawn_local(generations::keep_up(shell.clone()));
     }
     if waited == Waited::PowerFails {
         shell.feed(Input::ShutdownBegan);
@@ -258,6 +264,7 @@ impl Shell {
     pub fn search_all(self: &Rc<Self>) {
         let all: Vec<InstanceIx> = self.engine.borrow().own_instances().collect();
         self.search_these(&all);
+        self.find_orphans();
     }
 
     /// As [`Shell::search_all`], for instances that a new configuration brought.
