@@ -22,7 +22,7 @@ use crate::crash::{self, Done};
 use crate::director::Seen;
 use crate::director::word::Facts;
 use crate::engine::{Action, Engine, Input, Memory, Order, OrderVerb, QuestionIx, WAITING_PACE, Word};
-use crate::facts::{Exit, Notice};
+use crate::facts::{Exit, Moment, Notice};
 use crate::journal::{self, Wishes};
 use crate::leftover;
 use crate::logs::{Keeper, Trouble};
