@@ -13,8 +13,10 @@ mod join;
 mod journal;
 mod links;
 mod logs;
+mod manage;
 mod notices;
 mod notify;
+mod real;
 mod record;
 mod safe;
 mod serve;
@@ -170,6 +172,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
     shell.search_all();
     links::follow_peers(&shell);
     tokio::task::spawn_local(vips::watch_addresses(shell.clone()));
+    let managed = shell.clone();
+    shell.carry("the one that manages what is rendered", move || manage::manage(managed.clone()));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -243,6 +247,8 @@ impl Shell {
     pub fn search_all(self: &Rc<Self>) {
         let all: Vec<InstanceIx> = self.engine.borrow().own_instances().collect();
         self.search_these(&all);
+        self.real.began();
+        self.look_at_real_server();
     }
 
     /// As [`Shell::search_all`], for instances that a new configuration brought.

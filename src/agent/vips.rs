@@ -6,7 +6,8 @@ use crate::clock;
 use crate::director::adverts::Listener;
 use crate::director::firewall::{self, Firewall, Path};
 use crate::director::import::MAX_FILE;
-use crate::director::render::ADVERT;
+use crate::director::machine::Machine;
+use crate::director::render::{ADVERT, Mac};
 use crate::director::word::{Facts, KeeperView, Keeping, VipView, VipWord};
 use crate::director::{Deed, Guard, Keeper, Seen, Vip, servers, settings};
 use crate::engine::view::{StateName, Wish};
@@ -55,6 +56,8 @@ pub struct Vips {
     /// Whether this node is a director of any address.
     directs: Cell<bool>,
     examining: RefCell<HashMap<usize, AbortHandle>>,
+    /// Of the interface with this node's own address.
+    macs: RefCell<Vec<Mac>>,
     news: Cell<bool>,
     /// Addresses are numbered anew by each configuration.
     generation: Cell<u64>,
@@ -67,6 +70,7 @@ impl Vips {
             keeper: RefCell::default(),
             directs: Cell::new(cluster.vips.iter().any(|v| v.on.contains(&me))),
             examining: RefCell::default(),
+            macs: RefCell::default(),
             news: Cell::new(false),
             generation: Cell::new(0),
         }
@@ -90,9 +94,11 @@ impl Vips {
         self.generation.get()
     }
 
-    /// What this node tells on the peer stream.
+    /// What this node tells on the peer stream, where it is a director.
     pub fn words(&self) -> Option<Vec<VipWord>> {
-        self.directs.get().then(|| self.guard.borrow().words(clock::now()))
+        let with_macs = |word| VipWord { macs: self.macs.borrow().clone(), ..word };
+        let words = || self.guard.borrow().words(clock::now()).into_iter().map(with_macs).collect();
+        self.directs.get().then(words)
     }
 
     /// Whether that has changed since the last time.
@@ -195,6 +201,13 @@ impl Shell {
         if !self.vips.directs.get() {
             return;
         }
+        let own = self.cluster().node(self.engine.borrow().node()).address;
+        let macs = Machine::read().macs_of(own);
+        if *self.vips.macs.borrow() != macs {
+            self.vips.macs.replace(macs);
+            self.vips.news.set(true);
+            self.send_news();
+        }
         match address::assigned() {
             Ok(all) => {
                 let all = all.into_iter().filter(|a| !a.is_on_loopback());
@@ -213,6 +226,7 @@ impl Shell {
         let changed = *self.vips.keeper.borrow() != keeper;
         if changed {
             self.vips.keeper.replace(keeper.clone());
+            self.manage.look_again();
             self.guard(Seen::Keeper(keeper.filter(|k| !self.is_elsewhere(k))));
         }
     }
@@ -226,7 +240,7 @@ impl Shell {
         its.is_some() && its != own
     }
 
-    fn keeper(&self) -> Option<Keeper> {
+    pub(super) fn keeper(&self) -> Option<Keeper> {
         let (engine, now) = (self.engine.borrow(), clock::now());
         let cluster = engine.cluster();
         let holds = |ix: &InstanceIx| !cluster.instance(*ix).unit.leftovers.addresses.is_empty();
@@ -375,7 +389,7 @@ fn own_settings(
 }
 
 /// A process of the instance that is stopped.
-fn frozen(shell: &Shell, instance: InstanceIx) -> Option<i32> {
+pub(super) fn frozen(shell: &Shell, instance: InstanceIx) -> Option<i32> {
     let name = shell.name(instance);
     let held = shell.held.borrow().get(&name).map(|h| h.handle.pid());
     let others = shell.tree.members(&name).unwrap_or_default();

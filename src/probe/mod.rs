@@ -25,7 +25,7 @@ mod grpc;
 mod hostile;
 mod http;
 mod ipvs;
-mod keepalived;
+pub mod keepalived;
 mod lag;
 mod meaning;
 mod mysql;
