@@ -12,6 +12,7 @@ use crate::model::{Cluster, InstanceIx, NodeIx};
 use crate::probe::keepalived;
 use crate::process::Handle;
 use crate::store::Slot;
+use nix::libc;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -347,13 +348,9 @@ impl Shell {
         let is_it = |word: &String| Path::new(word).file_name().is_some_and(|name| name == "keepalived");
         let at = command.iter().position(is_it).ok_or("no unit of this node runs keepalived")?;
         let file = file.to_string_lossy();
-        let mut words: Vec<&str> =
-            command[1..=at.max(1).min(command.len() - 1)].iter().map(String::as_str).collect();
-        if at == 0 {
-            words.clear();
-        }
+        let mut words: Vec<&str> = command[..=at].iter().map(String::as_str).collect();
         words.extend(["--config-test", "--use-file", &file]);
-        let said = program(&command[0], &words, "").await;
+        let said = program(words[0], &words[1..], "").await;
         said.map(drop).map_err(|e| e.told("keepalived --config-test"))
     }
 
