@@ -8,12 +8,13 @@ use crate::director::firewall::{self, Firewall, Path};
 use crate::director::import::MAX_FILE;
 use crate::director::machine::Machine;
 use crate::director::render::{ADVERT, Mac};
-use crate::director::word::{Facts, KeeperView, Keeping, VipView, VipWord};
-use crate::director::{Deed, Guard, Keeper, Seen, Vip, servers, settings};
+use crate::director::word::{Facts, KeeperView, Keeping, RealServer, VipView, VipWord};
+use crate::director::{Deed, Guard, Keeper, Seen, Vip, settings};
 use crate::engine::view::{StateName, Wish};
 use crate::engine::{Input, Order, OrderVerb};
 use crate::facts::{Judgement, Moment};
-use crate::model::{Cluster, InstanceIx, NodeIx, OnSplitBrain};
+use crate::model::{Cluster, InstanceIx, IpvsName, NodeIx, OnSplitBrain};
+use crate::probe::ipvs::{self, Balanced};
 use crate::process::proc;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -48,6 +49,8 @@ const HEARD_FOR: Duration = Duration::from_secs(4);
 const FIREWALL_EVERY: Duration = Duration::from_secs(5);
 const FIREWALL_WITHIN: Duration = Duration::from_secs(2);
 const FIREWALL_MOST: usize = 8 << 20;
+/// The most real servers of an address that are told.
+const MOST_SERVERS: usize = 1000;
 
 /// What the shell keeps for it.
 pub struct Vips {
@@ -265,14 +268,15 @@ impl Shell {
             let instance = cluster.instance(k.instance).name.to_string();
             Some(KeeperView { instance, state, yields: k.yielded })
         });
+        let balanced = if self.vips.directs.get() { ipvs::balanced() } else { Vec::new() };
         let view = |(v, vip): (usize, &crate::model::Vip)| {
             let (held, alarm) = guard.view(v, now);
             let directs = vip.on.contains(&me);
-            let passed = if directs { servers::read() } else { Vec::new() };
-            let (at, mark) = (format!("{}:", vip.address), vip.fwmark.map(|m| format!("fwmark {m}")));
-            let own = passed
-                .into_iter()
-                .filter(|s| s.service.starts_with(&at) || Some(&s.service) == mark.as_ref());
+            let is_of_it = |service: &IpvsName| match service {
+                IpvsName::Fwmark(mark) => Some(*mark) == vip.fwmark,
+                IpvsName::Tcp(at) | IpvsName::Udp(at) | IpvsName::Sctp(at) => at.ip() == vip.address,
+            };
+            let own = balanced.iter().filter(|one| directs && is_of_it(&one.service)).flat_map(real_servers);
             let view = VipView {
                 vip: vip.name.clone(),
                 address: format!("{}/{}", vip.address, vip.prefix),
@@ -280,7 +284,7 @@ impl Shell {
                 held,
                 keeper: keeper.clone().filter(|_| directs),
                 alarm,
-                servers: own.collect(),
+                servers: own.take(MOST_SERVERS).collect(),
             };
             (directs || view.alarm.is_some()).then_some(view)
         };
@@ -318,6 +322,20 @@ impl Shell {
         }
         findings.iter().all(|f| f.judgement == Judgement::Stale)
     }
+}
+
+fn real_servers(of: &Balanced) -> impl Iterator<Item = RealServer> {
+    let service = match of.service {
+        IpvsName::Fwmark(mark) => format!("fwmark {mark}"),
+        IpvsName::Tcp(at) | IpvsName::Udp(at) | IpvsName::Sctp(at) => at.to_string(),
+    };
+    of.reals.iter().map(move |real| RealServer {
+        service: service.clone(),
+        server: real.address.to_string(),
+        forward: real.forward.clone(),
+        weight: real.weight,
+        active: real.active,
+    })
 }
 
 // --- looking for the reason of an alarm ---

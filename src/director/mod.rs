@@ -2,7 +2,7 @@
 //! firewall are told for it.
 //!
 //! Knows the model, and nothing of the engine. [`Guard`] and [`manage`] decide and are pure; [`diagnose`](mod@diagnose), [`firewall`] and
-//! [`settings`] judge what was read; [`adverts`], [`machine`] and [`servers`] read it.
+//! [`settings`] judge what was read; [`adverts`] and [`machine`] read it.
 
 pub mod adverts;
 mod diagnose;
@@ -12,7 +12,6 @@ pub mod import;
 pub mod machine;
 pub mod manage;
 pub mod render;
-pub mod servers;
 pub mod settings;
 pub mod word;
 

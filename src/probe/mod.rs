@@ -24,7 +24,7 @@ mod grpc;
 #[cfg(test)]
 mod hostile;
 mod http;
-mod ipvs;
+pub mod ipvs;
 pub mod keepalived;
 mod lag;
 mod meaning;
