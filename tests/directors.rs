@@ -186,6 +186,10 @@ fn what_is_rendered_is_applied_and_put_back_where_keepalived_does_not_take_it() 
     scene.inside("lvs2", &knock);
     assert_eq!(counted(), of_client, "{}", listed());
     println!("marked: {} of the client's packets, none of the other director's", of_client - before);
+    agents::wait("keepalived's own word", || {
+        let shown = scene.cluster.ctl("web1", &["vip"]).out;
+        (shown.contains("ready, MASTER") && shown.contains("ready, BACKUP")).then_some(())
+    });
     let diff = scene.rendered("lvs1", &["lvs1", "--diff"]);
     assert!(diff.contains("no difference"), "{diff}");
 

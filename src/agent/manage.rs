@@ -333,7 +333,7 @@ impl Shell {
     }
 
     /// The keepalived that runs here, held.
-    fn running_keeper(&self) -> Option<(InstanceIx, Rc<Handle>)> {
+    pub(super) fn running_keeper(&self) -> Option<(InstanceIx, Rc<Handle>)> {
         let instance = self.keeper()?.instance;
         let held = self.held.borrow();
         let handle = held.get(&self.name(instance))?.handle.clone();

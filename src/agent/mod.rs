@@ -172,6 +172,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
     shell.search_all();
     links::follow_peers(&shell);
     tokio::task::spawn_local(vips::watch_addresses(shell.clone()));
+    let asking = shell.clone();
+    shell.carry("the one that asks keepalived", move || vips::ask_keepalived(asking.clone()));
     let managed = shell.clone();
     shell.carry("the one that manages what is rendered", move || manage::manage(managed.clone()));
 

@@ -15,6 +15,7 @@ use crate::engine::{Input, Order, OrderVerb};
 use crate::facts::{Judgement, Moment};
 use crate::model::{Cluster, InstanceIx, IpvsName, NodeIx, OnSplitBrain};
 use crate::probe::ipvs::{self, Balanced};
+use crate::probe::keepalived::{self, Vrrp};
 use crate::process::proc;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -25,6 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::process::Command;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -49,6 +51,10 @@ const HEARD_FOR: Duration = Duration::from_secs(4);
 const FIREWALL_EVERY: Duration = Duration::from_secs(5);
 const FIREWALL_WITHIN: Duration = Duration::from_secs(2);
 const FIREWALL_MOST: usize = 8 << 20;
+/// keepalived's own word: how long after a change it is asked, how long that may take, and how seldom it is asked again.
+const ASK_AFTER: Duration = Duration::from_millis(200);
+const ASK_WITHIN: Duration = Duration::from_secs(1);
+const ASK_EVERY: Duration = Duration::from_secs(2);
 /// The most real servers of an address that are told.
 const MOST_SERVERS: usize = 1000;
 
@@ -61,6 +67,9 @@ pub struct Vips {
     examining: RefCell<HashMap<usize, AbortHandle>>,
     /// Of the interface with this node's own address.
     macs: RefCell<Vec<Mac>>,
+    /// What keepalived said of itself last, and that it is to be asked again.
+    vrrp: RefCell<Vec<Vrrp>>,
+    ask: Notify,
     news: Cell<bool>,
     /// Addresses are numbered anew by each configuration.
     generation: Cell<u64>,
@@ -74,6 +83,8 @@ impl Vips {
             directs: Cell::new(cluster.vips.iter().any(|v| v.on.contains(&me))),
             examining: RefCell::default(),
             macs: RefCell::default(),
+            vrrp: RefCell::default(),
+            ask: Notify::new(),
             news: Cell::new(false),
             generation: Cell::new(0),
         }
@@ -153,6 +164,20 @@ pub async fn watch_addresses(shell: Rc<Shell>) {
     }
 }
 
+/// Asks keepalived how it sees its addresses: after every change of them, and when an operator has looked.
+pub async fn ask_keepalived(shell: Rc<Shell>) {
+    loop {
+        shell.vips.ask.notified().await;
+        tokio::time::sleep(ASK_AFTER).await; // what changes comes before what it says of it
+        let said = match shell.running_keeper() {
+            Some((_, handle)) if shell.vips.directs.get() => keepalived::states(&handle, ASK_WITHIN).await,
+            _ => Ok(None),
+        };
+        shell.vips.vrrp.replace(said.ok().flatten().unwrap_or_default());
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
 impl Shell {
     /// Tells the guard something, and does what it says.
     pub fn guard(self: &Rc<Self>, seen: Seen) {
@@ -213,6 +238,7 @@ impl Shell {
         }
         match address::assigned() {
             Ok(all) => {
+                self.vips.ask.notify_one();
                 let all = all.into_iter().filter(|a| !a.is_on_loopback());
                 self.guard(Seen::Addresses(all.map(|a| (a.address, a.interface)).collect()));
             }
@@ -230,6 +256,7 @@ impl Shell {
         if changed {
             self.vips.keeper.replace(keeper.clone());
             self.manage.look_again();
+            self.vips.ask.notify_one();
             self.guard(Seen::Keeper(keeper.filter(|k| !self.is_elsewhere(k))));
         }
     }
@@ -266,8 +293,15 @@ impl Shell {
         let keeper = keeper.as_ref().and_then(|k| {
             let state = engine.view(k.instance, now)?.state.to_string();
             let instance = cluster.instance(k.instance).name.to_string();
-            Some(KeeperView { instance, state, yields: k.yielded })
+            Some(KeeperView { instance, state, yields: k.yielded, vrrp: None })
         });
+        // For whoever looks next: each question costs keepalived a file and a line in its log.
+        self.vips.ask.notify_one();
+        let vrrp = self.vips.vrrp.borrow();
+        let said = |vip: &crate::model::Vip| {
+            let of_it = vrrp.iter().find(|one| one.addresses.contains(&vip.address));
+            of_it.map(|one| one.state.as_str().to_owned())
+        };
         let balanced = if self.vips.directs.get() { ipvs::balanced() } else { Vec::new() };
         let view = |(v, vip): (usize, &crate::model::Vip)| {
             let (held, alarm) = guard.view(v, now);
@@ -282,7 +316,7 @@ impl Shell {
                 address: format!("{}/{}", vip.address, vip.prefix),
                 directors: vip.on.iter().map(|n| cluster.node(*n).name.clone()).collect(),
                 held,
-                keeper: keeper.clone().filter(|_| directs),
+                keeper: keeper.clone().filter(|_| directs).map(|k| KeeperView { vrrp: said(vip), ..k }),
                 alarm,
                 servers: own.take(MOST_SERVERS).collect(),
             };

@@ -116,6 +116,9 @@ pub struct KeeperView {
     pub state: String,
     /// It gave its addresses up for another holder.
     pub yields: bool,
+    /// keepalived's own word of this address, when it was asked last: `MASTER`, `BACKUP`, `FAULT`, `INIT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrrp: Option<String>,
 }
 
 /// None or several hold an address.
