@@ -106,18 +106,6 @@ pub async fn manage(shell: Rc<Shell>) {
 }
 
 impl Shell {
-    /// A problem of the agent's own, or none any more; said once.
-    pub(super) fn say(&self, part: &'static str, problem: Option<String>) {
-        let mut problems = self.problems.borrow_mut();
-        let before = match &problem {
-            Some(text) => problems.insert(part, text.clone()),
-            None => problems.remove(part),
-        };
-        if let Some(text) = problem.filter(|text| before.as_ref() != Some(text)) {
-            self.events.borrow_mut().record("", "vip-problem", &text, serde_json::Value::Null);
-        }
-    }
-
     /// What must be in place before an instance starts.
     ///
     /// # Errors

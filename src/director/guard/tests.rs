@@ -164,8 +164,8 @@ fn a_failover_in_vrrps_own_time_is_no_alarm() {
     world.holds(1, &[]);
     world.pass(3000);
     world.check(
-        "126600 lvs1 vip-alarm: nobody holds www (10.0.0.100)
-         126600 lvs0 vip-alarm: nobody holds www (10.0.0.100)",
+        "126600 lvs0 vip-alarm: nobody holds www (10.0.0.100)
+         126600 lvs1 vip-alarm: nobody holds www (10.0.0.100)",
     );
 }
 
