@@ -37,6 +37,10 @@ const PROGRAM_WITHIN: Duration = Duration::from_secs(10);
 const RELOAD_SETTLES: Duration = Duration::from_secs(1);
 const RELOAD_WITHIN: Duration = Duration::from_secs(5);
 const RELOAD_LOOK: Duration = Duration::from_millis(100);
+/// How long the start of everything waits for the first look.
+const FIRST_WITHIN: Duration = Duration::from_secs(5);
+/// A file needs four; one that somebody else writes at the same time needs no end of them.
+const MOST_STEPS: usize = 10;
 /// How much of what a program says is told, in characters.
 const SAID_MOST: usize = 300;
 
@@ -73,7 +77,6 @@ impl Manage {
     /// Another configuration is in force; nodes are numbered anew, and their agents tell all again.
     pub fn reconfigure(&self) {
         self.macs.borrow_mut().clear();
-        *self.not_yet.borrow_mut() = Some("what is rendered for it is being looked at".to_owned());
         self.look_again();
     }
 
@@ -243,7 +246,7 @@ impl Shell {
         let refused = self.manage.refused.borrow().clone();
         let standing = refused.as_ref() == Some(&file.text);
         let mut case = Case { wanted: file.text.clone(), refused, ..Case::default() };
-        loop {
+        for _ in 0..MOST_STEPS {
             case.here = text_of(path)?;
             let keeper = self.running_keeper();
             case.running = keeper.as_ref().map(|(_, handle)| {
@@ -266,10 +269,10 @@ impl Shell {
                     }
                     let cannot = |e: io::Error| format!("cannot write {}: {e}", path.display());
                     fs::rename(&aside, path).map_err(cannot)?;
-                    record(
-                        "vip-written",
-                        &format!("{} is written; the one before is {}", path.display(), before.display()),
-                    );
+                    let kept =
+                        case.here.as_ref().map(|_| format!("; the one before is {}", before.display()));
+                    let text = format!("{} is written{}", path.display(), kept.unwrap_or_default());
+                    record("vip-written", &text);
                 }
                 Step::Reload => {
                     let Some((ix, handle)) = keeper else { continue };
@@ -318,6 +321,13 @@ impl Shell {
                 }
             }
         }
+        Err(format!("{} does not come to rest: somebody else writes it", path.display()))
+    }
+
+    /// The first look, before anything starts.
+    pub async fn apply_first(self: &Rc<Self>) {
+        // What is not done by then is done by the task that goes on with it.
+        let _ = timeout(FIRST_WITHIN, self.apply()).await;
     }
 
     /// The keepalived that runs here, held.

@@ -193,6 +193,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
         shell.finished.set(true);
     } else {
         notify::status(&text);
+        shell.apply_first().await;
         shell.search_all();
         links::follow_peers(&shell);
         tokio::task::spawn_local(vips::watch_addresses(shell.clone()));
