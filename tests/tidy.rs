@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("process", &["facts", "clock", "crash", "model"]),
     ("address", &["process"]),
     ("director", &["facts", "model", "process"]),
+    ("broker", &["director"]), // what a finding is
     ("store", &["crash"]),
     ("trail", &["store"]),
     ("logs", &["crash", "model", "store"]),
@@ -37,7 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "ctl",
         &[
-            "sim", "facts", "clock", "model", "graph", "engine", "director", "pki", "trail", "api",
+            "sim", "facts", "clock", "model", "graph", "engine", "director", "broker", "pki", "trail", "api",
             "process", "probe", "standin", "rig",
         ],
     ),
