@@ -42,8 +42,8 @@ pub fn join(args: &Args, file: &Path) -> anyhow::Result<()> {
             println!("{node} has joined cluster {} already", cluster.name);
             return Ok(());
         }
-        Ok(before) if before.ca.key != bundle.ca.key => bail!(
-            "{}\n  hint: if the cluster has a new CA indeed, remove {} first",
+        Ok(before) if !before.believes(&bundle) => bail!(
+            "{}\n  hint: clusterctl pki rotate gives the cluster a new CA without this; if it was made anew indeed, remove {} first",
             refuse(format!("{node} belongs to another CA of cluster {}", before.own.name.cluster)),
             path.display()
         ),

@@ -2,7 +2,7 @@
 //!
 //! Limits: how many come in ([`super::door`]), [`tls::HANDSHAKE_DEADLINE`] for a handshake, how long the other end is
 //! waited for ([`super::patience`]), [`MAX_HEAD`] for a request's head, [`BODY_DEADLINE`] and [`MAX_REQUEST`] for its
-//! body, [`STREAM_BACKLOG`] unread lines for a reader of the peer stream. Nothing that a request can hold is nested
+//! body ([`MAX_OFFER`] for a configuration), [`STREAM_BACKLOG`] unread lines for a reader of the peer stream. Nothing that a request can hold is nested
 //! without end: serde_json stops at a depth of 128.
 //!
 //! A connection is a task of its own. One that crashes ends that connection, and is told to the agent
@@ -16,6 +16,7 @@ use super::tls::{self, Peer, Security};
 use super::wire::*;
 use crate::crash;
 use crate::facts::Report;
+use crate::generation::{Generation, Offer};
 use crate::trail::{Deed, Page};
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
@@ -64,6 +65,14 @@ pub trait Agent: Clone + 'static {
     fn probe(&self, instance: &str) -> impl Future<Output = Result<Report, Refusal>>;
     fn order(&self, order: Order) -> impl Future<Output = Result<OrderReply, Refusal>>;
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, Refusal>>;
+    /// Where the configuration in force stands.
+    fn generation(&self) -> Generation;
+    /// The configuration in force.
+    fn config(&self) -> Offer;
+    /// Checks a configuration and keeps it aside.
+    fn stage(&self, offer: Offer) -> impl Future<Output = Result<ReloadReply, Refusal>>;
+    /// Puts the one that was kept aside in force.
+    fn switch(&self, to: Switch) -> impl Future<Output = Result<ReloadReply, Refusal>>;
     /// A new reader of the peer stream; each message is one whole line.
     fn watch(&self, node: &str) -> mpsc::Receiver<Bytes>;
     /// Writes down what somebody did, or what was refused for want of a right.
@@ -104,7 +113,7 @@ pub async fn serve_unix<A: Agent>(listener: Rc<UnixListener>, agent: A, door: Rc
                             None => "the unix socket".into(),
                         };
                         let Some(place) = door.enter(Guest::User(credentials.uid())) else { continue };
-                        let peer = Peer { caller, from, key: None };
+                        let peer = Peer { caller, from, shown: None };
                         serve_apart(&agent, serve_connection(stream, agent.clone(), peer, place));
                     }
                     Err(e) => {
@@ -164,13 +173,15 @@ async fn let_in<A: Agent>(stream: TcpStream, source: SocketAddr, agent: A, door:
         Security::Plain => {
             drop(knock);
             let Some(place) = door.enter(Guest::Source(source.ip())) else { return };
-            serve_connection(stream, agent, Peer { caller: Caller::anybody(), from, key: None }, place).await;
+            let peer = Peer { caller: Caller::anybody(), from, shown: None };
+            serve_connection(stream, agent, peer, place).await;
         }
         Security::Tls(tls) => match tls::accept(stream, &tls).await {
             Ok((stream, peer)) => {
                 drop(knock);
                 let Some(place) = door.enter(Guest::Key(peer.key)) else { return };
-                let peer = Peer { caller: Caller::certified(&peer), from, key: Some(peer.key) };
+                let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
+                let peer = Peer { caller: Caller::certified(&peer), from, shown: Some((tls, chain)) };
                 serve_connection(stream, agent, peer, place).await;
             }
             Err(e) => {
@@ -223,9 +234,9 @@ async fn answer<A: Agent>(
     turn: &Mutex<()>,
 ) -> Response<Body> {
     crash::trip("connection");
-    let caller = peer.caller.behind(request.headers());
-    if agent.security().has_revoked(peer.key.as_ref()) {
-        let error = format!("the key of {} is revoked", caller.name);
+    let caller = peer.caller.clone().behind(request.headers());
+    if let Err(why) = agent.security().still_believes(&peer) {
+        let error = format!("{} is not believed any more: {why}", caller.name);
         return json(StatusCode::FORBIDDEN, &Refusal { error, hint: None });
     }
     let watched = Watched::new(agent.clone(), &caller, &peer.from, request.method(), request.uri().path());
@@ -277,7 +288,8 @@ async fn route<A: Agent>(
         // Judged here already, and once more there.
         caller.may(right_for(&method, &format!("/{rest}"))).map_err(forbidden)?;
         let onward = if query.is_empty() { format!("/{rest}") } else { format!("/{rest}?{query}") };
-        let body = read_body(request).await?;
+        let most = if rest == "v1/stage" { MAX_OFFER } else { MAX_REQUEST };
+        let body = read_body(request, most).await?;
         watched.asks(Some(&node), &format!("/{rest}"), &body);
         let relayed = agent.relay(caller, &node, method, &onward, body).await;
         let (status, body) = relayed.map_err(|refusal| (StatusCode::BAD_GATEWAY, refusal))?;
@@ -318,6 +330,7 @@ async fn call<A: Agent>(
             let page = agent.logs(ask).await.map_err(|r| (StatusCode::CONFLICT, r))?;
             Ok(json(StatusCode::OK, &page))
         }
+        (&Method::GET, "/v1/identity") => Ok(json(StatusCode::OK, &agent.security().identity())),
         (&Method::GET, "/v1/trail") => {
             let after = parameter("after").and_then(|v| v.parse().ok()).unwrap_or(0);
             let page = agent.trail(after).await.map_err(|r| (StatusCode::CONFLICT, r))?;
@@ -330,7 +343,7 @@ async fn call<A: Agent>(
             Ok(json(StatusCode::OK, &report))
         }
         (&Method::POST, "/v1/order") => {
-            let body = read_body(request).await?;
+            let body = read_body(request, MAX_REQUEST).await?;
             watched.asks(None, path, &body);
             let order: Order = from_json(&body)?;
             if order.force {
@@ -341,10 +354,26 @@ async fn call<A: Agent>(
             Ok(json(StatusCode::OK, &reply))
         }
         (&Method::POST, "/v1/reload") => {
-            let body = read_body(request).await?;
+            let body = read_body(request, MAX_REQUEST).await?;
             watched.asks(None, path, &body);
             ReloadAsk::read(&body).map_err(not_understood)?;
             let reply = agent.reload().await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            watched.says(reply.text.clone());
+            Ok(json(StatusCode::OK, &reply))
+        }
+        (&Method::GET, "/v1/generation") => Ok(json(StatusCode::OK, &agent.generation())),
+        (&Method::GET, "/v1/config") => Ok(json(StatusCode::OK, &agent.config())),
+        (&Method::POST, "/v1/stage") => {
+            let body = read_body(request, MAX_OFFER).await?;
+            watched.asks(None, path, &body);
+            let reply = agent.stage(from_json(&body)?).await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            watched.says(reply.text.clone());
+            Ok(json(StatusCode::OK, &reply))
+        }
+        (&Method::POST, "/v1/switch") => {
+            let body = read_body(request, MAX_REQUEST).await?;
+            watched.asks(None, path, &body);
+            let reply = agent.switch(from_json(&body)?).await.map_err(|r| (StatusCode::CONFLICT, r))?;
             watched.says(reply.text.clone());
             Ok(json(StatusCode::OK, &reply))
         }
@@ -388,11 +417,12 @@ fn bad_request(error: impl Into<String>) -> Refused {
     (StatusCode::BAD_REQUEST, Refusal { error: error.into(), hint: None })
 }
 
-async fn read_body(request: Request<Incoming>) -> Result<Bytes, Refused> {
-    let body = Limited::new(request.into_body(), MAX_REQUEST).collect();
+/// A body of at most so many bytes.
+async fn read_body(request: Request<Incoming>, most: usize) -> Result<Bytes, Refused> {
+    let body = Limited::new(request.into_body(), most).collect();
     match tokio::time::timeout(BODY_DEADLINE, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(e)) => Err(bad_request(format!("cannot read the request (at most {MAX_REQUEST} bytes): {e}"))),
+        Ok(Err(e)) => Err(bad_request(format!("cannot read the request (at most {most} bytes): {e}"))),
         Err(_) => Err(bad_request(format!("the request did not come within {} s", BODY_DEADLINE.as_secs()))),
     }
 }

@@ -1,7 +1,9 @@
 //! TLS below the API: how a TCP connection begins, on both sides.
 
 use super::caller::Caller;
-use crate::pki::{Certificate, Key, Tls};
+use super::wire::Identity;
+use crate::pki::{Certificate, Tls, TlsError};
+use rustls::pki_types::CertificateDer;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,16 +117,26 @@ pub struct Peer {
     pub caller: Caller,
     /// Where it is: an address, or a process of this machine.
     pub from: Arc<str>,
-    /// Its key, where it has one.
-    pub key: Option<Key>,
+    /// The certificates that it showed, and who it was that was content with them.
+    pub shown: Option<(Arc<Tls>, Arc<[CertificateDer<'static>]>)>,
 }
 
 impl Security {
-    /// Whether a key that was let in once is revoked by now.
-    pub fn has_revoked(&self, key: Option<&Key>) -> bool {
-        match (self, key) {
-            (Security::Tls(tls), Some(key)) => tls.is_revoked(key),
-            _ => false,
+    /// What an agent that is spoken to so says of itself.
+    pub fn identity(&self) -> Identity {
+        let Security::Tls(tls) = self else { return Identity::default() };
+        let authorities = tls.authorities().iter().map(ToString::to_string).collect();
+        Identity { key: Some(tls.own.key.to_string()), authorities }
+    }
+
+    /// Whether one that was let in before whom we trust has changed would be let in now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn still_believes(&self, peer: &Peer) -> Result<(), TlsError> {
+        match (self, &peer.shown) {
+            (Security::Tls(now), Some((then, chain))) if !Arc::ptr_eq(now, then) => now.check_again(chain),
+            _ => Ok(()),
         }
     }
 }

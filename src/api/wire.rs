@@ -11,7 +11,12 @@
 //! | `GET /v1/leftovers` | `Vec<LeftoverView>`: judged now, nothing removed |
 //! | `POST /v1/order` with [`Order`] | [`OrderReply`]; returns at once, the work goes on |
 //! | `POST /v1/reload`, with [`ReloadAsk`] or nothing | [`ReloadReply`]: read `cluster.toml` again |
+//! | `GET /v1/identity` | [`Identity`]: that agent's certificate, and which CAs it believes |
 //! | `GET /v1/trail?after=SEQ` | [`Page`](crate::trail::Page) of that agent's trail: who did what |
+//! | `GET /v1/generation` | [`Generation`] of the configuration in force |
+//! | `GET /v1/config` | [`Offer`](crate::generation::Offer): the configuration in force, for another node or `apply` |
+//! | `POST /v1/stage` with an [`Offer`](crate::generation::Offer) | [`ReloadReply`]: checked and kept aside |
+//! | `POST /v1/switch` with [`Switch`] | [`ReloadReply`]: what was kept aside is in force |
 //! | `GET /v1/watch?node=NAME` | the peer stream: one [`PeerLine`] a line, for as long as both live |
 //! | any of them under `/v1/at/NODE/…` | the same, asked of NODE's agent over this agent's warm link |
 //!
@@ -21,10 +26,13 @@ use crate::director::word::{VipView, VipWord};
 use crate::engine::Word;
 use crate::engine::view::{InstanceView, StateName};
 use crate::facts::{Finding, Moment};
+use crate::generation::Generation;
 use serde::{Deserialize, Serialize};
 
 /// The largest request body that an agent reads, in bytes. An order naming every instance of a large cluster fits.
 pub const MAX_REQUEST: usize = 1 << 20;
+/// The largest configuration that is staged, in bytes of JSON.
+pub const MAX_OFFER: usize = 8 << 20;
 /// The largest answer that a client reads, in bytes: 50,000 instances at about a kilobyte each.
 pub const MAX_REPLY: usize = 64 << 20;
 
@@ -52,6 +60,9 @@ pub struct NodeStatus {
     pub clock_ms: u64,
     /// Content hash of the configuration in force.
     pub config: String,
+    /// Where that stands in the line of those that were applied; only the nearest ancestors.
+    #[serde(default)]
+    pub generation: Generation,
     /// What is wrong with the agent itself (`cluster.toml is refused, the last good one is in force: …`).
     pub problems: Vec<String>,
     pub instances: Vec<InstanceView>,
@@ -194,6 +205,15 @@ pub struct LogPage {
     pub text: String,
 }
 
+/// How an agent is known, and whom it believes. All are keys, in hex.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Identity {
+    /// The key of its certificate; `None` without one.
+    pub key: Option<String>,
+    /// The keys of the CAs that it believes.
+    pub authorities: Vec<String>,
+}
+
 /// Who has the file read again, and why; for the trail.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ReloadAsk {
@@ -223,6 +243,12 @@ pub struct ReloadReply {
     pub config: String,
     pub changed: bool,
     pub text: String,
+}
+
+/// Which of the configurations that were staged is to be in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Switch {
+    pub hash: String,
 }
 
 /// One line of the peer stream. The first one tells all instances of the node, later ones what has changed.

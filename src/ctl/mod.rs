@@ -8,6 +8,7 @@ mod exit;
 mod picture;
 mod text;
 
+mod apply;
 mod audit;
 mod check;
 mod completions;
@@ -122,6 +123,8 @@ enum Verb {
     Probe(probe::ProbeArgs),
     /// Let the agents read the cluster file again
     Reload(reload::ReloadArgs),
+    /// Put a cluster file and its units in force on all nodes
+    Apply(apply::ApplyArgs),
     /// Show the order of a boot from the cluster file, offline
     Plan(plan::PlanArgs),
     /// Check the cluster file and its units, offline
@@ -140,6 +143,9 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Print shell completions
     Completions(completions::CompletionsArgs),
+    /// Write the manual pages into a folder, for the package
+    #[command(hide = true)]
+    Man(completions::ManArgs),
     /// Stand in for a daemon, for the demo
     #[command(hide = true)]
     StandIn(crate::standin::Args),
@@ -177,6 +183,7 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Simulate(args) => simulate::run(&args, global),
         Verb::Pki(args) => pki::run(args, global),
         Verb::Completions(args) => completions::run(args),
+        Verb::Man(args) => completions::man(&args),
         Verb::StandIn(args) => stand_in::run(&args),
 
         Verb::Status(args) => online(status::run(args, global)),
@@ -193,12 +200,13 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Logs(args) => online(logs::run(args, global)),
         Verb::Probe(args) => online(probe::run(args, global)),
         Verb::Reload(args) => online(reload::run(args, global)),
+        Verb::Apply(args) => online(apply::run(args, global)),
         Verb::Demo(args) => online(demo::run(args, global)),
     }
 }
 
 /// Runs a verb that asks agents.
-fn online(verb: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+fn online<T>(verb: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start")?.block_on(verb)
 }
@@ -319,15 +327,26 @@ impl Global {
 
     /// How to speak over TCP: as the holder of a certificate, if there is one; else plainly.
     fn security(&self) -> anyhow::Result<Security> {
+        let Some((path, bundle)) = self.identity()? else { return Ok(Security::Plain) };
+        let cannot = || format!("cannot use the identity in {}", path.display());
+        Ok(Security::Tls(Arc::new(Tls::new(&bundle).with_context(cannot)?)))
+    }
+
+    /// Who asks, with the key: for what is to be signed.
+    fn bundle(&self) -> anyhow::Result<Option<Bundle>> {
+        Ok(self.identity()?.map(|(_, bundle)| bundle))
+    }
+
+    fn identity(&self) -> anyhow::Result<Option<(PathBuf, Bundle)>> {
         let environment = |name| std::env::var_os(name).filter(|v| !v.is_empty());
         let named = self.identity.clone().or_else(|| environment("CLUSTERCTL_IDENTITY").map(PathBuf::from));
         let at_home = || environment("HOME").map(|h| Path::new(&h).join(".config/clusterd/identity.pem"));
         let Some(path) = named.or_else(|| at_home().filter(|path| path.exists())) else {
-            return Ok(Security::Plain);
+            return Ok(None);
         };
         let cannot = || format!("cannot use the identity in {}", path.display());
-        let tls = Bundle::read(&path).and_then(|bundle| Tls::new(&bundle)).with_context(cannot)?;
-        Ok(Security::Tls(Arc::new(tls)))
+        let bundle = Bundle::read(&path).with_context(cannot)?;
+        Ok(Some((path, bundle)))
     }
 
     /// The cluster file to read.

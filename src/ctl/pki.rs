@@ -1,5 +1,7 @@
 //! `pki`: the cluster's own CA, on the machine of whoever runs the cluster. Asks no agent.
 
+mod rotate;
+
 use super::text::{DIM, Look, Row, paint, plural, table};
 use super::{Exit, Global, Misuse, hint};
 use crate::model::Cluster;
@@ -46,6 +48,15 @@ enum PkiVerb {
         #[arg(long, value_enum)]
         role: RoleWord,
         /// Where the file goes
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+    /// Give the cluster a new CA, in steps: say it again after each, and it does the next or says what it waits for
+    Rotate {
+        /// Begin; without it a rotation that is under way is carried on
+        #[arg(long)]
+        begin: bool,
+        /// Where the files go
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
     },
@@ -120,6 +131,10 @@ pub fn run(args: PkiArgs, global: &Global) -> anyhow::Result<Exit> {
             let ca = open_ca(&folder)?;
             let who = Who::Operator { name, role: role.into() };
             hand_out(&ca, who, &out)?;
+        }
+        PkiVerb::Rotate { begin, out } => {
+            let (ca, cluster) = open(&folder, global)?;
+            return rotate::step(rotate::under_way(ca, begin)?, &cluster, &out, global);
         }
         PkiVerb::Show => show(&open_ca(&folder)?, global)?,
         PkiVerb::Revoke { name } => revoke(&open_ca(&folder)?, &name)?,
@@ -256,6 +271,12 @@ fn revoke(ca: &Ca, name: &str) -> anyhow::Result<()> {
         let text = format!("{name} has no certificate");
         return Err(Misuse { text, hint: "clusterctl pki show".to_owned() }.into());
     }
+    print_revoked(ca)
+}
+
+/// The lines for the cluster file.
+fn print_revoked(ca: &Ca) -> anyhow::Result<()> {
+    let revoked = ca.revoked()?;
     // The whole list, so that what it takes the place of need not be looked at.
     let keys: Vec<String> = revoked.iter().map(|c| format!("  \"{}\", # {}\n", c.key, c.name.who)).collect();
     super::print(&format!("revoked = [\n{}]\n", keys.concat()))?;

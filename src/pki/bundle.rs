@@ -1,4 +1,6 @@
-//! What one node or operator gets: a file with three PEM blocks, its certificate, the CA's, and its key.
+//! What one node or operator gets: a file with three PEM blocks, its certificate, the CA's, and its key. While the CA is
+//! rotated there are two more: after its certificate the one that the CA before has given the new CA, so that who knows
+//! only the old one believes it; and after the CA's the one of the CA before, so that it believes them.
 //!
 //! One file, so that it is there whole or not at all, and any tool for certificates can read it.
 
@@ -38,7 +40,9 @@ pub struct Bundle {
     /// The CA that vouches for it.
     pub ca: Certificate,
     pub(super) own_der: CertificateDer<'static>,
-    pub(super) ca_der: CertificateDer<'static>,
+    /// What is shown beside it.
+    pub(super) above: Vec<CertificateDer<'static>>,
+    pub(super) trusted: Vec<CertificateDer<'static>>,
     pub(super) key: Zeroizing<Vec<u8>>,
     text: Zeroizing<String>,
 }
@@ -85,25 +89,35 @@ impl Bundle {
             }
         }
         let key = key.ok_or_else(|| damaged("it has no key"))?;
-        let [own_der, ca_der]: [_; 2] =
-            certificates.try_into().map_err(|_| damaged("it does not have two certificates"))?;
-        let (own, ca) = (Certificate::read(&own_der)?, Certificate::read(&ca_der)?);
+        let (own_der, above, trusted) = match &certificates[..] {
+            [own, ca] => (own.clone(), vec![], vec![ca.clone()]),
+            [own, cross, ca, before] => (own.clone(), vec![cross.clone()], vec![ca.clone(), before.clone()]),
+            _ => return Err(damaged("it has neither two certificates nor four")),
+        };
+        let (own, ca) = (Certificate::read(&own_der)?, Certificate::read(&trusted[0])?);
         if own.name.who == Who::Ca {
             return Err(BundleError::NotForUse(own.name.who));
         }
         let not_of_its_ca = |e: &dyn fmt::Display| BundleError::NotOfItsCa(e.to_string());
-        let trust = Trust::new(&ca_der).map_err(|e| not_of_its_ca(&e))?;
+        let trust = Trust::new(&trusted).map_err(|e| not_of_its_ca(&e))?;
         trust.check(&own_der, KeyUsage::client_auth()).map_err(|e| not_of_its_ca(&e))?;
-        let bundle = Bundle { own, ca, own_der, ca_der, key, text: Zeroizing::new(text.to_owned()) };
+        let bundle = Bundle { own, ca, own_der, above, trusted, key, text: Zeroizing::new(text.to_owned()) };
         bundle.certified_key()?;
         Ok(bundle)
+    }
+
+    /// Whether one who trusts as this one does would believe another.
+    pub fn believes(&self, other: &Bundle) -> bool {
+        let trust = Trust::new(&self.trusted);
+        trust.is_ok_and(|t| t.check_chain(&other.own_der, &other.above, KeyUsage::client_auth()).is_ok())
     }
 
     /// Certificate and key as a connection wants them.
     pub(super) fn certified_key(&self) -> Result<CertifiedKey, BundleError> {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.as_slice())).clone_key();
         let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| BundleError::OtherKey)?;
-        let certified = CertifiedKey::new(vec![self.own_der.clone()], key);
+        let shown = std::iter::once(&self.own_der).chain(&self.above).cloned().collect();
+        let certified = CertifiedKey::new(shown, key);
         certified.keys_match().map_err(|_| BundleError::OtherKey)?;
         Ok(certified)
     }

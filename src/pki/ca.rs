@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `ca.pem` | its certificate and its key |
+//! | `before.pem`, `cross.pem` | while it is rotated: the CA before, and what that one says of the new CA |
 //! | `issued/KIND-NAME-KEY.pem` | the certificates that it issued; their keys are kept nowhere |
 //! | `revoked/KIND-NAME-KEY.pem` | those that were revoked |
 
@@ -10,6 +11,7 @@ use super::bundle::Bundle;
 use super::certificate::{Certificate, CertificateError, Key, Validity};
 use super::files::{self, FileError};
 use super::name::{BadName, Name, Who};
+use super::tls::Trust;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, SanType,
@@ -20,6 +22,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use webpki::KeyUsage;
 use zeroize::Zeroizing;
 
 /// Certificates in the folder that are looked at. Far above the largest cluster, rotated often.
@@ -34,6 +37,8 @@ pub enum CaError {
     Exists(PathBuf),
     #[error("there is no CA in {}", .0.display())]
     None(PathBuf),
+    #[error("a rotation of the CA is under way already")]
+    Rotating,
     #[error("{}: {why}", .path.display())]
     Damaged { path: PathBuf, why: String },
     #[error(transparent)]
@@ -60,6 +65,15 @@ pub struct Ca {
     pub own: Certificate,
     pem: String,
     key: KeyPair,
+    /// While it is rotated.
+    rotation: Option<Rotation>,
+}
+
+/// The CA before, and its certificate for the new one.
+struct Rotation {
+    before: Certificate,
+    before_pem: String,
+    cross_pem: String,
 }
 
 impl Ca {
@@ -87,12 +101,29 @@ impl Ca {
     /// When there is none, when it is damaged, or when others may read or write it.
     pub fn open(folder: &Path) -> Result<Ca, CaError> {
         let path = folder.join("ca.pem");
-        let text = match files::read(&path) {
-            Ok(text) => text,
-            Err(e) if e.is_missing() => return Err(CaError::None(folder.to_owned())),
-            Err(e) => return Err(e.into()),
-        };
+        if let Err(e) = files::read(&path)
+            && e.is_missing()
+        {
+            return Err(CaError::None(folder.to_owned()));
+        }
         files::check_folder(folder)?;
+        let (own, pem, key) = Ca::read(&path)?;
+        let mut rotation = None;
+        let (before, cross) = (folder.join("before.pem"), folder.join("cross.pem"));
+        if before.exists() && cross.exists() {
+            let (before, before_pem, _) = Ca::read(&before)?;
+            // Killed before the new one had its name: nothing was begun.
+            if before.key != own.key {
+                rotation = Some(Rotation { before, before_pem, cross_pem: files::read(&cross)?.to_string() });
+            }
+        }
+        Ok(Ca { folder: folder.to_owned(), own, pem, key, rotation })
+    }
+
+    /// A CA's certificate, the same as PEM, and its key.
+    fn read(path: &Path) -> Result<(Certificate, String, KeyPair), CaError> {
+        let path = path.to_owned();
+        let text = files::read(&path)?;
         let damaged = |why: String| CaError::Damaged { path: path.clone(), why };
         let der = CertificateDer::from_pem_slice(text.as_bytes())
             .map_err(|e| damaged(format!("its certificate: {e}")))?;
@@ -103,7 +134,53 @@ impl Ca {
             return Err(damaged("it is not the certificate and key of a CA".to_owned()));
         }
         let pem = text[..text.len() - key_block(&text).unwrap_or_default().len()].to_owned();
-        Ok(Ca { folder: folder.to_owned(), own, pem, key })
+        Ok((own, pem, key))
+    }
+
+    /// Makes a new CA for the same cluster in this one's place. What it issues is believed by who knows only the CA
+    /// before, and believes them.
+    ///
+    /// # Errors
+    /// When one is under way already; nothing has changed then.
+    pub fn rotate(self, validity: Validity) -> Result<Ca, CaError> {
+        if self.rotation.is_some() {
+            return Err(CaError::Rotating);
+        }
+        let in_folder = |name: &str| self.folder.join(name);
+        let key = KeyPair::generate()?;
+        let params = ca_params(&self.own.name, validity)?;
+        let own = params.self_signed(&key)?;
+        let old = ca_params(&self.own.name, self.own.validity)?;
+        let cross = params.signed_by(&key, &Issuer::from_params(&old, &self.key))?;
+        let key_pem = Zeroizing::new(key.serialize_pem());
+        // The last step is the one that counts.
+        files::write(&in_folder("next.pem"), &Zeroizing::new(format!("{}{}", own.pem(), *key_pem)))?;
+        files::write(&in_folder("cross.pem"), &cross.pem())?;
+        files::write(&in_folder("before.pem"), &files::read(&in_folder("ca.pem"))?)?;
+        let path = in_folder("next.pem");
+        fs::rename(&path, in_folder("ca.pem")).map_err(|cause| CaError::Look { path, cause })?;
+        Ca::open(&self.folder)
+    }
+
+    /// The CA before, while this one takes its place.
+    pub fn before(&self) -> Option<&Certificate> {
+        self.rotation.as_ref().map(|r| &r.before)
+    }
+
+    /// Puts the CA before among what is revoked. Its key is kept until [`Ca::rotated`].
+    pub fn revoke_before(&self) -> Result<(), CaError> {
+        let Some(rotation) = &self.rotation else { return Ok(()) };
+        let path = self.folder.join("revoked").join(file_name(&rotation.before));
+        Ok(files::write(&path, &rotation.before_pem)?)
+    }
+
+    /// The rotation is over: the key of the CA before is removed.
+    pub fn rotated(&self) -> Result<(), CaError> {
+        for name in ["before.pem", "cross.pem"] {
+            let path = self.folder.join(name);
+            fs::remove_file(&path).map_err(|cause| CaError::Look { path, cause })?;
+        }
+        Ok(())
     }
 
     /// The name of the cluster that it vouches for.
@@ -121,18 +198,33 @@ impl Ca {
         let pem = made.pem();
         files::write(&self.folder.join("issued").join(file_name(&certificate)), &pem)?;
         let key_pem = Zeroizing::new(key.serialize_pem());
-        let bundle = Bundle::print(&certificate, &pem, &self.pem, &key_pem);
+        let bundle = match &self.rotation {
+            None => Bundle::print(&certificate, &pem, &self.pem, &key_pem),
+            Some(r) => {
+                let (own, cas) = (pem + &r.cross_pem, self.pem.clone() + &r.before_pem);
+                Bundle::print(&certificate, &own, &cas, &key_pem)
+            }
+        };
         Ok(Issued { certificate, bundle })
     }
 
     /// The certificates that are in use, by name.
     pub fn issued(&self) -> Result<Vec<Certificate>, CaError> {
-        self.look("issued")
+        self.look("issued", |_| true)
+    }
+
+    /// Those of them that are of this very CA, and not of the one before.
+    pub fn issued_anew(&self) -> Result<Vec<Certificate>, CaError> {
+        let damaged = |why: String| CaError::Damaged { path: self.folder.join("ca.pem"), why };
+        let own = CertificateDer::from_pem_slice(self.pem.as_bytes()).map_err(|e| damaged(e.to_string()))?;
+        let trust = Trust::new(&[own]).map_err(|e| damaged(e.to_string()))?;
+        let of_own = |der: &CertificateDer<'_>| trust.check(der, KeyUsage::client_auth()).is_ok();
+        self.look("issued", of_own)
     }
 
     /// The certificates that were revoked, by name.
     pub fn revoked(&self) -> Result<Vec<Certificate>, CaError> {
-        self.look("revoked")
+        self.look("revoked", |_| true)
     }
 
     /// Records that a certificate is not to be trusted any more. The agents learn it from `cluster.toml`.
@@ -143,7 +235,11 @@ impl Ca {
             .map_err(|cause| CaError::Look { path, cause })
     }
 
-    fn look(&self, sub: &str) -> Result<Vec<Certificate>, CaError> {
+    fn look(
+        &self,
+        sub: &str,
+        wanted: impl Fn(&CertificateDer<'_>) -> bool,
+    ) -> Result<Vec<Certificate>, CaError> {
         let folder = self.folder.join(sub);
         let look = |cause| CaError::Look { path: folder.clone(), cause };
         let mut found = Vec::new();
@@ -155,6 +251,9 @@ impl Ca {
             let damaged = |why: String| CaError::Damaged { path: path.clone(), why };
             let text = files::read(&path)?;
             let der = CertificateDer::from_pem_slice(text.as_bytes()).map_err(|e| damaged(e.to_string()))?;
+            if !wanted(&der) {
+                continue;
+            }
             found.push(Certificate::read(&der).map_err(|e| damaged(e.to_string()))?);
         }
         found.sort_by(|a, b| (&a.name, a.validity.from, a.key).cmp(&(&b.name, b.validity.from, b.key)));

@@ -16,6 +16,7 @@ mod ca;
 mod certificate;
 mod files;
 mod name;
+mod seal;
 mod tls;
 
 pub use bundle::{Bundle, BundleError};
@@ -23,4 +24,5 @@ pub use ca::{Ca, CaError, Issued};
 pub use certificate::{Certificate, CertificateError, Key, Validity, now};
 pub use files::FileError;
 pub use name::{BadName, Name, Role, Who};
+pub use seal::{Seal, SealError};
 pub use tls::{Tls, TlsError, Trust, in_words};

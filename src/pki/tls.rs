@@ -19,6 +19,8 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 /// The name to dial when any node of the cluster will do: no node can be called so.
 const ANY_NODE: &str = "any.node";
+/// Certificates of CAs that a peer may show beside its own.
+const MAX_ABOVE: usize = 2;
 /// Sessions kept for resumption, of each side: a reconnect then costs no signature.
 const SESSIONS: usize = 256;
 
@@ -45,21 +47,29 @@ pub enum TlsError {
 #[derive(Debug)]
 pub struct Trust {
     cluster: String,
-    anchor: TrustAnchor<'static>,
+    /// More than one while the CA is being rotated.
+    anchors: Vec<(Key, TrustAnchor<'static>)>,
     algorithms: WebPkiSupportedAlgorithms,
     revoked: RwLock<BTreeSet<Key>>,
 }
 
 impl Trust {
-    /// Trust in one CA.
-    pub(super) fn new(ca: &CertificateDer<'_>) -> Result<Trust, TlsError> {
-        let said = Certificate::read(ca).map_err(|e| TlsError::Unreadable(Arc::new(e)))?;
-        if said.name.who != Who::Ca {
-            return Err(TlsError::NotOurs(webpki::Error::EndEntityUsedAsCa));
+    /// Trust in the CAs of one cluster.
+    pub(super) fn new(cas: &[CertificateDer<'_>]) -> Result<Trust, TlsError> {
+        let (mut cluster, mut anchors) = (None, Vec::new());
+        for ca in cas {
+            let said = Certificate::read(ca).map_err(|e| TlsError::Unreadable(Arc::new(e)))?;
+            if said.name.who != Who::Ca {
+                return Err(TlsError::NotOurs(webpki::Error::EndEntityUsedAsCa));
+            }
+            if *cluster.get_or_insert_with(|| said.name.cluster.clone()) != said.name.cluster {
+                return Err(TlsError::OtherCluster(said.name.cluster));
+            }
+            anchors.push((said.key, anchor_from_trusted_cert(ca).map_err(TlsError::NotOurs)?.to_owned()));
         }
         Ok(Trust {
-            cluster: said.name.cluster,
-            anchor: anchor_from_trusted_cert(ca).map_err(TlsError::NotOurs)?.to_owned(),
+            cluster: cluster.ok_or(TlsError::None)?,
+            anchors,
             algorithms: provider::default_provider().signature_verification_algorithms,
             revoked: RwLock::default(),
         })
@@ -72,11 +82,27 @@ impl Trust {
 
     /// Whether a certificate is of this CA and this cluster, for this purpose, and not revoked.
     pub(super) fn check(&self, der: &CertificateDer<'_>, usage: KeyUsage) -> Result<Certificate, TlsError> {
+        self.check_chain(der, &[], usage)
+    }
+
+    /// As [`Trust::check`], of a certificate that comes with one for its CA, by the CA before.
+    pub(super) fn check_chain(
+        &self,
+        der: &CertificateDer<'_>,
+        above: &[CertificateDer<'_>],
+        usage: KeyUsage,
+    ) -> Result<Certificate, TlsError> {
         let certificate = EndEntityCert::try_from(der).map_err(TlsError::NotOurs)?;
-        let anchors = std::slice::from_ref(&self.anchor);
+        // A CA is dropped by revoking its key, as any other.
+        let trusted = self.anchors.iter().filter(|(key, _)| !self.is_revoked(key));
+        let anchors: Vec<TrustAnchor<'_>> = trusted.map(|(_, anchor)| anchor.clone()).collect();
+        let is_ours = |der: &&CertificateDer<'_>| {
+            Certificate::read(der).is_ok_and(|ca| ca.name.who == Who::Ca && !self.is_revoked(&ca.key))
+        };
+        let above: Vec<_> = above.iter().take(MAX_ABOVE).filter(is_ours).cloned().collect();
         let holds_at = |time| {
             let verified =
-                certificate.verify_for_usage(self.algorithms.all, anchors, &[], time, usage, None, None);
+                certificate.verify_for_usage(self.algorithms.all, &anchors, &above, time, usage, None, None);
             verified.map(drop)
         };
         // Dates must not stop a boot. Whoever is out of them is judged by all the rest, at a moment inside of them.
@@ -112,7 +138,7 @@ impl Tls {
     /// When the bundle's parts cannot be used together; one that was parsed has been checked for that.
     pub fn new(bundle: &Bundle) -> Result<Tls, BundleError> {
         let damaged = |e: &dyn std::fmt::Display| BundleError::Damaged(e.to_string());
-        let trust = Arc::new(Trust::new(&bundle.ca_der).map_err(|e| damaged(&e))?);
+        let trust = Arc::new(Trust::new(&bundle.trusted).map_err(|e| damaged(&e))?);
         let held_to = Arc::new(HeldTo { trust: trust.clone() });
         let own = Arc::new(SingleCertAndKey::from(bundle.certified_key()?));
         let provider: Arc<CryptoProvider> = Arc::new(provider::default_provider());
@@ -169,9 +195,29 @@ impl Tls {
         Ok(said)
     }
 
+    /// Whether one who was let in once, with this chain, would be now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_again(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsError> {
+        let (own, above) = chain.split_first().ok_or(TlsError::None)?;
+        self.trust.check_chain(own, above, KeyUsage::client_auth()).map(drop)
+    }
+
+    /// The keys of the CAs that are trusted.
+    pub fn authorities(&self) -> Vec<Key> {
+        let trusted = self.trust.anchors.iter().map(|(key, _)| *key);
+        trusted.filter(|key| !self.is_revoked(key)).collect()
+    }
+
     /// What to dial for a node, or for any of them. `None` for what cannot be a node's name.
     pub(crate) fn dial(node: Option<&str>) -> Option<ServerName<'static>> {
         ServerName::try_from(node.unwrap_or(ANY_NODE).to_owned()).ok()
+    }
+
+    /// Whom it believes.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// The name of its cluster.
@@ -216,12 +262,12 @@ impl ServerCertVerifier for HeldTo {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        above: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let said = self.trust.check(certificate, KeyUsage::server_auth()).map_err(refuse)?;
+        let said = self.trust.check_chain(certificate, above, KeyUsage::server_auth()).map_err(refuse)?;
         let wanted = server_name.to_str();
         match said.name {
             Name { who: Who::Node(node), .. } if wanted == ANY_NODE || wanted == node => {
@@ -265,10 +311,10 @@ impl ClientCertVerifier for HeldTo {
     fn verify_client_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        above: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.trust.check(certificate, KeyUsage::client_auth()).map_err(refuse)?;
+        self.trust.check_chain(certificate, above, KeyUsage::client_auth()).map_err(refuse)?;
         Ok(ClientCertVerified::assertion())
     }
 
