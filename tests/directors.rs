@@ -219,7 +219,7 @@ fn what_is_rendered_is_applied_and_put_back_where_keepalived_does_not_take_it() 
 
     // One that cannot read it: what was there is put back.
     scene.signal("lvs1", Signal::SIGSTOP);
-    scene.describe(&format!("{MANAGED}vrid = 78\n"));
+    scene.describe(&format!("{MANAGED}vrid = 77\npersistence = \"5m\"\n"));
     scene.cluster.ctl("lvs1", &["reload"]);
     let (_, text) = scene.another("lvs1", "vip-rolled-back", 0);
     assert!(text.contains("of keepalived is stopped"), "{text}");

@@ -51,8 +51,8 @@ pub struct Manage {
     macs: RefCell<BTreeMap<NodeIx, Vec<Mac>>>,
     /// What the keepalived that runs has read.
     read: Slot<HasRead>,
-    /// A text that keepalived did not take.
-    refused: RefCell<Option<String>>,
+    /// A text that keepalived did not take, and what was said of it.
+    refused: RefCell<Option<(String, String)>>,
     /// Why keepalived may not be started yet.
     not_yet: RefCell<Option<String>>,
 }
@@ -243,8 +243,12 @@ impl Shell {
         let record = |what: &'static str, text: &str| {
             self.events.borrow_mut().record("", what, text, serde_json::Value::Null);
         };
+        let refuse = |text: String, why: &str| {
+            self.manage.refused.replace(Some((text, why.to_owned())));
+        };
         let refused = self.manage.refused.borrow().clone();
-        let standing = refused.as_ref() == Some(&file.text);
+        let standing = refused.clone().filter(|(text, _)| *text == file.text).map(|(_, why)| why);
+        let refused = refused.map(|(text, _)| text);
         let mut case = Case { wanted: file.text.clone(), refused, ..Case::default() };
         for _ in 0..MOST_STEPS {
             case.here = text_of(path)?;
@@ -254,10 +258,7 @@ impl Shell {
                 read.filter(|read| read.pid == handle.pid()).map(|read| read.text)
             });
             match next(&case) {
-                Step::Done if standing => {
-                    return Err(format!("{} was refused before, and is not tried again", path.display()));
-                }
-                Step::Done => return Ok(()),
+                Step::Done => return standing.map_or(Ok(()), Err),
                 Step::Test => {
                     put(&aside, &case.wanted, file.mode).await?;
                     case.tested = Some(self.test(cluster, me, &aside).await);
@@ -288,16 +289,15 @@ impl Shell {
                 }
                 Step::Refuse(why) => {
                     let _ = fs::remove_file(&aside);
-                    self.manage.refused.replace(Some(case.wanted));
                     let text = format!(
                         "{} stays as it is: keepalived does not take what is rendered: {why}",
                         path.display()
                     );
+                    refuse(case.wanted, &text);
                     record("vip-refused", &text);
                     return Err(text);
                 }
                 Step::RollBack(why) => {
-                    self.manage.refused.replace(Some(case.wanted));
                     let text = match text_of(&before)? {
                         Some(old) => {
                             put(&aside, &old, file.mode).await?;
@@ -316,6 +316,7 @@ impl Shell {
                             path.display()
                         ),
                     };
+                    refuse(case.wanted, &text);
                     record("vip-rolled-back", &text);
                     return Err(text);
                 }
