@@ -218,7 +218,8 @@ mod tests {
             runs_with(text, &[one])
         };
         assert_eq!(with(|_| {}), Ok(()));
-        for change in [|r: &mut Running| r.vrid = 52, |r| r.priority = 140, |r| r.addresses.clear()] {
+        let others: [fn(&mut Running); 3] = [|r| r.vrid = 52, |r| r.priority = 140, |r| r.addresses.clear()];
+        for change in others {
             assert_eq!(with(change), Err("its instance www is still another one".into()));
         }
         assert_eq!(runs_with(text, &[]), Err("it does not know the instance www".into()));
