@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 /// The repository.
 const TOP: &str = env!("CARGO_MANIFEST_DIR");
 const CLUSTERD: &str = env!("CARGO_BIN_EXE_clusterd");
-const CLUSTERCTL: &str = env!("CARGO_BIN_EXE_clusterctl");
+pub const CLUSTERCTL: &str = env!("CARGO_BIN_EXE_clusterctl");
 
 /// What is made once.
 pub struct Disks {
@@ -45,9 +45,10 @@ fn make() -> Disks {
     let lock = File::create(folder.join("lock")).expect("a lock");
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e).expect("a lock");
 
-    let script = Path::new(TOP).join("tests/machines/image");
+    let of = Path::new(TOP).join("tests/machines");
+    let script = of.join("image");
     let release = fs::read_to_string("/etc/os-release").expect("a release");
-    let base_hash = hash_of(&[script.clone(), Path::new(TOP).join("tests/machines/guest")], &release);
+    let base_hash = hash_of(&[script.clone(), of.join("tree"), of.join("guest")], &release);
     let base = cached(&folder, "base", &base_hash, |to| {
         run(Command::new(&script).arg(to));
     });
@@ -136,7 +137,7 @@ fn stamp(path: impl AsRef<Path>) -> String {
 }
 
 /// Runs a tool that has to succeed.
-fn run(command: &mut Command) {
+pub fn run(command: &mut Command) {
     let done = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{command:?}: {said}{}", String::from_utf8_lossy(&done.stdout));

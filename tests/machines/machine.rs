@@ -38,6 +38,13 @@ impl Network {
         ip(&["-n", &name, "route", "add", "224.0.0.0/4", "dev", "lo"]);
         Network { name }
     }
+
+    /// A program that runs in it.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
 }
 
 impl Drop for Network {

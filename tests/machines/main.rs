@@ -10,6 +10,8 @@ mod deadline;
 mod disks;
 mod machine;
 
+mod bare;
 mod installed;
 mod odd;
 mod power;
+mod three;
