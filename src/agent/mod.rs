@@ -4,6 +4,7 @@
 //! does its actions; [`hands`] are those that touch processes and files; [`links`] talk to the other agents; [`serve`]
 //! answers the API. Decisions are the engine's: what is found here that decides something belongs there.
 
+mod address;
 mod args;
 mod clerk;
 mod config;
@@ -31,6 +32,7 @@ mod trust;
 mod vips;
 mod whoami;
 
+use address::Waited;
 pub use args::Args;
 use args::Verb;
 
@@ -77,8 +79,10 @@ const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// What keeps it from beginning: no configuration at all, an unknown node, another agent on the same state.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    if let Some(Verb::Join { file }) = &args.verb {
-        return join::join(&args, file);
+    match &args.verb {
+        Some(Verb::Join { file }) => return join::join(&args, file),
+        Some(Verb::Man { folder }) => return args::manual(folder),
+        None => {}
     }
     tracing_subscriber::fmt()
         .with_max_level(args.log)
@@ -175,11 +179,6 @@ async fn live(args: Args) -> anyhow::Result<()> {
     shell.carry("the one that listens on the network", move || {
         listen_tcp(address, served.clone(), door.clone())
     });
-    shell.search_all();
-    links::follow_peers(&shell);
-    tokio::task::spawn_local(vips::watch_addresses(shell.clone()));
-    shell.write_files();
-    tokio::task::spawn_local(generations::keep_up(shell.clone()));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -188,7 +187,23 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let mut power_fails = signal(SignalKind::from_raw(nix::libc::SIGPWR))?;
     let watchdog = notify::watchdog_period();
     let mut sign_of_life = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
+    // No boot waits for what this agent waits for.
     notify::ready(&text);
+    let waited =
+        address::wait(&shell, node.address, [&mut terminate, &mut interrupt], &mut power_fails).await;
+    if waited == Waited::End {
+        shell.finished.set(true);
+    } else {
+        notify::status(&text);
+        shell.search_all();
+        links::follow_peers(&shell);
+        tokio::task::spawn_local(vips::watch_addresses(shell.clone()));
+        shell.write_files();
+        tokio::task::spawn_local(generations::keep_up(shell.clone()));
+    }
+    if waited == Waited::PowerFails {
+        shell.feed(Input::ShutdownBegan);
+    }
 
     while !shell.finished.get() {
         let wake = shell.engine.borrow().next_wake();

@@ -149,6 +149,9 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Print shell completions
     Completions(completions::CompletionsArgs),
+    /// Write the manual pages into a folder, for the package
+    #[command(hide = true)]
+    Man(completions::ManArgs),
     /// Stand in for a daemon, for the demo
     #[command(hide = true)]
     StandIn(crate::standin::Args),
@@ -186,6 +189,7 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Simulate(args) => simulate::run(&args, global),
         Verb::Pki(args) => pki::run(args, global),
         Verb::Completions(args) => completions::run(args),
+        Verb::Man(args) => completions::man(&args),
         Verb::StandIn(args) => stand_in::run(&args),
 
         Verb::Status(args) => online(status::run(args, global)),

@@ -8,6 +8,8 @@ mod propose;
 pub use parse::MAX_FILE;
 pub use propose::propose;
 
+pub(super) use conf::Instance;
+
 use conf::Conf;
 use serde::Serialize;
 
@@ -74,4 +76,13 @@ pub fn read(files: &[(String, Vec<u8>)]) -> Import {
     findings.dedup();
     findings.truncate(MAX_FINDINGS);
     Import { confs, findings }
+}
+
+/// The instances of one file, and whether it includes others, which are not read.
+pub(super) fn instances(text: &str) -> (Vec<Instance>, bool) {
+    let mut findings = Vec::new(); // not asked for
+    let end = (0..=text.len().min(MAX_FILE)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let statements = parse::parse("", &text[..end], &mut findings);
+    let conf = conf::read("", &statements, &mut findings);
+    (conf.instances, !conf.includes.is_empty())
 }
