@@ -331,12 +331,15 @@ fn init_asks_on_a_terminal() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let answers = "shop\nweb1\n10.0.0.1\nweb2=web2.example\nweb:web2=10.0.0.2\n\ny\n";
+    let answers =
+        "shop\nweb1\n10.0.0.1\nweb2=web2.example\nweb:web2=10.0.0.2\n\nngin=web1\nsite:nginx=web\n\ny\n";
     std::io::Write::write_all(&mut terminal.stdin.take().unwrap(), answers.as_bytes()).unwrap();
     let said = terminal.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&said.stdout);
     assert!(said.contains("web2.example is no address: write a literal one"), "{said}");
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.contains("name = \"shop\""), "{said}\n{text}");
+    assert!(said.contains("there is no unit ngin"), "{said}");
+    assert!(text.contains("site = { on = \"web\", unit = \"nginx\" }"), "{text}");
     assert!(text.contains("all = { web1 = \"10.0.0.1\" }\nweb = { web2 = \"10.0.0.2\" }"), "{text}");
 }

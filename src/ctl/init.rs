@@ -103,6 +103,11 @@ pub fn run(args: InitArgs, global: &Global) -> anyhow::Result<Exit> {
             }
         }
     }
+    more_services(asks, &units, &mut services)?;
+    if services.is_empty() {
+        let text = "nothing that a unit knows runs here, and a cluster file needs a service".to_owned();
+        return Err(Misuse { text, hint: "clusterctl init --service redis=NODE".to_owned() }.into());
+    }
     let text = write(&name, &nodes, &services, &file);
     let cluster = Source { path: file.display().to_string(), text: text.clone() };
     let unread = BTreeMap::new();
@@ -178,6 +183,35 @@ fn all_nodes(asks: bool, host: &str) -> anyhow::Result<Vec<Node>> {
         }
     }
     Ok(nodes)
+}
+
+/// Services of which we are told, besides those that were seen.
+fn more_services(
+    asks: bool,
+    units: &BTreeMap<String, Source>,
+    services: &mut Vec<Service>,
+) -> anyhow::Result<()> {
+    if !asks {
+        return Ok(());
+    }
+    let known: Vec<&str> = units.keys().map(String::as_str).collect();
+    eprintln!("units: {}", listed(&known, 40));
+    for service in &*services {
+        eprintln!("{} on {}: {}", service.name, service.on, service.seen.as_deref().unwrap_or("as said"));
+    }
+    loop {
+        let text = ask(asks, "Another service, as redis=web1 or web:nginx=GROUP", "no more")?;
+        if text == "no more" {
+            return Ok(());
+        }
+        match parse_service(&text) {
+            Ok(service) if !units.contains_key(&service.unit) => {
+                eprintln!("there is no unit {}", service.unit)
+            }
+            Ok(service) => services.push(service),
+            Err(why) => eprintln!("{why}"),
+        }
+    }
 }
 
 fn this_node(asks: bool, host: &str) -> anyhow::Result<Node> {
