@@ -11,6 +11,7 @@
 //! - [`director`]: who holds which virtual address, and what is wrong when not exactly one does.
 //! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
 //! - [`director`]: virtual addresses: what keepalived, IPVS and the firewall are told.
+//! - [`broker`]: activemq.xml of others, judged.
 //! - [`journal`]: what an agent writes down, and the search for what runs that the next one begins with.
 //! - [`trail`]: who did what: a chain of hashes that shows what was changed.
 //! - [`logs`]: what services print: positions, rotation, reading.
@@ -28,6 +29,7 @@
 pub(crate) mod address;
 pub mod agent;
 pub mod api;
+pub mod broker;
 pub mod clock;
 pub mod crash;
 pub mod ctl;

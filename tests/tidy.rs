@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("process", &["facts", "clock", "crash", "model"]),
     ("address", &["process"]),
     ("director", &["facts", "model", "process"]),
+    ("broker", &["director"]), // what a finding is
     ("store", &["crash"]),
     ("trail", &["store"]),
     ("logs", &["crash", "model", "store"]),
@@ -63,6 +64,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "graph",
             "engine",
             "director",
+            "broker",
             "pki",
             "trail",
             "generation",

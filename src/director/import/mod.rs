@@ -33,18 +33,28 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The address will be held by none or by several, or clients are lost.
+    /// One address or one store will be held by none or by several, or clients are lost.
     Error,
     /// It works until something else happens.
     Warning,
 }
 
 impl Finding {
-    fn error(file: &str, line: u32, message: impl Into<String>, hint: impl Into<String>) -> Finding {
+    pub(crate) fn error(
+        file: &str,
+        line: u32,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Finding {
         let (message, hint) = (message.into(), hint.into());
         Finding { file: file.to_owned(), line, severity: Severity::Error, message, hint }
     }
-    fn warning(file: &str, line: u32, message: impl Into<String>, hint: impl Into<String>) -> Finding {
+    pub(crate) fn warning(
+        file: &str,
+        line: u32,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Finding {
         Finding { severity: Severity::Warning, ..Finding::error(file, line, message, hint) }
     }
 }
