@@ -172,17 +172,19 @@ fn hostname() -> String {
 /// This machine, and the others of whom we are told.
 fn all_nodes(asks: bool, host: &str) -> anyhow::Result<Vec<Node>> {
     let mut nodes = vec![this_node(asks, host)?];
-    while asks {
+    if !asks {
+        return Ok(nodes);
+    }
+    loop {
         let text = ask(asks, "Another machine, as web2=192.168.1.22 or web:web2=192.168.1.22", "no more")?;
         if text == "no more" {
-            break;
+            return Ok(nodes);
         }
         match parse_node(&text) {
             Ok(node) => nodes.push(node),
             Err(why) => eprintln!("{why}"),
         }
     }
-    Ok(nodes)
 }
 
 /// Services of which we are told, besides those that were seen.
