@@ -18,6 +18,7 @@
 //! - [`sim`]: the simulator, another shell around the same engine.
 //! - [`standin`]: small servers that speak one daemon's readiness, for the demo.
 //! - [`pki`]: the cluster's own CA, the certificates of nodes and operators, and what a peer is held to.
+//! - [`doctor`]: what is wrong with a machine.
 //! - [`generation`]: a configuration on its way over the cluster: who may take which, and what it changes.
 //! - [`api`]: wire types, server and client.
 //! - [`rig`]: the sample cluster laid out on one machine with real daemons or [`standin`]s, for the demo and the lab.
@@ -33,6 +34,7 @@ pub mod clock;
 pub mod crash;
 pub mod ctl;
 pub mod director;
+pub mod doctor;
 pub mod engine;
 pub mod facts;
 pub mod generation;

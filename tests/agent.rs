@@ -3,6 +3,8 @@
 mod agents;
 #[path = "agents/apply.rs"]
 mod apply;
+#[path = "agents/doctor.rs"]
+mod doctor;
 #[path = "agents/external.rs"]
 mod external;
 #[path = "agents/logs.rs"]
@@ -17,6 +19,8 @@ mod scarce;
 mod secrets;
 #[path = "agents/shutdown.rs"]
 mod shutdown;
+#[path = "agents/switch.rs"]
+mod switch;
 #[path = "agents/traces.rs"]
 mod traces;
 

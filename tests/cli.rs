@@ -265,6 +265,7 @@ fn status(state: StateName) -> ClusterStatus {
     let node = NodeStatus {
         vips: Vec::new(),
         node: "web1".into(),
+        id: String::new(),
         version: "0.1.0".into(),
         pid: 1,
         up_ms: 1,
@@ -283,4 +284,62 @@ fn status(state: StateName) -> ClusterStatus {
         last: vec![],
     };
     ClusterStatus { cluster: "little".into(), asked: "web1".into(), nodes: vec![entry] }
+}
+
+/// In a pid and network namespace of its own, so that it sees what the test has started and nothing else.
+#[test]
+fn init_writes_a_file_of_what_runs_here_and_overwrites_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cluster.toml");
+    let units = concat!(env!("CARGO_MANIFEST_DIR"), "/units");
+    let script = "ip link set lo up; redis-server --port 6390 --save '' --daemonize no >/dev/null & \
+                  until redis-cli -p 6390 ping >/dev/null 2>&1; do sleep 0.05; done; exec \"$@\"";
+    let mut init = std::process::Command::new("unshare");
+    init.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--net", "sh", "-c", script, "sh"]);
+    init.arg(env!("CARGO_BIN_EXE_clusterctl")).arg("init").arg(&file).args(["--units", units, "--yes"]);
+    init.args(["--name", "shop", "--node", "web:web1=10.0.0.1", "--service", "web:nginx=web"]);
+    let said = init.output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("web = { web1 = \"10.0.0.1\" }"), "{text}");
+    assert!(text.contains("web = { on = \"web\", unit = \"nginx\" }"), "{text}");
+    assert!(text.contains("port 6390)\nredis = { on = \"web1\", set.port = 6390 }"), "{text}");
+    clusterd::model::load(&file, Some(units.as_ref())).unwrap_or_else(|e| panic!("{e}"));
+
+    let again = std::process::Command::new(env!("CARGO_BIN_EXE_clusterctl"))
+        .args(["init", "--yes", "--name", "other"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(2), "{again:?}");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is not overwritten"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+}
+
+/// On a terminal it asks; a file that only has comments, as the package brings it, is no file yet.
+#[test]
+fn init_asks_on_a_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cluster.toml");
+    std::fs::write(&file, "# [cluster]\n\n# name = \"x\"\n").unwrap();
+    let units = concat!(env!("CARGO_MANIFEST_DIR"), "/units");
+    let line =
+        format!("{} init {} --units {units} --blank", env!("CARGO_BIN_EXE_clusterctl"), file.display());
+    let mut terminal = std::process::Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let answers =
+        "shop\nweb1\n10.0.0.1\nweb2=web2.example\nweb:web2=10.0.0.2\n\nngin=web1\nsite:nginx=web\n\ny\n";
+    std::io::Write::write_all(&mut terminal.stdin.take().unwrap(), answers.as_bytes()).unwrap();
+    let said = terminal.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout);
+    assert!(said.contains("web2.example is no address: write a literal one"), "{said}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("name = \"shop\""), "{said}\n{text}");
+    assert!(said.contains("there is no unit ngin"), "{said}");
+    assert!(text.contains("site = { on = \"web\", unit = \"nginx\" }"), "{text}");
+    assert!(text.contains("all = { web1 = \"10.0.0.1\" }\nweb = { web2 = \"10.0.0.2\" }"), "{text}");
 }

@@ -35,6 +35,7 @@ const CALLS: &[(&str, Method, &str, &str)] = &[
     ("cluster", Method::GET, "/v1/cluster", ""),
     ("events", Method::GET, "/v1/events", ""),
     ("identity", Method::GET, "/v1/identity", ""),
+    ("doctor", Method::GET, "/v1/doctor", ""),
     ("trail", Method::GET, "/v1/trail", ""),
     ("logs", Method::GET, "/v1/logs?instance=cache@n1&last=1", ""),
     ("leftovers", Method::GET, "/v1/leftovers", ""),
@@ -55,6 +56,7 @@ const CALLS: &[(&str, Method, &str, &str)] = &[
     ("relay cluster", Method::GET, "/v1/at/n2/v1/cluster", ""),
     ("relay events", Method::GET, "/v1/at/n2/v1/events", ""),
     ("relay identity", Method::GET, "/v1/at/n2/v1/identity", ""),
+    ("relay doctor", Method::GET, "/v1/at/n2/v1/doctor", ""),
     ("relay trail", Method::GET, "/v1/at/n2/v1/trail", ""),
     ("relay logs", Method::GET, "/v1/at/n2/v1/logs?instance=web@n2&last=1", ""),
     ("relay leftovers", Method::GET, "/v1/at/n2/v1/leftovers", ""),
@@ -173,21 +175,21 @@ fn who_may_do_what() {
     snapbox::assert_data_eq!(
         calls(&Security::Plain),
         snapbox::str![[r#"
-hung up: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
+hung up: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&security(&stranger, operator(Role::Admin), good)),
         snapbox::str![[r#"
-its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
+its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&taken),
         snapbox::str![[r#"
-it refuses our certificate: its key is revoked: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
+it refuses our certificate: its key is revoked: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
 
 "#]]
     );
@@ -197,7 +199,7 @@ it refuses our certificate: its key is revoked: node, cluster, events, identity,
 
     // The dates change nothing.
     let admin = snapbox::str![[r#"
-yes: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, force here, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
+yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, force here, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
 no such call: unknown, wrong method, relay watch, relay relay
 lacks admin: relay force, relay stage, relay switch
 lacks agent: relay config
@@ -211,7 +213,7 @@ lacks agent: relay config
     snapbox::assert_data_eq!(
         calls(&security(&ca, operator(Role::Operate), good)),
         snapbox::str![[r#"
-yes: node, cluster, events, identity, trail, logs, leftovers, probe, order, reload, generation, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
+yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, order, reload, generation, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
 lacks agent: watch n2, watch n1, config, relay config
 lacks admin: force, stage, switch, unknown, wrong method, force here, relay force, relay stage, relay switch
 no such call: relay watch, relay relay
@@ -221,7 +223,7 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         calls(&security(&ca, operator(Role::Read), good)),
         snapbox::str![[r#"
-yes: node, cluster, events, identity, trail, logs, leftovers, probe, generation, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay generation
+yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, generation, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay generation
 lacks agent: watch n2, watch n1, config, relay config
 lacks operate: order, force, reload, force here, relay order, relay force, relay reload
 lacks admin: stage, switch, unknown, wrong method, relay stage, relay switch
@@ -235,7 +237,7 @@ no such call: relay watch, relay relay
         calls(&n2),
         snapbox::str![[r#"
 yes: node, watch n2, generation, config, relay node, relay generation, relay config
-lacks read: cluster, events, identity, trail, logs, leftovers, probe, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe
+lacks read: cluster, events, identity, doctor, trail, logs, leftovers, probe, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe
 node n2 cannot speak for node n1: watch n1
 lacks operate: order, force, reload, force here, relay order, relay force, relay reload
 lacks admin: stage, switch, unknown, wrong method, relay stage, relay switch
@@ -246,7 +248,7 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         all_calls(&n1, &n2, Some("admin root, or so he says")),
         snapbox::str![[r#"
-yes: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, order, reload, generation, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
+yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, order, reload, generation, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
 node n2 cannot speak for node n1: watch n1
 lacks admin: force, stage, switch, unknown, wrong method, force here, relay force, relay stage, relay switch
 lacks agent: config, relay config
@@ -264,7 +266,7 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         all_calls(&unix, &Security::Plain, None),
         snapbox::str![[r#"
-yes: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, force here, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
+yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, force here, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
 no such call: unknown, wrong method, relay watch, relay relay
 lacks admin: relay force, relay stage, relay switch
 lacks agent: relay config
@@ -274,7 +276,7 @@ lacks agent: relay config
     snapbox::assert_data_eq!(
         as_nobody(&cluster, Some("games")),
         snapbox::str![[r#"
-yes: node, cluster, events, identity, trail, logs, leftovers, probe, order, reload, generation, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
+yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, order, reload, generation, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
 lacks agent: watch n2, watch n1, config, relay config
 lacks admin: force, stage, switch, unknown, wrong method, force here, relay force, relay stage, relay switch
 no such call: relay watch, relay relay
@@ -284,7 +286,7 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         as_nobody(&cluster, None),
         snapbox::str![[r#"
-PermissionDenied: node, cluster, events, identity, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
+PermissionDenied: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
 
 "#]]
     );

@@ -27,7 +27,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rig", &[]),
     ("pki", &["store"]),
     ("generation", &["model", "graph", "pki"]),
-    ("api", &["facts", "crash", "engine", "director", "pki", "trail", "generation"]), // the engine's views are what goes over the wire
+    ("doctor", &["model", "leftover"]),
+    ("api", &["facts", "crash", "engine", "director", "pki", "trail", "generation", "doctor"]), // the engine's views are what goes over the wire
     (
         "agent",
         &[
@@ -48,6 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "pki",
             "trail",
             "generation",
+            "doctor",
             "api",
         ],
     ),
@@ -66,6 +68,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "pki",
             "trail",
             "generation",
+            "doctor",
             "api",
             "process",
             "probe",

@@ -175,11 +175,13 @@ async fn ask_round(shell: &Rc<Shell>) -> bool {
         return false;
     }
     let (cluster, me) = (shell.cluster(), shell.engine.borrow().node());
+    shell.look_at_names();
+    let path = format!("/v1/generation?node={}&id={}", cluster.node(me).name, shell.id);
     let others = (0..cluster.nodes.len() as u32).map(NodeIx).filter(|node| *node != me);
     let answers = others.map(|node| {
-        let link = shell.link(node);
+        let (link, path) = (shell.link(node), path.as_str());
         async move {
-            let ask = link.get::<Generation>("/v1/generation");
+            let ask = link.get::<Generation>(path);
             let answer = tokio::time::timeout(TELL_WITHIN, ask).await;
             (node, answer.ok().and_then(Result::ok))
         }

@@ -8,6 +8,7 @@ mod address;
 mod args;
 mod clerk;
 mod config;
+mod doctor;
 mod events;
 mod files;
 mod generations;
@@ -17,6 +18,7 @@ mod journal;
 mod links;
 mod logs;
 mod manage;
+mod namesakes;
 mod notices;
 mod notify;
 mod orphans;
@@ -130,7 +132,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let engine = Engine::new(cluster.clone(), me, &ranks, &held, now);
     recorder.begun(&engine, now, &kept, &in_force.sources);
     process::give_back_memory();
-    let tag = Tree::tag(&cluster.name, &node.name, &config::agent_id(&places.state)?);
+    let id = config::agent_id(&places.state)?;
+    let tag = Tree::tag(&cluster.name, &node.name, &id);
     let clerk = Rc::new(
         clerk::Clerk::begin("clerk").context("cannot begin the thread that writes to the state folder")?,
     );
@@ -143,6 +146,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
         let _ = trouble.blocking_send(Message::Log(told)); // the agent may be ending
     });
     let shell = Rc::new(Shell::new(Parts {
+        id,
         engine,
         recorder,
         events: events::Events::open(&places.state, clerk.clone()),

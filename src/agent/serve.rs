@@ -105,6 +105,7 @@ impl Agent for Api {
         let own = engine.own_instances().filter_map(|i| engine.view(i, now));
         NodeStatus {
             node: engine.cluster().node(engine.node()).name.clone(),
+            id: self.0.id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             up_ms: now.since(self.0.started).as_millis() as u64,
@@ -169,6 +170,14 @@ impl Agent for Api {
             LeftoverView { instance: self.0.cluster().instance(ix).name.to_string(), findings }
         };
         self.own_instances().into_iter().map(view).collect()
+    }
+
+    fn hear_claim(&self, claim: Claim) {
+        self.0.hear_claim(claim);
+    }
+
+    async fn doctor(&self) -> Result<DoctorReport, Refusal> {
+        self.examine().await
     }
 
     async fn probe(&self, instance: &str) -> Result<Report, Refusal> {

@@ -11,6 +11,7 @@ use super::generations::Configure;
 use super::journal::Journal;
 use super::links::Links;
 use super::manage::Manage;
+use super::namesakes::Namesakes;
 use super::orphans::Orphan;
 use super::real::Real;
 use super::record::Recorder;
@@ -155,6 +156,10 @@ struct Subscriber {
 /// The whole agent, but for its loop.
 pub struct Shell {
     pub places: Places,
+    /// The random name of this agent's state.
+    pub id: String,
+    /// Who else says lately that it is which node.
+    pub namesakes: RefCell<Namesakes>,
     pub started: crate::facts::Moment,
     pub engine: RefCell<Engine>,
     pub recorder: RefCell<Recorder>,
@@ -213,6 +218,7 @@ pub struct Shell {
 /// What a [`Shell`] is made of.
 pub struct Parts {
     pub places: Places,
+    pub id: String,
     pub engine: Engine,
     pub recorder: Recorder,
     pub events: Events,
@@ -236,6 +242,8 @@ impl Shell {
         let staged = Slot::durable(parts.places.state.join("staged.json"));
         Shell {
             places: parts.places,
+            id: parts.id,
+            namesakes: RefCell::default(),
             started: clock::now(),
             engine: RefCell::new(parts.engine),
             recorder: RefCell::new(parts.recorder),

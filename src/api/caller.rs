@@ -69,6 +69,7 @@ pub const CALLS: &[(Method, &str, Right)] = &[
     (Method::GET, "/v1/cluster", Right::Read),
     (Method::GET, "/v1/events", Right::Read),
     (Method::GET, "/v1/identity", Right::Read),
+    (Method::GET, "/v1/doctor", Right::Read),
     (Method::GET, "/v1/trail", Right::Read),
     (Method::GET, "/v1/logs", Right::Read),
     (Method::GET, "/v1/leftovers", Right::Read),

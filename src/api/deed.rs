@@ -12,6 +12,7 @@ use crate::trail::{Deed, Outcome};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// So many instances are named in an entry; the others are counted.
@@ -41,6 +42,12 @@ impl<A: Agent> Watched<A> {
         let mut deed = self.deed.borrow_mut();
         deed.what = at.map_or(what.clone(), |node| format!("through here, at {node}: {what}"));
         deed.why = why;
+    }
+
+    /// The address that it comes from, without the port.
+    pub fn source(&self) -> String {
+        let from = &self.deed.borrow().from;
+        from.parse::<SocketAddr>().map_or_else(|_| from.clone(), |at| at.ip().to_string())
     }
 
     /// What was made of it, as a sentence.

@@ -61,12 +61,16 @@ pub trait Agent: Clone + 'static {
     /// A page of an own instance's log.
     fn logs(&self, ask: LogAsk) -> impl Future<Output = Result<LogPage, Refusal>>;
     fn leftovers(&self) -> Vec<LeftoverView>;
+    /// What is wrong on this machine, and with the others as seen from it.
+    fn doctor(&self) -> impl Future<Output = Result<DoctorReport, Refusal>>;
     /// Asks the question that the cluster file has for an instance, from here.
     fn probe(&self, instance: &str) -> impl Future<Output = Result<Report, Refusal>>;
     fn order(&self, order: Order) -> impl Future<Output = Result<OrderReply, Refusal>>;
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, Refusal>>;
     /// Where the configuration in force stands.
     fn generation(&self) -> Generation;
+    /// Another agent has said which node it is.
+    fn hear_claim(&self, claim: Claim);
     /// The configuration in force.
     fn config(&self) -> Offer;
     /// Checks a configuration and keeps it aside.
@@ -337,6 +341,10 @@ async fn call<A: Agent>(
             Ok(json(StatusCode::OK, &page))
         }
         (&Method::GET, "/v1/leftovers") => Ok(json(StatusCode::OK, &agent.leftovers())),
+        (&Method::GET, "/v1/doctor") => {
+            let report = agent.doctor().await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            Ok(json(StatusCode::OK, &report))
+        }
         (&Method::GET, "/v1/probe") => {
             let instance = parameter("instance").unwrap_or_default();
             let report = agent.probe(&instance).await.map_err(|r| (StatusCode::CONFLICT, r))?;
@@ -361,7 +369,13 @@ async fn call<A: Agent>(
             watched.says(reply.text.clone());
             Ok(json(StatusCode::OK, &reply))
         }
-        (&Method::GET, "/v1/generation") => Ok(json(StatusCode::OK, &agent.generation())),
+        (&Method::GET, "/v1/generation") => {
+            if let (Some(node), Some(id)) = (parameter("node"), parameter("id")) {
+                caller.may_speak_for(&node).map_err(forbidden)?;
+                agent.hear_claim(Claim { node, id, from: watched.source() });
+            }
+            Ok(json(StatusCode::OK, &agent.generation()))
+        }
         (&Method::GET, "/v1/config") => Ok(json(StatusCode::OK, &agent.config())),
         (&Method::POST, "/v1/stage") => {
             let body = read_body(request, MAX_OFFER).await?;

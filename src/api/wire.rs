@@ -13,16 +13,18 @@
 //! | `POST /v1/reload`, with [`ReloadAsk`] or nothing | [`ReloadReply`]: read `cluster.toml` again |
 //! | `GET /v1/identity` | [`Identity`]: that agent's certificate, and which CAs it believes |
 //! | `GET /v1/trail?after=SEQ` | [`Page`](crate::trail::Page) of that agent's trail: who did what |
-//! | `GET /v1/generation` | [`Generation`] of the configuration in force |
+//! | `GET /v1/generation?node=NAME&id=ID` | [`Generation`] of the configuration in force; an agent that asks says who it is ([`Claim`]) |
 //! | `GET /v1/config` | [`Offer`](crate::generation::Offer): the configuration in force, for another node or `apply` |
 //! | `POST /v1/stage` with an [`Offer`](crate::generation::Offer) | [`ReloadReply`]: checked and kept aside |
 //! | `POST /v1/switch` with [`Switch`] | [`ReloadReply`]: what was kept aside is in force |
+//! | `GET /v1/doctor` | [`DoctorReport`]: what that agent finds wrong, looked for now |
 //! | `GET /v1/watch?node=NAME` | the peer stream: one [`PeerLine`] a line, for as long as both live |
 //! | any of them under `/v1/at/NODE/…` | the same, asked of NODE's agent over this agent's warm link |
 //!
 //! Errors are an HTTP status from 400 up with a [`Refusal`] as the body.
 
 use crate::director::word::{VipView, VipWord};
+use crate::doctor::Diagnosis;
 use crate::engine::Word;
 use crate::engine::view::{InstanceView, StateName};
 use crate::facts::{Finding, Moment};
@@ -52,6 +54,9 @@ pub const MAX_LOG_LINES: usize = 1_000_000;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeStatus {
     pub node: String,
+    /// A random name, made at the first start on a machine: another machine with the same node's name has another.
+    #[serde(default)]
+    pub id: String,
     pub version: String,
     pub pid: u32,
     /// For how long this agent has been running.
@@ -69,6 +74,42 @@ pub struct NodeStatus {
     /// The virtual addresses of which it is a director, or with which it sees something wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vips: Vec<VipView>,
+}
+
+/// What an agent finds wrong when it is asked to look.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DoctorReport {
+    pub node: String,
+    /// As in [`NodeStatus`].
+    pub id: String,
+    /// On its own machine.
+    pub found: Vec<Diagnosis>,
+    /// How it reaches the others.
+    pub peers: Vec<PeerSeen>,
+    /// Who has said lately that it is which node.
+    #[serde(default)]
+    pub claims: Vec<Claim>,
+}
+
+/// An agent that has said which node it is, in the query of `GET /v1/generation`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    pub node: String,
+    /// As in [`NodeStatus`].
+    pub id: String,
+    /// The address that it asked from.
+    pub from: String,
+}
+
+/// How one agent reaches another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerSeen {
+    pub node: String,
+    pub address: String,
+    /// The random name of whoever answers there.
+    pub id: Option<String>,
+    /// Why there was no answer.
+    pub trouble: Option<String>,
 }
 
 /// All nodes side by side.

@@ -21,6 +21,7 @@ pub fn node(group: &str, name: &str, instances: Vec<InstanceView>) -> NodeEntry 
     let status = NodeStatus {
         vips: Vec::new(),
         node: name.into(),
+        id: String::new(),
         version: "0.1.0".into(),
         pid: 99,
         up_ms: 600_000,

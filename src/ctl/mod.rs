@@ -13,9 +13,11 @@ mod audit;
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 mod events;
 mod graph;
 mod import;
+mod init;
 mod leftovers;
 mod logs;
 mod order;
@@ -125,6 +127,10 @@ enum Verb {
     Reload(reload::ReloadArgs),
     /// Put a cluster file and its units in force on all nodes
     Apply(apply::ApplyArgs),
+    /// Look for what is wrong on and between the machines, and say what to type
+    Doctor(doctor::DoctorArgs),
+    /// Write a first cluster file, by flags and by what this machine runs already
+    Init(init::InitArgs),
     /// Show the order of a boot from the cluster file, offline
     Plan(plan::PlanArgs),
     /// Check the cluster file and its units, offline
@@ -200,6 +206,8 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Logs(args) => online(logs::run(args, global)),
         Verb::Probe(args) => online(probe::run(args, global)),
         Verb::Reload(args) => online(reload::run(args, global)),
+        Verb::Init(args) => init::run(args, global),
+        Verb::Doctor(args) => online(doctor::run(args, global)),
         Verb::Apply(args) => online(apply::run(args, global)),
         Verb::Demo(args) => online(demo::run(args, global)),
     }
@@ -318,6 +326,11 @@ impl Global {
         } else {
             Target::Unix(DEFAULT_SOCKET.into())
         }
+    }
+
+    /// Whether the agent that is asked is this machine's own.
+    fn is_local(&self) -> bool {
+        self.agent.is_none() && !self.direct
     }
 
     /// A client of the agent to ask.

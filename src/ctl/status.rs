@@ -220,7 +220,7 @@ fn banners(status: &ClusterStatus) -> Vec<String> {
 }
 
 /// Who runs what, where they do not all run the same.
-fn files_in_force(status: &ClusterStatus) -> Vec<String> {
+pub fn files_in_force(status: &ClusterStatus) -> Vec<String> {
     let mut files: Vec<(&str, &Generation, Vec<&str>)> = Vec::new();
     for node in status.nodes.iter().filter_map(|n| n.status.as_ref()) {
         match files.iter_mut().find(|(hash, ..)| *hash == node.config) {

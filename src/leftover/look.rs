@@ -248,7 +248,7 @@ fn listening_sockets(pid: i32) -> HashMap<u64, SocketAddr> {
 }
 
 /// One row of `/proc/net/tcp`: number, local address, remote address, state (0A is LISTEN), …, inode as the tenth.
-fn listening_row(row: &str) -> Option<(u64, SocketAddr)> {
+pub(crate) fn listening_row(row: &str) -> Option<(u64, SocketAddr)> {
     let fields: Vec<&str> = row.split_ascii_whitespace().collect();
     let (local, inode) = (fields.get(1)?, fields.get(9)?);
     if *fields.get(3)? != "0A" {

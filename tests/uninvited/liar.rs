@@ -39,6 +39,7 @@ impl Agent for Liar {
     fn node(&self) -> NodeStatus {
         NodeStatus {
             vips: Vec::new(),
+            id: String::new(),
             node: "n1".into(), // it is n2
             version: String::new(),
             pid: 1,
@@ -75,6 +76,10 @@ impl Agent for Liar {
         node == "n1"
     }
     fn on_trail(&self, _: Deed, _: bool) {}
+    fn hear_claim(&self, _: Claim) {}
+    async fn doctor(&self) -> Result<DoctorReport, Refusal> {
+        Err(no())
+    }
     fn generation(&self) -> Generation {
         Generation::default()
     }

@@ -92,6 +92,7 @@ fn status(ran: &Ran) -> ClusterStatus {
         let status = alive.then(|| NodeStatus {
             vips: Vec::new(),
             node: node_name(cluster, ix).to_owned(),
+            id: String::new(),
             version: env!("CARGO_PKG_VERSION").into(),
             pid: 0,
             up_ms: 0,
