@@ -24,7 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
-    ("pki", &["store"]),
+    ("pki", &["facts", "clock", "store"]),
     ("api", &["facts", "crash", "engine", "director", "pki", "trail"]), // the engine's views are what goes over the wire
     (
         "agent",

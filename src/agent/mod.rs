@@ -9,6 +9,7 @@ mod clerk;
 mod config;
 mod events;
 mod hands;
+mod invitations;
 mod join;
 mod journal;
 mod links;
@@ -54,7 +55,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -64,6 +65,8 @@ const MESSAGES: usize = 1024;
 const AT_ONCE: usize = 64;
 /// How often an agent without a certificate looks whether it has got one.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Connections that may wait for the agent: what net.core.somaxconn is unless told otherwise.
+const QUEUE: u32 = 4096;
 /// How often a port that cannot be had yet is tried again: after a power cut the address may come late.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 
@@ -72,12 +75,14 @@ const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// What keeps it from beginning: no configuration at all, an unknown node, another agent on the same state.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    if let Some(Verb::Join { file }) = &args.verb {
-        return join::join(&args, file);
+    if let Some(Verb::Join { file, from, .. }) = &args.verb {
+        return join::join(&args, file.as_deref(), from.as_deref());
     }
     tracing_subscriber::fmt()
         .with_max_level(args.log)
         .with_writer(std::io::stderr)
+        // What standard error does not take (a full disk, say) cannot be said there either: the library would panic.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
@@ -342,7 +347,7 @@ async fn listen_tcp(address: SocketAddr, shell: Rc<Shell>, door: Rc<Door>) {
         shell.trust_again();
     }
     let listener = loop {
-        match TcpListener::bind(address).await {
+        match bind(address) {
             Ok(listener) => break listener,
             Err(e) => {
                 let problem =
@@ -356,4 +361,13 @@ async fn listen_tcp(address: SocketAddr, shell: Rc<Shell>, door: Rc<Door>) {
     };
     shell.problems.borrow_mut().remove("listen");
     server::serve_tcp(Rc::new(listener), serve::Api(shell), door).await;
+}
+
+/// A port with as long a queue as the kernel gives. Whoever finds the queue full is not told and knocks again a second
+/// later, the rightful one as well as the flood.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }

@@ -6,6 +6,7 @@
 
 use super::clerk::{Clerk, PATIENCE};
 use super::events::Events;
+use super::invitations::Invitations;
 use super::journal::Journal;
 use super::links::Links;
 use super::record::Recorder;
@@ -170,6 +171,8 @@ pub struct Shell {
     pub(super) vips: Vips,
     /// How this agent is spoken to, and speaks to others.
     pub security: RefCell<Security>,
+    /// Who is to become a node's agent, and has no certificate yet.
+    pub(super) invitations: Invitations,
     pub messages: mpsc::Sender<Message>,
     pub finished: Cell<bool>,
     probers: RefCell<HashMap<QuestionIx, Prober>>,
@@ -230,6 +233,7 @@ impl Shell {
             sweeps: Sweeps::default(),
             vips,
             security: RefCell::new(Security::Missing),
+            invitations: Invitations::default(),
             messages: parts.messages,
             finished: Cell::new(false),
             probers: RefCell::default(),

@@ -15,12 +15,16 @@ mod bundle;
 mod ca;
 mod certificate;
 mod files;
+mod invite;
 mod name;
 mod tls;
+mod typed;
 
 pub use bundle::{Bundle, BundleError};
 pub use ca::{Ca, CaError, Issued};
 pub use certificate::{Certificate, CertificateError, Key, Validity, now};
 pub use files::FileError;
+pub use invite::{Token, TokenError};
 pub use name::{BadName, Name, Role, Who};
-pub use tls::{Tls, TlsError, Trust, in_words};
+pub use tls::{Tls, TlsError, Trust, in_words, stranger};
+pub use typed::typed;
