@@ -13,7 +13,7 @@ mod common;
 
 use clusterd::engine::Evidence;
 use clusterd::facts::Moment;
-use clusterd::model::{Ask, Login, Question};
+use clusterd::model::{Ask, Login, Question, Secret};
 use clusterd::probe::Asker;
 use common::agents::Cluster;
 use common::figures::{self, Figure};
@@ -243,7 +243,7 @@ fn mysql(cluster: &mut Cluster, a: Ipv4Addr) -> Option<Dependency> {
          probe = {{ kind = \"mysql\", user = \"probe\", password_file = \"{password}\" }}\n"
     );
     cluster.service("mysql", "on = \"a\"", &unit);
-    let login = Some(Login { user: "probe".into(), password_file: Some(password_file) });
+    let login = Some(Login { user: "probe".into(), password: Some(Secret::File(password_file)) });
     let question = question(Ask::Mysql { address: SocketAddr::new(a.into(), 3306), login });
     Some(Dependency { service: "mysql", question, target: Duration::from_millis(3) })
 }

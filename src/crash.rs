@@ -18,6 +18,12 @@ pub enum Done {
     Replaced,
     /// The configuration in force is kept as the last good one.
     ConfigKept,
+    /// A configuration that came over the network is kept aside.
+    Staged,
+    /// It is what is kept as the one in force, and nobody acts by it yet.
+    Switched,
+    /// It is written to where people look for it, and that is not kept.
+    FilesWritten,
     /// Wishes are kept, and nothing that was ordered has been done.
     WishesKept,
     /// An event is in the log.
@@ -59,6 +65,10 @@ pub enum Done {
 }
 
 impl Done {
+    /// What an agent comes to only when a configuration is applied. `tests/agents/apply.rs` dies at these.
+    pub const APPLY: [Done; 3] = [Done::Staged, Done::Switched, Done::FilesWritten];
+
+    /// What it comes to in any life.
     pub const ALL: [Done; 23] = [
         Done::Aside,
         Done::Previous,

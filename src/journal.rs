@@ -134,6 +134,15 @@ impl Journal {
         Ok(())
     }
 
+    /// Forgets an instance that the configuration does not know any more.
+    ///
+    /// # Errors
+    /// When its file stays.
+    pub fn forget(&self, instance: &str) -> Result<(), StoreError> {
+        self.written.borrow_mut().remove(instance);
+        self.slot(instance).remove()
+    }
+
     /// The process that was journalled last in this boot.
     ///
     /// # Errors

@@ -11,12 +11,14 @@
 //! - [`director`]: who holds which virtual address, and what is wrong when not exactly one does.
 //! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
 //! - [`director`]: virtual addresses: what keepalived, IPVS and the firewall are told.
+//! - [`broker`]: activemq.xml of others, judged.
 //! - [`journal`]: what an agent writes down, and the search for what runs that the next one begins with.
 //! - [`trail`]: who did what: a chain of hashes that shows what was changed.
 //! - [`logs`]: what services print: positions, rotation, reading.
 //! - [`sim`]: the simulator, another shell around the same engine.
 //! - [`standin`]: small servers that speak one daemon's readiness, for the demo.
 //! - [`pki`]: the cluster's own CA, the certificates of nodes and operators, and what a peer is held to.
+//! - [`generation`]: a configuration on its way over the cluster: who may take which, and what it changes.
 //! - [`api`]: wire types, server and client.
 //! - [`rig`]: the sample cluster laid out on one machine with real daemons or [`standin`]s, for the demo and the lab.
 //! - [`agent`]: the shell that ties them together; [`ctl`]: the operator's commands, a client like any other.
@@ -26,12 +28,14 @@
 pub(crate) mod address;
 pub mod agent;
 pub mod api;
+pub mod broker;
 pub mod clock;
 pub mod crash;
 pub mod ctl;
 pub mod director;
 pub mod engine;
 pub mod facts;
+pub mod generation;
 pub mod graph;
 pub mod journal;
 pub mod leftover;

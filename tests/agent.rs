@@ -1,6 +1,8 @@
 //! Agents as real processes, on loopback addresses of their own, with stand-ins as their services.
 
 mod agents;
+#[path = "agents/apply.rs"]
+mod apply;
 #[path = "agents/external.rs"]
 mod external;
 #[path = "agents/logs.rs"]

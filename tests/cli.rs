@@ -270,6 +270,7 @@ fn status(state: StateName) -> ClusterStatus {
         up_ms: 1,
         clock_ms: 0,
         config: "3f2a91bc".into(),
+        generation: Default::default(),
         problems: vec![],
         instances: vec![instance],
     };

@@ -80,6 +80,8 @@ fn two_holders_are_an_alarm_with_its_reason_until_there_is_one() {
 
     // Killed: what it leaves on its card is taken off at once, and not when it is started again, 8 s later.
     let cleaned = scene.count("lvs1", "cleaned");
+    let alarms = scene.count("web1", "vip-alarm");
+    let moves = scene.count("web1", "vip-moved");
     // Frozen first, so that none of its processes sees another die and tidies up.
     scene.signal("lvs1", Signal::SIGSTOP);
     scene.signal("lvs1", Signal::SIGKILL);
@@ -89,7 +91,10 @@ fn two_holders_are_an_alarm_with_its_reason_until_there_is_one() {
     assert!(late(taken_off, died) < 2.0, "{:.2} s after its death", late(taken_off, died));
     println!("taken off {:.2} s after its death", late(taken_off, died));
     scene.wait_held_by(&["lvs2"]);
+    let (_, text) = scene.another("web1", "vip-moved", moves);
+    assert!(text.contains("moved from lvs1 to lvs2; nobody held it for "), "{text}");
     scene.wait_held_by(&["lvs1"]);
+    assert_eq!(scene.count("web1", "vip-alarm"), alarms, "a failover in VRRP's own time is no alarm");
 
     // Cut off from each other, both hold it and neither can know; whom both serve sees it.
     let alarms = ["lvs1", "lvs2", "web1"].map(|node| scene.count(node, "vip-alarm"));

@@ -246,7 +246,7 @@ fn the_hash_follows_the_content_and_not_the_paths() {
     let mut changed = one.clone();
     changed.units.get_mut("plain").unwrap().text.push('\n');
     assert_ne!(one.hash(), changed.hash());
-    assert_eq!(one.hash().len(), 16);
+    assert_eq!(one.hash().len(), 32);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The agent's command line.
 
-use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use clap::{CommandFactory, Parser, Subcommand};
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 /// The agent of one node: starts its services once what they need is proven ready, and keeps them.
 ///
@@ -50,4 +51,16 @@ pub enum Verb {
         #[arg(long, value_name = "HOST:PORT", requires = "token")]
         from: Option<String>,
     },
+    /// Write the manual page into a folder, for the package
+    #[command(hide = true)]
+    Man { folder: PathBuf },
+}
+
+/// Writes `clusterd.8`.
+///
+/// # Errors
+/// When the folder cannot be written to.
+pub fn manual(folder: &Path) -> anyhow::Result<()> {
+    let page = clap_mangen::Man::new(Args::command()).section("8");
+    Ok(page.render(&mut File::create(folder.join("clusterd.8"))?)?)
 }

@@ -64,7 +64,7 @@ impl Shell {
     }
 
     /// Keeps a process, and waits for its end.
-    fn hold(self: &Rc<Self>, name: &Arc<str>, it: Held, log: LogLimits) {
+    pub(super) fn hold(self: &Rc<Self>, name: &Arc<str>, it: Held, log: LogLimits) {
         // Only what an agent has started: one adopted from a login would bring that session along.
         if !it.nonce.is_empty() {
             self.tree.remember(name, it.handle.identity());

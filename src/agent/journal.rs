@@ -31,6 +31,20 @@ impl Journal {
         written
     }
 
+    /// The instances that it knows, of this boot or another.
+    pub fn instances(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0.folder()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect()
+    }
+
+    /// Forgets one that nothing is left of.
+    pub fn forget(&self, instance: &str) {
+        if let Err(e) = self.0.forget(instance) {
+            tracing::warn!("{e}");
+        }
+    }
+
     /// The process that was journalled last in this boot.
     pub fn identity(&self, instance: &str) -> Option<Identity> {
         self.0.identity(&mut Machine, instance).unwrap_or_else(|e| unreadable(instance, &e))

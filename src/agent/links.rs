@@ -197,6 +197,9 @@ async fn listen(
             Ok(said) => said,
             Err(why) => return End::Garbled(why),
         };
+        if said.config != shell.cluster().hash {
+            shell.differs.notify_one();
+        }
         let Ok(place) = places.clone().acquire_owned().await else { continue }; // it is never closed
         let said = Message::PeerSaid { node: node.to_owned(), line: said, needed, _place: place };
         *heard = true;

@@ -4,10 +4,13 @@
 //! does its actions; [`hands`] are those that touch processes and files; [`links`] talk to the other agents; [`serve`]
 //! answers the API. Decisions are the engine's: what is found here that decides something belongs there.
 
+mod address;
 mod args;
 mod clerk;
 mod config;
 mod events;
+mod files;
+mod generations;
 mod hands;
 mod invitations;
 mod join;
@@ -16,6 +19,7 @@ mod links;
 mod logs;
 mod notices;
 mod notify;
+mod orphans;
 mod record;
 mod safe;
 mod serve;
@@ -27,6 +31,7 @@ mod trust;
 mod vips;
 mod whoami;
 
+use address::Waited;
 pub use args::Args;
 use args::Verb;
 
@@ -75,8 +80,10 @@ const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// What keeps it from beginning: no configuration at all, an unknown node, another agent on the same state.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    if let Some(Verb::Join { file, from, .. }) = &args.verb {
-        return join::join(&args, file.as_deref(), from.as_deref());
+    match &args.verb {
+        Some(Verb::Join { file, from, .. }) => return join::join(&args, file.as_deref(), from.as_deref()),
+        Some(Verb::Man { folder }) => return args::manual(folder),
+        None => {}
     }
     tracing_subscriber::fmt()
         .with_max_level(args.log)
@@ -99,7 +106,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     make_folders(&places)?;
     let state_lock = store::lock(&places.state)?;
     let last_good = Slot::durable(places.state.join("config.json"));
-    let (sources, cluster, problems) = config::load_or_last_good(&places, &last_good)?;
+    let (in_force, cluster, problems) = config::load_or_last_good(&places, &last_good)?;
     let me = whoami::decide(&cluster, &whoami::Clues::gather(args.node))?;
     let node = cluster.node(me).clone();
     let _name_lock = store::lock_name(&cluster.name, &node.name)?;
@@ -121,7 +128,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let ranks = Graph::ranks(&cluster);
     let now = clock::now();
     let engine = Engine::new(cluster.clone(), me, &ranks, &held, now);
-    recorder.begun(&engine, now, &kept, &sources);
+    recorder.begun(&engine, now, &kept, &in_force.sources);
     process::give_back_memory();
     let tag = Tree::tag(&cluster.name, &node.name, &config::agent_id(&places.state)?);
     let clerk = Rc::new(
@@ -145,6 +152,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
         journal: journal::Journal::open(&places.run, boot.clone())?,
         logs: logs.context("cannot start the thread that rotates logs")?,
         wishes,
+        in_force,
         last_good,
         problems,
         messages,
@@ -172,9 +180,6 @@ async fn live(args: Args) -> anyhow::Result<()> {
     shell.carry("the one that listens on the network", move || {
         listen_tcp(address, served.clone(), door.clone())
     });
-    shell.search_all();
-    links::follow_peers(&shell);
-    tokio::task::spawn_local(vips::watch_addresses(shell.clone()));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -183,7 +188,23 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let mut power_fails = signal(SignalKind::from_raw(nix::libc::SIGPWR))?;
     let watchdog = notify::watchdog_period();
     let mut sign_of_life = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
+    // No boot waits for what this agent waits for.
     notify::ready(&text);
+    let waited =
+        address::wait(&shell, node.address, [&mut terminate, &mut interrupt], &mut power_fails).await;
+    if waited == Waited::End {
+        shell.finished.set(true);
+    } else {
+        notify::status(&text);
+        shell.search_all();
+        links::follow_peers(&shell);
+        tokio::task::spawn_local(vips::watch_addresses(shell.clone()));
+        shell.write_files();
+        tokio::task::spawn_local(generations::keep_up(shell.clone()));
+    }
+    if waited == Waited::PowerFails {
+        shell.feed(Input::ShutdownBegan);
+    }
 
     while !shell.finished.get() {
         let wake = shell.engine.borrow().next_wake();
@@ -248,6 +269,7 @@ impl Shell {
     pub fn search_all(self: &Rc<Self>) {
         let all: Vec<InstanceIx> = self.engine.borrow().own_instances().collect();
         self.search_these(&all);
+        self.find_orphans();
     }
 
     /// As [`Shell::search_all`], for instances that a new configuration brought.

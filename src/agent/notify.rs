@@ -8,6 +8,11 @@ pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// What `systemctl status` shows.
+pub fn status(text: &str) {
+    tell(&[NotifyState::Status(text)]);
+}
+
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }

@@ -1,6 +1,7 @@
 //! What the API asks of this agent.
 
 use super::events;
+use super::generations::Configure;
 use super::shell::{Message, Shell};
 use crate::api::caller::Caller;
 use crate::api::server::Agent;
@@ -8,6 +9,7 @@ use crate::api::tls::Security;
 use crate::api::wire::*;
 use crate::clock;
 use crate::facts::{Cleaned, Report};
+use crate::generation::{Generation, Offer};
 use crate::leftover::Mode;
 use crate::model::{InstanceIx, NodeIx};
 use crate::probe::by_hand;
@@ -80,6 +82,13 @@ impl Api {
             .collect()
     }
 
+    async fn configure(&self, what: Configure) -> Result<ReloadReply, Refusal> {
+        // Through the loop, which then sleeps no longer than the new configuration wants.
+        let (reply, answer) = oneshot::channel();
+        self.0.messages.send(Message::Configure { what, reply }).await.map_err(|_| ending())?;
+        answer.await.map_err(|_| ending())?
+    }
+
     fn own_instances(&self) -> Vec<InstanceIx> {
         self.0.engine.borrow().own_instances().collect()
     }
@@ -93,6 +102,7 @@ impl Agent for Api {
         problems.extend(self.0.events.borrow().problem());
         problems.extend(self.0.trail.problem());
         problems.sort();
+        let own = engine.own_instances().filter_map(|i| engine.view(i, now));
         NodeStatus {
             node: engine.cluster().node(engine.node()).name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -100,8 +110,9 @@ impl Agent for Api {
             up_ms: now.since(self.0.started).as_millis() as u64,
             clock_ms: events::wall_clock(),
             config: engine.cluster().hash.clone(),
+            generation: self.0.in_force.borrow().generation.shown(),
             problems,
-            instances: engine.own_instances().filter_map(|i| engine.view(i, now)).collect(),
+            instances: own.chain(self.0.orphan_views()).collect(),
             vips: self.0.vip_views(),
         }
     }
@@ -195,10 +206,10 @@ impl Agent for Api {
         Ok(JoinReply { sealed: taken.map_err(|error| Refusal { error, hint: None })? })
     }
 
-    async fn order(&self, order: Order) -> Result<OrderReply, Refusal> {
+    async fn order(&self, mut order: Order) -> Result<OrderReply, Refusal> {
         let cluster = self.0.cluster();
         let me = self.0.engine.borrow().node();
-        for name in &order.instances {
+        for name in order.instances.iter().filter(|name| !self.0.is_orphan(name)) {
             let here = cluster.instance_named(name).is_some_and(|ix| cluster.instance(ix).node == me);
             if !here {
                 let known: Vec<_> =
@@ -212,16 +223,36 @@ impl Agent for Api {
         if let Some(name) = order.without.iter().find(|n| cluster.node_named(n).is_none()) {
             return Err(Refusal { error: format!("--without {name}: there is no node {name}"), hint: None });
         }
+        let named = !order.instances.is_empty();
+        let orphans = self.0.order_orphans(&mut order);
+        if named && order.instances.is_empty() {
+            return Ok(OrderReply { taken: orphans, durable: true });
+        }
         let (reply, answer) = oneshot::channel();
         self.0.messages.send(Message::Ordered { order, reply }).await.map_err(|_| ending())?;
-        answer.await.map_err(|_| ending())
+        let mut reply = answer.await.map_err(|_| ending())?;
+        reply.taken.extend(orphans);
+        Ok(reply)
     }
 
     async fn reload(&self) -> Result<ReloadReply, Refusal> {
-        // Through the loop, which then sleeps no longer than the new configuration wants.
-        let (reply, answer) = oneshot::channel();
-        self.0.messages.send(Message::Reload { reply }).await.map_err(|_| ending())?;
-        answer.await.map_err(|_| ending())?
+        self.configure(Configure::Reload).await
+    }
+
+    async fn stage(&self, offer: Offer) -> Result<ReloadReply, Refusal> {
+        self.configure(Configure::Stage(Box::new(offer))).await
+    }
+
+    async fn switch(&self, to: Switch) -> Result<ReloadReply, Refusal> {
+        self.configure(Configure::Switch(to.hash)).await
+    }
+
+    fn generation(&self) -> Generation {
+        self.0.in_force.borrow().generation.clone()
+    }
+
+    fn config(&self) -> Offer {
+        self.0.offer()
     }
 
     fn watch(&self, node: &str) -> mpsc::Receiver<Bytes> {

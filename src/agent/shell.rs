@@ -5,10 +5,13 @@
 //! Messages speak of instances by name, because a new configuration numbers them anew.
 
 use super::clerk::{Clerk, PATIENCE};
+use super::config::Kept;
 use super::events::Events;
+use super::generations::Configure;
 use super::invitations::Invitations;
 use super::journal::Journal;
 use super::links::Links;
+use super::orphans::Orphan;
 use super::record::Recorder;
 use super::sweeps::Sweeps;
 use super::trail::Scribe;
@@ -24,7 +27,7 @@ use crate::facts::{Exit, Notice};
 use crate::journal::{self, Wishes};
 use crate::leftover;
 use crate::logs::{Keeper, Trouble};
-use crate::model::{Cluster, InstanceIx, Sources};
+use crate::model::{Cluster, InstanceIx};
 use crate::probe::prober::{self, Pace, Prober};
 use crate::process::{Handle, Tree};
 use crate::store::{Machine, Slot};
@@ -35,7 +38,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 /// What tasks tell the main loop.
@@ -86,8 +89,9 @@ pub enum Message {
     },
     /// A log cannot be rotated, or can be again.
     Log(Trouble),
-    /// The file is to be read again.
-    Reload {
+    /// The configuration is to be another one.
+    Configure {
+        what: Configure,
         reply: oneshot::Sender<Result<wire::ReloadReply, wire::Refusal>>,
     },
 }
@@ -162,7 +166,15 @@ pub struct Shell {
     pub journal: Journal,
     pub logs: Keeper,
     pub wishes: Slot<Wishes>,
-    pub last_good: Slot<Sources>,
+    /// The configuration in force, and the slot that it is kept in.
+    pub in_force: RefCell<Kept>,
+    pub last_good: Slot<Kept>,
+    /// One that waits to be put in force.
+    pub staged: Slot<Kept>,
+    /// What runs and is not in the file.
+    pub orphans: RefCell<BTreeMap<Arc<str>, Orphan>>,
+    /// Another agent has said that it acts by another configuration.
+    pub differs: Notify,
     /// What is wrong with the agent itself, by the part that is concerned.
     pub problems: RefCell<HashMap<&'static str, String>>,
     pub links: Links,
@@ -203,7 +215,8 @@ pub struct Parts {
     pub journal: Journal,
     pub logs: Keeper,
     pub wishes: Slot<Wishes>,
-    pub last_good: Slot<Sources>,
+    pub in_force: Kept,
+    pub last_good: Slot<Kept>,
     pub problems: HashMap<&'static str, String>,
     pub messages: mpsc::Sender<Message>,
     pub answers: mpsc::UnboundedSender<prober::Event>,
@@ -212,6 +225,7 @@ pub struct Parts {
 impl Shell {
     pub fn new(parts: Parts) -> Shell {
         let vips = Vips::of(parts.engine.cluster(), parts.engine.node());
+        let staged = Slot::durable(parts.places.state.join("staged.json"));
         Shell {
             places: parts.places,
             started: clock::now(),
@@ -227,7 +241,11 @@ impl Shell {
             journal: parts.journal,
             logs: parts.logs,
             wishes: parts.wishes,
+            staged,
+            in_force: RefCell::new(parts.in_force),
             last_good: parts.last_good,
+            orphans: RefCell::default(),
+            differs: Notify::new(),
             problems: RefCell::new(parts.problems),
             links: Links::default(),
             sweeps: Sweeps::default(),
@@ -402,10 +420,10 @@ impl Shell {
         let mut inputs = Vec::new();
         for message in messages {
             match message {
-                Message::Reload { reply } => {
+                Message::Configure { what, reply } => {
                     // What came before speaks of the configuration before.
                     self.feed_all(std::mem::take(&mut inputs));
-                    let _ = reply.send(self.reload()); // whoever asked may have gone
+                    let _ = reply.send(self.configure(what)); // whoever asked may have gone
                 }
                 Message::Crashed { what } => return Err(what),
                 message => inputs.extend(self.input(message)),
@@ -420,7 +438,10 @@ impl Shell {
         let cluster = self.cluster();
         Some(match message {
             Message::Exited { instance, incarnation, exit, alone } => {
-                let ix = cluster.instance_named(&instance)?;
+                let Some(ix) = cluster.instance_named(&instance) else {
+                    self.orphan_exited(&instance, incarnation, &exit);
+                    return None;
+                };
                 let last_words = self.last_words(&instance, incarnation);
                 Input::Exited { instance: ix, incarnation, exit, last_words, alone }
             }
@@ -475,7 +496,7 @@ impl Shell {
                 self.tell_log(&trouble);
                 return None;
             }
-            Message::Reload { .. } | Message::Crashed { .. } => return None, // see above
+            Message::Configure { .. } | Message::Crashed { .. } => return None, // see above
         })
     }
 

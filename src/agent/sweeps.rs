@@ -56,7 +56,11 @@ impl Sweeps {
 impl Shell {
     pub(super) fn sweep(&self, instance: InstanceIx, incarnation: u64) {
         self.remember_now(instance);
-        let name = self.name(instance);
+        self.sweep_named(self.name(instance), incarnation);
+    }
+
+    /// As [`Shell::sweep`], for what the file may not know.
+    pub(super) fn sweep_named(&self, name: Arc<str>, incarnation: u64) {
         // An adopted process of somebody else is in no tree of ours: it is killed by its own handle.
         if let Some(held) = self.held.borrow().get(&name).filter(|h| h.incarnation == incarnation)
             && held.handle.is_alive()
@@ -89,6 +93,9 @@ impl Shell {
                     let Sweep { name, incarnation, killed, .. } = sweep;
                     self.let_go(&name, incarnation);
                     let instance = cluster.instance_named(&name);
+                    if instance.is_none() {
+                        self.orphan_gone(&name);
+                    }
                     swept.extend(instance.map(|instance| Input::Swept { instance, incarnation, killed }));
                 }
                 Ok(dying) => {

@@ -5,6 +5,8 @@ use crate::address::{self, Watch};
 use crate::clock;
 use crate::director::adverts::Listener;
 use crate::director::firewall::{self, Firewall, Path};
+use crate::director::import::MAX_FILE;
+use crate::director::render::ADVERT;
 use crate::director::word::{Facts, KeeperView, Keeping, VipView, VipWord};
 use crate::director::{Deed, Guard, Keeper, Seen, Vip, servers, settings};
 use crate::engine::view::{StateName, Wish};
@@ -105,6 +107,8 @@ fn guard(cluster: &Cluster, me: NodeIx) -> Guard {
         name: vip.name.clone(),
         address: vip.address,
         directors: vip.on.iter().map(director).collect(),
+        priorities: vip.on.iter().filter_map(|n| vip.priority(*n)).collect(),
+        advert: ADVERT,
         yields: vip.on_split_brain == OnSplitBrain::Yield,
     };
     Guard::new(me, cluster.vips.iter().map(vip).collect(), clock::now())
@@ -365,7 +369,7 @@ fn own_settings(
     let command = &cluster.instance(keeper).unit.run.command;
     let file = settings::file_of(command);
     let mut text = String::new();
-    let read = std::fs::File::open(file).and_then(|f| f.take(settings::MAX_FILE).read_to_string(&mut text));
+    let read = std::fs::File::open(file).and_then(|f| f.take(MAX_FILE as u64).read_to_string(&mut text));
     read.map_err(|e| format!("cannot read {file}: {e}"))?;
     settings::read(&text, vip).map_err(|e| format!("{file}: {e}"))
 }

@@ -2,10 +2,10 @@
 //!
 //! | right | held by | calls |
 //! |---|---|---|
-//! | `read` | operators of any role, agents for `/v1/node` | all GET calls but the peer stream |
+//! | `read` | operators of any role, agents for `/v1/node` and `/v1/generation` | all GET calls but the two below |
 //! | `operate` | operators of role operate and admin, members of the socket's group | orders, reload |
-//! | `admin` | operators of role admin, root on the machine itself | orders with `--force`, invitations, what this table does not know |
-//! | `agent` | agents, each for itself only | the peer stream |
+//! | `admin` | operators of role admin, root on the machine itself | orders with `--force`, stage and switch, invitations, what this table does not know |
+//! | `agent` | agents, each for itself only, and who has `admin` | the peer stream, the configuration in force |
 //! | `join` | who shows no certificate, while somebody is invited | taking its own certificate, by a one-time token |
 //!
 //! An agent that relays an operator's call says whose it is ([`ON_BEHALF`]). It is believed up to `operate`: whoever
@@ -79,6 +79,10 @@ pub const CALLS: &[(Method, &str, Right)] = &[
     (Method::GET, "/v1/leftovers", Right::Read),
     (Method::GET, "/v1/probe", Right::Read),
     (Method::GET, "/v1/watch", Right::Agent),
+    (Method::GET, "/v1/generation", Right::Node),
+    (Method::GET, "/v1/config", Right::Agent),
+    (Method::POST, "/v1/stage", Right::Admin),
+    (Method::POST, "/v1/switch", Right::Admin),
     (Method::POST, "/v1/invite", Right::Admin),
     (Method::POST, "/v1/join", Right::Join),
     (Method::POST, "/v1/order", Right::Operate),

@@ -6,7 +6,8 @@
 
 use super::caller::Caller;
 use super::server::Agent;
-use super::wire::{InviteAsk, Order, OrderReply, ReloadAsk, Verb};
+use super::wire::{InviteAsk, Order, OrderReply, ReloadAsk, Switch, Verb};
+use crate::generation::{self, Generation};
 use crate::trail::{Deed, Outcome};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
@@ -84,6 +85,12 @@ struct Answer {
     text: Option<String>,
     taken: Option<Vec<(String, String)>>,
     durable: Option<bool>,
+}
+
+/// What is told of an [`Offer`](generation::Offer); the texts of the configuration are not.
+#[derive(serde::Deserialize)]
+struct Staged {
+    generation: Generation,
 }
 
 /// What an agent made of an order.
@@ -168,6 +175,19 @@ fn words(path: &str, body: &[u8]) -> Option<(String, String)> {
             let by = if ask.by.is_empty() { String::new() } else { format!(", typed by {}", ask.by) };
             Some((format!("reload{by}"), ask.reason))
         }
+        "/v1/stage" => {
+            let Staged { generation } = serde_json::from_slice(body).ok()?;
+            let by = if generation.by.is_empty() {
+                String::new()
+            } else {
+                format!(", typed by {}", generation.by)
+            };
+            Some((format!("keep {generation} aside{by}"), String::new()))
+        }
+        "/v1/switch" => {
+            let to: Switch = serde_json::from_slice(body).ok()?;
+            Some((format!("put {} in force", generation::short(&to.hash)), String::new()))
+        }
         _ => None,
     }
 }
@@ -186,5 +206,11 @@ mod tests {
         assert_eq!(words("/v1/reload", b"").unwrap().0, "reload");
         assert_eq!(words("/v1/reload", br#"{"by":"bob@pc","reason":"keys"}"#).unwrap().1, "keys");
         assert_eq!(words("/v1/order", b"garbage"), None);
+        let offer = br#"{"generation":{"number":2,"hash":"3f2a91bc00","by":"bob@pc"},"sources":{}}"#;
+        assert_eq!(
+            words("/v1/stage", offer).unwrap().0,
+            "keep generation 2 (3f2a91bc) aside, typed by bob@pc"
+        );
+        assert_eq!(words("/v1/switch", br#"{"hash":"3f2a91bc00"}"#).unwrap().0, "put 3f2a91bc in force");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Limits: how many come in ([`super::door`]), [`tls::HANDSHAKE_DEADLINE`] for a handshake, how long the other end is
 //! waited for ([`super::patience`]), [`MAX_HEAD`] for a request's head, [`BODY_DEADLINE`] and [`MAX_REQUEST`] for its
-//! body, [`STREAM_BACKLOG`] unread lines for a reader of the peer stream. Nothing that a request can hold is nested
+//! body ([`MAX_OFFER`] for a configuration), [`STREAM_BACKLOG`] unread lines for a reader of the peer stream. Nothing that a request can hold is nested
 //! without end: serde_json stops at a depth of 128.
 //!
 //! A connection is a task of its own. One that crashes ends that connection, and is told to the agent
@@ -16,6 +16,7 @@ use super::tls::{self, Peer, Security};
 use super::wire::*;
 use crate::crash;
 use crate::facts::Report;
+use crate::generation::{Generation, Offer};
 use crate::trail::{Deed, Page};
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
@@ -68,6 +69,14 @@ pub trait Agent: Clone + 'static {
     fn join(&self, ask: &JoinAsk, from: &str) -> Result<JoinReply, Refusal>;
     fn order(&self, order: Order) -> impl Future<Output = Result<OrderReply, Refusal>>;
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, Refusal>>;
+    /// Where the configuration in force stands.
+    fn generation(&self) -> Generation;
+    /// The configuration in force.
+    fn config(&self) -> Offer;
+    /// Checks a configuration and keeps it aside.
+    fn stage(&self, offer: Offer) -> impl Future<Output = Result<ReloadReply, Refusal>>;
+    /// Puts the one that was kept aside in force.
+    fn switch(&self, to: Switch) -> impl Future<Output = Result<ReloadReply, Refusal>>;
     /// A new reader of the peer stream; each message is one whole line.
     fn watch(&self, node: &str) -> mpsc::Receiver<Bytes>;
     /// Writes down what somebody did, or what was refused for want of a right.
@@ -287,7 +296,8 @@ async fn route<A: Agent>(
         // Judged here already, and once more there.
         caller.may(right_for(&method, &format!("/{rest}"))).map_err(forbidden)?;
         let onward = if query.is_empty() { format!("/{rest}") } else { format!("/{rest}?{query}") };
-        let body = read_body(request).await?;
+        let most = if rest == "v1/stage" { MAX_OFFER } else { MAX_REQUEST };
+        let body = read_body(request, most).await?;
         watched.asks(Some(&node), &format!("/{rest}"), &body);
         let relayed = agent.relay(caller, &node, method, &onward, body).await;
         let (status, body) = relayed.map_err(|refusal| (StatusCode::BAD_GATEWAY, refusal))?;
@@ -353,7 +363,7 @@ async fn call<A: Agent>(
             Ok(json(StatusCode::OK, &reply))
         }
         (&Method::POST, "/v1/order") => {
-            let body = read_body(request).await?;
+            let body = read_body(request, MAX_REQUEST).await?;
             watched.asks(None, path, &body);
             let order: Order = from_json(&body)?;
             if order.force {
@@ -364,10 +374,26 @@ async fn call<A: Agent>(
             Ok(json(StatusCode::OK, &reply))
         }
         (&Method::POST, "/v1/reload") => {
-            let body = read_body(request).await?;
+            let body = read_body(request, MAX_REQUEST).await?;
             watched.asks(None, path, &body);
             ReloadAsk::read(&body).map_err(not_understood)?;
             let reply = agent.reload().await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            watched.says(reply.text.clone());
+            Ok(json(StatusCode::OK, &reply))
+        }
+        (&Method::GET, "/v1/generation") => Ok(json(StatusCode::OK, &agent.generation())),
+        (&Method::GET, "/v1/config") => Ok(json(StatusCode::OK, &agent.config())),
+        (&Method::POST, "/v1/stage") => {
+            let body = read_body(request, MAX_OFFER).await?;
+            watched.asks(None, path, &body);
+            let reply = agent.stage(from_json(&body)?).await.map_err(|r| (StatusCode::CONFLICT, r))?;
+            watched.says(reply.text.clone());
+            Ok(json(StatusCode::OK, &reply))
+        }
+        (&Method::POST, "/v1/switch") => {
+            let body = read_body(request, MAX_REQUEST).await?;
+            watched.asks(None, path, &body);
+            let reply = agent.switch(from_json(&body)?).await.map_err(|r| (StatusCode::CONFLICT, r))?;
             watched.says(reply.text.clone());
             Ok(json(StatusCode::OK, &reply))
         }
@@ -411,11 +437,12 @@ fn bad_request(error: impl Into<String>) -> Refused {
     (StatusCode::BAD_REQUEST, Refusal { error: error.into(), hint: None })
 }
 
-async fn read_body(request: Request<Incoming>) -> Result<Bytes, Refused> {
-    let body = Limited::new(request.into_body(), MAX_REQUEST).collect();
+/// A body of at most so many bytes.
+async fn read_body(request: Request<Incoming>, most: usize) -> Result<Bytes, Refused> {
+    let body = Limited::new(request.into_body(), most).collect();
     match tokio::time::timeout(BODY_DEADLINE, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(e)) => Err(bad_request(format!("cannot read the request (at most {MAX_REQUEST} bytes): {e}"))),
+        Ok(Err(e)) => Err(bad_request(format!("cannot read the request (at most {most} bytes): {e}"))),
         Err(_) => Err(bad_request(format!("the request did not come within {} s", BODY_DEADLINE.as_secs()))),
     }
 }

@@ -15,6 +15,10 @@
 //! | `POST /v1/invite` with [`InviteAsk`] | [`InviteReply`]: keeps a sealed bundle for a node that has none yet |
 //! | `POST /v1/join` with [`JoinAsk`] | [`JoinReply`]: that bundle, once, to one without a certificate |
 //! | `GET /v1/trail?after=SEQ` | [`Page`](crate::trail::Page) of that agent's trail: who did what |
+//! | `GET /v1/generation` | [`Generation`] of the configuration in force |
+//! | `GET /v1/config` | [`Offer`](crate::generation::Offer): the configuration in force, for another node or `apply` |
+//! | `POST /v1/stage` with an [`Offer`](crate::generation::Offer) | [`ReloadReply`]: checked and kept aside |
+//! | `POST /v1/switch` with [`Switch`] | [`ReloadReply`]: what was kept aside is in force |
 //! | `GET /v1/watch?node=NAME` | the peer stream: one [`PeerLine`] a line, for as long as both live |
 //! | any of them under `/v1/at/NODE/…` | the same, asked of NODE's agent over this agent's warm link |
 //!
@@ -24,10 +28,13 @@ use crate::director::word::{VipView, VipWord};
 use crate::engine::Word;
 use crate::engine::view::{InstanceView, StateName};
 use crate::facts::{Finding, Moment};
+use crate::generation::Generation;
 use serde::{Deserialize, Serialize};
 
 /// The largest request body that an agent reads, in bytes. An order naming every instance of a large cluster fits.
 pub const MAX_REQUEST: usize = 1 << 20;
+/// The largest configuration that is staged, in bytes of JSON.
+pub const MAX_OFFER: usize = 8 << 20;
 /// The largest answer that a client reads, in bytes: 50,000 instances at about a kilobyte each.
 pub const MAX_REPLY: usize = 64 << 20;
 
@@ -55,6 +62,9 @@ pub struct NodeStatus {
     pub clock_ms: u64,
     /// Content hash of the configuration in force.
     pub config: String,
+    /// Where that stands in the line of those that were applied; only the nearest ancestors.
+    #[serde(default)]
+    pub generation: Generation,
     /// What is wrong with the agent itself (`cluster.toml is refused, the last good one is in force: …`).
     pub problems: Vec<String>,
     pub instances: Vec<InstanceView>,
@@ -264,6 +274,12 @@ pub struct ReloadReply {
     pub config: String,
     pub changed: bool,
     pub text: String,
+}
+
+/// Which of the configurations that were staged is to be in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Switch {
+    pub hash: String,
 }
 
 /// One line of the peer stream. The first one tells all instances of the node, later ones what has changed.

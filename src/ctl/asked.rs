@@ -4,6 +4,7 @@ use super::Global;
 use crate::api::client::{Client, ClientError, Target};
 use crate::api::tls::Security;
 use crate::api::wire::{ClusterStatus, LastHeard, NodeEntry, NodeStatus};
+use crate::model::Cluster;
 use futures_util::future::join_all;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,7 +33,11 @@ impl Asked {
         if !global.direct {
             return Ok(Asked::One(global.client()?));
         }
-        let cluster = super::load(global)?;
+        Asked::each(global, &super::load(global)?)
+    }
+
+    /// Every agent of a cluster file.
+    pub fn each(global: &Global, cluster: &Cluster) -> anyhow::Result<Asked> {
         let security = if cluster.insecure { Security::Plain } else { global.security()? };
         let each = cluster.nodes.iter().map(|node| {
             let placed = cluster.instances.iter().filter(|i| cluster.node(i.node).name == node.name);

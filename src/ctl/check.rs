@@ -2,7 +2,7 @@
 
 use super::text::{WARN, paint, plural};
 use super::{Exit, Global};
-use crate::model;
+use crate::{broker, director, model};
 use std::path::PathBuf;
 
 /// `clusterctl check`
@@ -14,6 +14,9 @@ pub struct CheckArgs {
     /// Judge these keepalived.conf files, too: those of all directors, side by side
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub keepalived: Vec<PathBuf>,
+    /// Judge these activemq.xml files, too: those of all brokers that share a store, side by side
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub activemq: Vec<PathBuf>,
 }
 
 pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<Exit> {
@@ -26,21 +29,27 @@ pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<Exit> {
         }
         Err(refused) => return Err(refused.into()),
     };
-    let findings = super::import::judged(&args.keepalived)?.findings;
+    let keepalived = director::import::read(&super::import::texts(&args.keepalived)?).findings;
+    let activemq = broker::judge(&super::import::texts(&args.activemq)?);
     if global.json {
         let mut answer =
             serde_json::json!({ "ok": true, "hash": cluster.hash, "warnings": cluster.warnings });
         if !args.keepalived.is_empty() {
-            answer["keepalived"] = serde_json::json!(findings);
+            answer["keepalived"] = serde_json::json!(keepalived);
+        }
+        if !args.activemq.is_empty() {
+            answer["activemq"] = serde_json::json!(activemq);
         }
         super::print_json(&answer)?;
     } else {
         for warning in &cluster.warnings {
             anstream::eprintln!("{} {}", paint(WARN, "warning:"), warning.trim_end());
         }
-        super::import::tell(&findings);
+        super::import::tell(&keepalived);
+        super::import::tell(&activemq);
         super::print(&format!("{}\n", summary(&cluster)))?;
     }
+    let findings = [keepalived, activemq].concat();
     let strict = args.strict && !(cluster.warnings.is_empty() && findings.is_empty());
     Ok(if strict { Exit::Configuration } else { super::import::exit(&findings) })
 }

@@ -26,6 +26,7 @@ pub fn node(group: &str, name: &str, instances: Vec<InstanceView>) -> NodeEntry 
         up_ms: 600_000,
         clock_ms: 0,
         config: "3f2a91bc".into(),
+        generation: Default::default(),
         problems: vec![],
         instances,
     };

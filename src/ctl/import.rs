@@ -44,7 +44,12 @@ pub fn run(args: ImportArgs, global: &Global) -> anyhow::Result<Exit> {
 }
 
 /// Reads and judges files.
-pub fn judged(files: &[PathBuf]) -> anyhow::Result<Import> {
+fn judged(files: &[PathBuf]) -> anyhow::Result<Import> {
+    Ok(read(&texts(files)?))
+}
+
+/// The files of others, each with its name.
+pub fn texts(files: &[PathBuf]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut texts = Vec::with_capacity(files.len());
     for path in files {
         let cannot = || format!("cannot read {}", path.display());
@@ -57,7 +62,7 @@ pub fn judged(files: &[PathBuf]) -> anyhow::Result<Import> {
         anyhow::ensure!(bytes.len() <= MAX_FILE, "{} is larger than 1 MiB", path.display());
         texts.push((path.display().to_string(), bytes));
     }
-    Ok(read(&texts))
+    Ok(texts)
 }
 
 /// Prints findings, to standard error.

@@ -8,6 +8,7 @@ mod exit;
 mod picture;
 mod text;
 
+mod apply;
 mod audit;
 mod check;
 mod completions;
@@ -130,6 +131,8 @@ enum Verb {
     Probe(probe::ProbeArgs),
     /// Let the agents read the cluster file again
     Reload(reload::ReloadArgs),
+    /// Put a cluster file and its units in force on all nodes
+    Apply(apply::ApplyArgs),
     /// Show the order of a boot from the cluster file, offline
     Plan(plan::PlanArgs),
     /// Check the cluster file and its units, offline
@@ -150,6 +153,9 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Print shell completions
     Completions(completions::CompletionsArgs),
+    /// Write the manual pages into a folder, for the package
+    #[command(hide = true)]
+    Man(completions::ManArgs),
     /// Stand in for a daemon, for the demo
     #[command(hide = true)]
     StandIn(crate::standin::Args),
@@ -178,7 +184,8 @@ pub fn main() -> ExitCode {
 
 fn run(Cli { mut global, verb }: Cli) -> anyhow::Result<Exit> {
     // What has to do with no cluster, or mends the contexts, is not to fail for them.
-    if !matches!(verb, Verb::Context(_) | Verb::Completions(_) | Verb::StandIn(_)) {
+    let apart = matches!(verb, Verb::Context(_) | Verb::Completions(_) | Verb::Man(_) | Verb::StandIn(_));
+    if !apart {
         global.chosen = context::in_force(global.context.as_deref())?;
     }
     let global = &global;
@@ -193,6 +200,7 @@ fn run(Cli { mut global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Graph(args) => graph::run(args, global),
         Verb::Simulate(args) => simulate::run(&args, global),
         Verb::Pki(args) => pki::run(args, global),
+        Verb::Man(args) => completions::man(&args),
 
         Verb::Status(args) => online(status::run(args, global)),
         Verb::Why(args) => online(why::run(args, global)),
@@ -208,6 +216,7 @@ fn run(Cli { mut global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Logs(args) => online(logs::run(args, global)),
         Verb::Probe(args) => online(probe::run(args, global)),
         Verb::Reload(args) => online(reload::run(args, global)),
+        Verb::Apply(args) => online(apply::run(args, global)),
         Verb::Demo(args) => online(demo::run(args, global)),
     }
 }
@@ -340,15 +349,26 @@ impl Global {
 
     /// How to speak over TCP: as the holder of a certificate, if there is one; else plainly.
     fn security(&self) -> anyhow::Result<Security> {
+        let Some((path, bundle)) = self.identity()? else { return Ok(Security::Plain) };
+        let cannot = || format!("cannot use the identity in {}", path.display());
+        Ok(Security::Tls(Arc::new(Tls::new(&bundle).with_context(cannot)?)))
+    }
+
+    /// Who asks, with the key: for what is to be signed.
+    fn bundle(&self) -> anyhow::Result<Option<Bundle>> {
+        Ok(self.identity()?.map(|(_, bundle)| bundle))
+    }
+
+    fn identity(&self) -> anyhow::Result<Option<(PathBuf, Bundle)>> {
         let named = self.identity.clone().or_else(|| environment("CLUSTERCTL_IDENTITY").map(PathBuf::from));
         let named = named.or_else(|| self.chosen.as_ref().map(|context| context.identity.clone()));
         let at_home = || environment("HOME").map(|h| Path::new(&h).join(".config/clusterd/identity.pem"));
         let Some(path) = named.or_else(|| at_home().filter(|path| path.exists())) else {
-            return Ok(Security::Plain);
+            return Ok(None);
         };
         let cannot = || format!("cannot use the identity in {}", path.display());
-        let tls = Bundle::read(&path).and_then(|bundle| Tls::new(&bundle)).with_context(cannot)?;
-        Ok(Security::Tls(Arc::new(tls)))
+        let bundle = Bundle::read(&path).with_context(cannot)?;
+        Ok(Some((path, bundle)))
     }
 
     /// The cluster file to read.

@@ -7,6 +7,7 @@ use super::{Asked, Exit, Global, hint, vip};
 use crate::api::wire::{ClusterStatus, NodeEntry};
 use crate::engine::view::{EdgeView, InstanceView, NeedView, StateName, Wish};
 use crate::facts::Verdict;
+use crate::generation::{Generation, Relation, short as short_hash};
 use anstyle::Style;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -210,24 +211,43 @@ fn banners(status: &ClusterStatus) -> Vec<String> {
         let verb = if silent.len() == 1 { "does" } else { "do" };
         lines.push(format!("{} {verb} not answer: {}", plural(silent.len(), "node"), listed(&named, 4)));
     }
-    let mut files: Vec<(&str, Vec<&str>)> = Vec::new();
-    for node in status.nodes.iter().filter_map(|n| n.status.as_ref()) {
-        match files.iter_mut().find(|(hash, _)| *hash == node.config) {
-            Some((_, nodes)) => nodes.push(&node.node),
-            None => files.push((&node.config, vec![&node.node])),
-        }
-    }
-    if files.len() > 1 {
-        files.sort_by_key(|(_, nodes)| std::cmp::Reverse(nodes.len()));
-        let named: Vec<String> = files
-            .iter()
-            .map(|(hash, nodes)| format!("{} on {}", hash.get(..8).unwrap_or(hash), listed(nodes, 4)))
-            .collect();
-        lines.push(format!("{} cluster files are in force: {}", files.len(), named.join("; ")));
-    }
+    lines.extend(files_in_force(status));
     lines.extend(vip::banners(status));
     for node in status.nodes.iter().filter_map(|n| n.status.as_ref()) {
         lines.extend(node.problems.iter().map(|p| format!("{}'s agent: {p}", node.node)));
+    }
+    lines
+}
+
+/// Who runs what, where they do not all run the same.
+fn files_in_force(status: &ClusterStatus) -> Vec<String> {
+    let mut files: Vec<(&str, &Generation, Vec<&str>)> = Vec::new();
+    for node in status.nodes.iter().filter_map(|n| n.status.as_ref()) {
+        match files.iter_mut().find(|(hash, ..)| *hash == node.config) {
+            Some((.., nodes)) => nodes.push(&node.node),
+            None => files.push((&node.config, &node.generation, vec![&node.node])),
+        }
+    }
+    if files.len() < 2 {
+        return Vec::new();
+    }
+    files.sort_by_key(|(.., nodes)| std::cmp::Reverse(nodes.len()));
+    let told = |(hash, generation, nodes): &(&str, &Generation, Vec<&str>)| {
+        let what = match generation.hash.is_empty() {
+            true => short_hash(hash).to_owned(), // an older agent
+            false => generation.to_string(),
+        };
+        format!("{what} on {}", listed(nodes, 4))
+    };
+    let named: Vec<String> = files.iter().map(told).collect();
+    let mut lines = vec![format!("{} cluster files are in force: {}", files.len(), named.join("; "))];
+    let diverged = |other: &Generation| files[0].1.relation(other) == Relation::Diverged;
+    if let Some((hash, ..)) = files[1..].iter().find(|(_, generation, _)| diverged(generation)) {
+        lines.push(format!(
+            "DIVERGED: they do not come from each other, and none is taken by the others; clusterctl apply FILE --over {} \
+             puts a file over that one",
+            short_hash(hash)
+        ));
     }
     lines
 }

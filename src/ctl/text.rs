@@ -88,7 +88,7 @@ pub fn state_style(state: StateName) -> Style {
             AnsiColor::Yellow
         }
         StateName::Unready | StateName::Backoff | StateName::Blocked | StateName::Failed => AnsiColor::Red,
-        StateName::Unknown => AnsiColor::Magenta,
+        StateName::Unknown | StateName::Orphaned => AnsiColor::Magenta,
         StateName::Stopped => return Style::new().dimmed(),
     };
     colour.on_default()

@@ -18,8 +18,11 @@ use std::time::Duration;
 /// How long several may hold an address before it is an alarm: a director that comes back and the one that steps
 /// down overlap for some milliseconds; and adverts of one a second are to be heard, or missed, by then.
 pub const SEVERAL_FOR: Duration = Duration::from_millis(1500);
-/// How long nobody may hold it.
+/// How long nobody may hold it where nobody is there who would take it over, or where nobody ever held it.
 pub const NOBODY_FOR: Duration = Duration::from_millis(1500);
+/// Who takes an address over does so when three adverts have not come and its skew is over (RFC 9568, 6.1). From then on
+/// this much is granted, for a busy machine and for the news to come round.
+const TAKEOVER_SLACK: Duration = Duration::from_millis(500);
 /// What holds addresses takes one after its start only when it has heard nobody for so long: three adverts and a bit,
 /// at a second each.
 const FIRST_FOR: Duration = Duration::from_secs(6);
@@ -102,6 +105,9 @@ pub struct Vip {
     pub address: IpAddr,
     /// Node, name and own address of each director, the preferred one first.
     pub directors: Vec<(NodeIx, String, IpAddr)>,
+    /// VRRP priority of each, and the time between two adverts: as rendered. A file that was found goes before it.
+    pub priorities: Vec<u8>,
+    pub advert: Duration,
     /// Whether the less preferred of several holders gives up.
     pub yields: bool,
 }
@@ -149,8 +155,8 @@ struct Watched {
     vip: Vip,
     directors: Vec<Director>,
     doubt: Option<Doubt>,
-    /// Somebody was seen to hold it.
-    was_held: bool,
+    /// Who was seen to hold it alone, last.
+    last: Option<usize>,
 }
 
 /// What one agent knows of all virtual addresses.
@@ -181,7 +187,7 @@ impl Guard {
                 keeping_since: now,
                 facts: None,
             });
-            Watched { directors: directors.collect(), vip, doubt: None, was_held: false }
+            Watched { directors: directors.collect(), vip, doubt: None, last: None }
         };
         let vips = vips.into_iter().map(watched).collect();
         Guard { me, vips, keeper: None, alone: None, told: Vec::new(), now, out: Vec::new() }
@@ -210,7 +216,7 @@ impl Guard {
         let doubts = self.vips.iter().filter_map(|w| {
             let doubt = w.doubt.as_ref()?;
             match doubt.raised {
-                None => Some(doubt.since + patience(doubt.wrong)),
+                None => Some(doubt.since + w.patience(doubt.wrong)),
                 Some(raised) => Some(raised + YIELD_AFTER).filter(|_| w.vip.yields),
             }
         });
@@ -320,12 +326,12 @@ impl Guard {
     /// Compares what is with what ought to be.
     fn judge(&mut self, v: usize) {
         let holders = self.vips[v].holders().count();
-        self.vips[v].was_held |= holders > 0;
         let wrong = match holders {
             0 => self.is_wanted(&self.vips[v]).then_some(Wrong::Nobody),
             1 => None,
             _ => Some(Wrong::Several),
         };
+        self.notice_move(v);
         let before = self.vips[v].doubt.as_ref().map(|d| d.wrong);
         if before != wrong {
             self.doubt(v, wrong);
@@ -335,7 +341,7 @@ impl Guard {
         else {
             return;
         };
-        let early = self.now < since + patience(wrong);
+        let early = self.now < since + self.vips[v].patience(wrong);
         if !raised && (early || (wrong == Wrong::Nobody && self.is_announced(&self.vips[v]))) {
             return;
         }
@@ -354,6 +360,31 @@ impl Guard {
             let text = format!("{name}: {}", diagnosis.join("; "));
             self.out.push(Deed::Record { what: "vip-diagnosis", text, data });
         }
+    }
+
+    /// Tells of a takeover, where it is no alarm that ends.
+    fn notice_move(&mut self, v: usize) {
+        let w = &mut self.vips[v];
+        let mut holders = w.holders();
+        let (Some(holder), None) = (holders.next(), holders.next()) else { return };
+        drop(holders);
+        let before = w.last.replace(holder);
+        let doubt = w.doubt.as_ref();
+        let gap = doubt.filter(|d| d.wrong == Wrong::Nobody).map(|d| self.now.since(d.since).as_secs_f64());
+        let gap = gap.filter(|gap| *gap >= 0.05); // news of both crosses on its way
+        let (name, address, to) = (&w.vip.name, w.vip.address, w.name(holder));
+        let text = match (before, gap) {
+            _ if doubt.is_some_and(|d| d.raised.is_some()) => return,
+            (Some(from), gap) if from != holder => {
+                let gap = gap.map(|gap| format!("; nobody held it for {gap:.1} s")).unwrap_or_default();
+                format!("{name} ({address}) moved from {} to {to}{gap}", w.name(from))
+            }
+            (Some(_), Some(gap)) => {
+                format!("{name} ({address}) is held by {to} again; nobody held it for {gap:.1} s")
+            }
+            _ => return,
+        };
+        self.out.push(Deed::Record { what: "vip-moved", text, data: serde_json::json!({ "vip": name }) });
     }
 
     /// Something is wrong, in another way than before, or no more.
@@ -389,7 +420,7 @@ impl Guard {
         let first = w.directors.iter().any(ready);
         // Who hears no director at all is cut off itself.
         let heard = w.directors.iter().any(|d| d.contact == Contact::Here);
-        heard && !all_held && (w.was_held || first)
+        heard && !all_held && (w.last.is_some() || first)
     }
 
     /// Whether a director whose agent is not heard announces itself, as only a holder does.
@@ -509,13 +540,6 @@ impl Guard {
     }
 }
 
-fn patience(wrong: Wrong) -> Duration {
-    match wrong {
-        Wrong::Nobody => NOBODY_FOR,
-        Wrong::Several => SEVERAL_FOR,
-    }
-}
-
 impl Director {
     /// Whether it holds the address, as far as can be seen: one whose agent died holds what it held, while its machine
     /// answers.
@@ -548,6 +572,25 @@ impl Watched {
 
     fn holders(&self) -> impl Iterator<Item = usize> {
         (0..self.directors.len()).filter(|d| self.directors[*d].holds())
+    }
+
+    /// How long something may be wrong before it is an alarm. A takeover is none: whoever would take the address over
+    /// has its time for it.
+    fn patience(&self, wrong: Wrong) -> Duration {
+        if wrong == Wrong::Several {
+            return SEVERAL_FOR;
+        }
+        // Of whom nobody hears it is not known; adverts of the others reach it, or not.
+        let could = |d: &Director| d.contact != Contact::Here || d.keeping == Keeping::Ready;
+        let takeovers = self.directors.iter().enumerate().filter(|(_, d)| could(d));
+        let takeovers = takeovers.map(|(at, d)| {
+            let found = d.facts.as_ref().and_then(|f| f.settings.as_ref().ok());
+            let advert = found.map_or(self.vip.advert, |s| Duration::from_millis(s.advert_ms));
+            let priority = found.map_or(u32::from(self.vip.priorities[at]), |s| s.priority.min(255));
+            3 * advert + advert * (256 - priority) / 256 + TAKEOVER_SLACK
+        });
+        let first = self.last.is_none();
+        takeovers.max().filter(|_| !first).unwrap_or(NOBODY_FOR)
     }
 
     fn unseen(&self) -> impl Iterator<Item = usize> {

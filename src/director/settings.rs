@@ -1,13 +1,11 @@
 //! keepalived's own settings for one virtual address, read from the file that it was started with.
 
+use super::import::{Instance, instances};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// Where keepalived looks when it is not told (keepalived(8)).
 pub const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
-/// No such file is larger; a larger one is not read.
-pub const MAX_FILE: u64 = 4 << 20;
-
 /// What decides who holds an address: of the `vrrp_instance` that has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -19,6 +17,13 @@ pub struct Settings {
     pub peers: Vec<IpAddr>,
     /// Sorted, without prefixes.
     pub addresses: Vec<String>,
+    /// The time between two adverts, in milliseconds.
+    #[serde(default = "a_second")]
+    pub advert_ms: u64,
+}
+
+fn a_second() -> u64 {
+    1000
 }
 
 /// The file that a command of keepalived names, by `-f` or `--use-file`.
@@ -43,59 +48,29 @@ pub fn file_of(command: &[String]) -> &str {
 /// # Errors
 /// The sentence that says what is missing.
 pub fn read(text: &str, vip: IpAddr) -> Result<Settings, String> {
-    let mut words = text.lines().map(words).filter(|words| !words.is_empty());
-    let mut includes = false;
-    while let Some(line) = words.next() {
-        includes |= line[0] == "include";
-        if line[0] != "vrrp_instance" {
-            continue;
-        }
-        let settings = instance(&mut words);
-        if settings.addresses.iter().any(|a| a.parse() == Ok(vip)) {
-            return Ok(settings);
-        }
-    }
+    let (instances, includes) = instances(text);
+    let found = instances.into_iter().find(|i| i.vips.iter().any(|v| v.is.ip == vip));
     let included = if includes { "; files that it includes are not read" } else { "" };
-    Err(format!("no vrrp_instance has {vip}{included}"))
+    found.map(Settings::from).ok_or_else(|| format!("no vrrp_instance has {vip}{included}"))
 }
 
-/// Up to the end of its block.
-fn instance<'a>(lines: &mut impl Iterator<Item = Vec<&'a str>>) -> Settings {
-    let mut found = Settings { priority: 100, ..Settings::default() };
-    let mut blocks: Vec<String> = vec!["vrrp_instance".into()];
-    for line in lines.by_ref() {
-        let value = line.get(1).copied().unwrap_or_default();
-        match (blocks.last().map_or("", String::as_str), line[0]) {
-            (_, "}") => {
-                blocks.pop();
-                if blocks.is_empty() {
-                    break;
-                }
-                continue;
-            }
-            ("vrrp_instance", "virtual_router_id") => found.vrid = value.parse().unwrap_or_default(),
-            ("vrrp_instance", "priority") => found.priority = value.parse().unwrap_or_default(),
-            ("vrrp_instance", "interface") => found.interface = value.to_owned(),
-            ("vrrp_instance", "unicast_src_ip") => found.unicast_source = value.parse().ok(),
-            ("unicast_peer", peer) => found.peers.extend(peer.parse::<IpAddr>()),
-            ("virtual_ipaddress", address) => {
-                let plain = address.split('/').next().unwrap_or_default();
-                found.addresses.push(plain.to_owned());
-            }
-            _ => {}
-        }
-        if line.last() == Some(&"{") {
-            blocks.push(line[0].to_owned());
+/// What is not written is what keepalived takes then.
+impl From<Instance> for Settings {
+    fn from(it: Instance) -> Settings {
+        let number = |n: Option<i64>, unsaid| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(unsaid);
+        let advert = it.advert.as_ref().and_then(|a| a.is.parse::<f64>().ok());
+        // keepalived.conf(5): 0.01 to 4095 seconds.
+        let advert = advert.filter(|s| (0.01..=4095.0).contains(s)).unwrap_or(1.0);
+        Settings {
+            vrid: number(it.vrid.as_ref().map(|v| v.is), 0),
+            priority: number(it.priority.as_ref().map(|p| p.is), 100),
+            interface: it.interface.as_ref().map(|i| i.is.clone()).unwrap_or_default(),
+            unicast_source: it.source.as_ref().map(|s| s.is),
+            peers: it.peers.as_ref().map(|p| p.is.clone()).unwrap_or_default(),
+            addresses: it.addresses().iter().map(ToString::to_string).collect(),
+            advert_ms: (advert * 1000.0) as u64,
         }
     }
-    found.addresses.sort();
-    found
-}
-
-/// The words of a line, its comment left out.
-fn words(line: &str) -> Vec<&str> {
-    let line = line.split(['!', '#']).next().unwrap_or_default();
-    line.split_whitespace().map(|word| word.trim_matches('"')).collect()
 }
 
 #[cfg(test)]
@@ -103,7 +78,7 @@ mod tests {
     use super::*;
 
     const FILE: &str = "global_defs {\n  router_id lvs1\n}\nvrrp_instance other {\n  virtual_router_id 7\n  virtual_ipaddress {\n    10.0.0.7\n  }\n}\n\
-        vrrp_instance www { ! the site\n  interface eth0\n  virtual_router_id 51\n  priority 150 # first\n  authentication {\n    auth_type PASS\n    auth_pass secret\n  }\n\
+        vrrp_instance www { ! the site\n  interface eth0\n  virtual_router_id 51\n  priority 150 # first\n  advert_int 1.0\n  authentication {\n    auth_type PASS\n    auth_pass secret\n  }\n\
         \x20 unicast_src_ip 10.0.0.1\n  unicast_peer {\n    10.0.0.2\n    ! 10.0.0.3\n  }\n  virtual_ipaddress {\n    10.0.0.100/24 dev eth0\n  }\n}\n";
 
     #[test]
@@ -116,6 +91,7 @@ mod tests {
             unicast_source: Some("10.0.0.1".parse().unwrap()),
             peers: vec!["10.0.0.2".parse().unwrap()],
             addresses: vec!["10.0.0.100".into()],
+            advert_ms: 1000,
         };
         assert_eq!(settings, wanted);
         let none = read(FILE, "10.0.0.9".parse().unwrap()).unwrap_err();

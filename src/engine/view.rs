@@ -33,6 +33,8 @@ pub enum StateName {
     Failed,
     /// A oneshot that succeeded.
     Completed,
+    /// It runs, and the configuration does not know it. No engine is ever in it; its agent fills it in.
+    Orphaned,
     /// The node's agent does not answer. No engine is ever in it; a client fills it in.
     Unknown,
 }
@@ -53,6 +55,7 @@ impl StateName {
             StateName::Blocked => "blocked",
             StateName::Failed => "failed",
             StateName::Completed => "completed",
+            StateName::Orphaned => "orphaned",
             StateName::Unknown => "unknown",
         }
     }

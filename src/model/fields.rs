@@ -99,7 +99,8 @@ impl<'a> Fields<'a> {
             let problem = Problem::new(value.key_span, format!("{} knows no `{key}`", self.name));
             let hint = if is_secret(key) {
                 "a secret does not belong here: put it into a file that only its user can read, and name \
-                 that with `password_file = \"/path\"`"
+                 that with `password_file = \"/path\"` (or a variable of the agent's environment with \
+                 `password_env`, or a credential of systemd's with `password_credential`)"
                     .to_string()
             } else if let Some(near) = nearest(key, self.asked.iter().copied()) {
                 format!("did you mean `{near}`?")

@@ -33,7 +33,7 @@ pub use care::{
 };
 pub use diag::{Diagnostic, Diagnostics, MAX_SHOWN, Place};
 pub use load::{load, parse};
-pub use source::{MAX_CLUSTER_FILE, MAX_UNIT_FILE, MAX_UNIT_FILES, Source, Sources};
+pub use source::{MAX_CLUSTER_FILE, MAX_UNIT_FILE, MAX_UNIT_FILES, Source, Sources, units_folder};
 pub use unit::*;
 pub use vip::{Forward, MAX_DIRECTORS, OnSplitBrain, Scheduler, Vip, in_network};
 pub use words::{MAX_NAME, nearest, parse_duration, show_duration};
@@ -72,7 +72,7 @@ pub struct Cluster {
     pub group: Option<String>,
     /// Keys of certificates that are not trusted any more: SHA-256, 64 hex digits.
     pub revoked: Vec<String>,
-    /// SHA-free content hash of the file and its units (hex), to tell configurations apart.
+    /// Content hash of the file and its units: [`Sources::hash`].
     pub hash: String,
     pub nodes: Vec<Node>,
     pub services: Vec<Service>,

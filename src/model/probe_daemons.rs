@@ -3,7 +3,7 @@
 use super::diag::Problem;
 use super::fields::{Fields, Value};
 use super::probe_table::{address, login, socket_address};
-use super::{Ask, BrokerAsk, Conversion, IpvsName, Jolokia, VipAsk, VirtualService};
+use super::{Ask, BrokerAsk, Conversion, IpvsName, Jolokia, StoreAsk, VipAsk, VirtualService};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,7 +18,21 @@ pub(super) fn activemq(fields: &mut Fields<'_>, node: IpAddr) -> Option<Ask> {
         Some(value) => Some(read_jolokia(&value)?),
         None => None,
     };
-    let also = BrokerAsk { stomp: stomp?, amqp: amqp?, mqtt: mqtt?, jolokia };
+    let asks_store = fields.take("store").map_or(Some(false), |v| v.flag());
+    let login = login(fields, None)?;
+    let store = match (asks_store?, login) {
+        (true, login) => Some(StoreAsk { login }),
+        (false, None) => None,
+        (false, Some(_)) => {
+            let problem = Problem::new(fields.span, "OpenWire's greeting needs no `user`");
+            fields
+                .reader
+                .log
+                .error(problem.hint("the user is for asking the store: write `store = true`, too"));
+            return None;
+        }
+    };
+    let also = BrokerAsk { stomp: stomp?, amqp: amqp?, mqtt: mqtt?, jolokia, store };
     Some(Ask::Activemq { address: address?, also })
 }
 

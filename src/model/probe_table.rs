@@ -2,7 +2,7 @@
 
 use super::diag::Problem;
 use super::fields::{Fields, Value};
-use super::{Ask, FastdfsAsk, Get, Login, Probe, Question};
+use super::{Ask, FastdfsAsk, Get, Login, Probe, Question, Secret};
 use super::{plain_probes, probe_daemons};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -414,22 +414,57 @@ fn is_askable(value: &Value<'_>, ip: IpAddr) -> bool {
     !ip.is_unspecified()
 }
 
-/// `user` and `password_file`; `Some(None)` is a sound absence. `anonymous` is who is meant by a password alone.
+/// `user`, and where the password is; `Some(None)` is a sound absence. `anonymous` is who is meant by a password alone.
 pub(super) fn login(fields: &mut Fields<'_>, anonymous: Option<&str>) -> Option<Option<Login>> {
     let user = fields.take("user");
-    let file = fields.take("password_file");
-    let password_file = match file {
-        Some(value) => Some(value.path()?),
+    let told = ["password_file", "password_env", "password_credential"].map(|key| fields.take(key));
+    let mut told = told.into_iter().flatten();
+    let (secret, twice) = (told.next(), told.next());
+    if let Some(other) = twice {
+        other.error("the password is said to be in two places", "keep one of them");
+        return None;
+    }
+    let password = match &secret {
+        Some(value) => Some(read_secret(value)?),
         None => None,
     };
-    let user = match (user, anonymous, file) {
+    let user = match (user, anonymous, secret) {
         (Some(value), _, _) => value.words()?.into_owned(),
         (None, _, None) => return Some(None),
         (None, Some(name), Some(_)) => name.to_string(),
         (None, None, Some(value)) => {
-            value.error("a `password_file` without a `user`", "write whose password it is: user = \"…\"");
+            let key = value.key;
+            value.error(format!("a `{key}` without a `user`"), "write whose password it is: user = \"…\"");
             return None;
         }
     };
-    Some(Some(Login { user, password_file }))
+    Some(Some(Login { user, password }))
+}
+
+fn read_secret(value: &Value<'_>) -> Option<Secret> {
+    let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+    match value.key {
+        "password_env" => {
+            let name = value.words()?;
+            let sound = is_plain(&name)
+                && !name.contains(['-', '.'])
+                && !name.starts_with(|c: char| c.is_ascii_digit());
+            if !sound {
+                let hint = "write the name of a variable of the agent's environment: \"MYSQL_PASSWORD\"";
+                value.error("`password_env` is not the name of a variable", hint);
+                return None;
+            }
+            Some(Secret::Env(name.into_owned()))
+        }
+        "password_credential" => {
+            let name = value.words()?;
+            if !is_plain(&name) || name.starts_with('.') {
+                let hint = "write the name that `LoadCredential=NAME:/path` in clusterd.service gives it";
+                value.error("`password_credential` is not the name of a credential", hint);
+                return None;
+            }
+            Some(Secret::Credential(name.into_owned()))
+        }
+        _ => value.path().map(Secret::File),
+    }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The largest `cluster.toml`, in bytes: ten thousand services of several kilobytes each.
 pub const MAX_CLUSTER_FILE: u64 = 64 << 20;
@@ -13,6 +13,8 @@ pub const MAX_CLUSTER_FILE: u64 = 64 << 20;
 pub const MAX_UNIT_FILE: u64 = 1 << 20;
 /// The most unit files in one folder.
 pub const MAX_UNIT_FILES: usize = 10_000;
+/// The longest name of a unit that another node is given, in bytes.
+const MAX_FILE_NAME: usize = 200;
 
 /// One text and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,8 +42,7 @@ impl Sources {
     ///
     /// Only the cluster file and the folder itself must be readable.
     pub fn read(cluster_toml: &Path, units: Option<&Path>) -> Result<Sources, Diagnostics> {
-        let beside = cluster_toml.parent().unwrap_or(Path::new("")).join("units");
-        let folder = units.unwrap_or(&beside);
+        let folder = &units_folder(cluster_toml, units);
         let shown = cluster_toml.display().to_string();
         let text = read_text(cluster_toml, MAX_CLUSTER_FILE).map_err(|why| {
             refused(
@@ -97,35 +98,64 @@ impl Sources {
         std::iter::once(&self.cluster).chain(self.units.values()).collect()
     }
 
-    /// A content hash in hex: 64-bit FNV-1a over every text and unit name, each with its length.
+    /// A content hash: the first 32 hex digits of SHA-256 over every text and unit name, each with its length, so that
+    /// moving a letter from one text to the next changes it.
     ///
-    /// It tells configurations apart; it is no defence against somebody who wants two to look alike. Paths take
-    /// no part, so that nodes which keep the same files in different folders agree.
+    /// Paths take no part, so that nodes which keep the same files in different folders agree.
     pub fn hash(&self) -> String {
-        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-        hash.text(&self.cluster.text);
+        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+        let mut text = |text: &str| {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        };
+        text(&self.cluster.text);
         for (name, unit) in &self.units {
-            hash.text(name);
-            hash.text(&unit.text);
+            text(name);
+            text(&unit.text);
         }
-        format!("{:016x}", hash.0)
+        hash.finish().as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The same texts, said to be in these places.
+    pub fn placed(mut self, cluster_toml: &Path, units: Option<&Path>) -> Sources {
+        let folder = units_folder(cluster_toml, units);
+        self.cluster.path = cluster_toml.display().to_string();
+        for (name, unit) in &mut self.units {
+            unit.path = folder.join(format!("{name}.toml")).display().to_string();
+        }
+        self.folder = folder.display().to_string();
+        self
+    }
+
+    /// Whether texts that came from elsewhere are within the limits that [`Sources::read`] holds files to, and each
+    /// unit's name can be a file's.
+    ///
+    /// # Errors
+    /// The sentence that says what is not.
+    pub fn check_limits(&self) -> Result<(), String> {
+        if self.cluster.text.len() as u64 > MAX_CLUSTER_FILE {
+            return Err(format!("the cluster file is larger than {} MiB", MAX_CLUSTER_FILE >> 20));
+        }
+        if self.units.len() > MAX_UNIT_FILES {
+            return Err(format!("there are more than {MAX_UNIT_FILES} unit files"));
+        }
+        for (name, unit) in &self.units {
+            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+            if !plain || name.is_empty() || name.starts_with('.') || name.len() > MAX_FILE_NAME {
+                return Err(format!("a unit file cannot be called {:?}", format!("{name}.toml")));
+            }
+            if unit.text.len() as u64 > MAX_UNIT_FILE {
+                return Err(format!("the unit {name} is larger than {} MiB", MAX_UNIT_FILE >> 20));
+            }
+        }
+        Ok(())
     }
 }
 
-/// FNV-1a, 64 bit.
-struct Fnv(u64);
-
-impl Fnv {
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    /// With the length first, so that moving a letter from one text to the next changes the hash.
-    fn text(&mut self, text: &str) {
-        self.bytes(&(text.len() as u64).to_le_bytes());
-        self.bytes(text.as_bytes());
-    }
+/// Where the units of a cluster file are: where it is said, or in the folder `units` beside it.
+pub fn units_folder(cluster_toml: &Path, units: Option<&Path>) -> PathBuf {
+    let beside = || cluster_toml.parent().unwrap_or(Path::new("")).join("units");
+    units.map_or_else(beside, Path::to_owned)
 }
 
 /// A whole regular file as UTF-8, or why not.

@@ -290,6 +290,15 @@ pub struct BrokerAsk {
     pub mqtt: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jolokia: Option<Jolokia>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreAsk>,
+}
+
+/// A broker's store is asked, by a queue that is made and removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StoreAsk {
+    /// Who may make queues, where the broker asks for a login.
+    pub login: Option<Login>,
 }
 
 impl BrokerAsk {
@@ -351,11 +360,26 @@ pub enum IpvsName {
     Fwmark(u32),
 }
 
-/// Credentials: a name, and a file that holds the password (never the password itself).
+/// Credentials: a name, and where the password is (never the password itself).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Login {
     pub user: String,
-    pub password_file: Option<PathBuf>,
+    #[serde(flatten)]
+    pub password: Option<Secret>,
+}
+
+/// Where the agent finds a password.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Secret {
+    /// In a file that only its owner may read.
+    #[serde(rename = "password_file")]
+    File(PathBuf),
+    /// In a variable of the agent's own environment.
+    #[serde(rename = "password_env")]
+    Env(String),
+    /// In a credential that systemd gave the agent, by its name (systemd.exec(5), `LoadCredential=`).
+    #[serde(rename = "password_credential")]
+    Credential(String),
 }
 
 impl Ask {

@@ -17,6 +17,7 @@ mod certificate;
 mod files;
 mod invite;
 mod name;
+mod seal;
 mod tls;
 mod typed;
 
@@ -26,5 +27,6 @@ pub use certificate::{Certificate, CertificateError, Key, Validity, now};
 pub use files::FileError;
 pub use invite::{Token, TokenError};
 pub use name::{BadName, Name, Role, Who};
+pub use seal::{Seal, SealError};
 pub use tls::{Tls, TlsError, Trust, in_words, stranger};
 pub use typed::typed;

@@ -237,6 +237,11 @@ impl Tls {
         ServerName::try_from(node.unwrap_or(ANY_NODE).to_owned()).ok()
     }
 
+    /// Whom it believes.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
     /// The name of its cluster.
     pub fn cluster(&self) -> &str {
         &self.own.name.cluster

@@ -6,7 +6,9 @@
 use super::course::{Commitment, Course, Stages};
 use super::{Asker, meaning, net};
 use crate::facts::Report;
-use crate::model::{Ask, BrokerAsk, FastdfsAsk, Get, GrpcHealth, Instance, Login, Probe, Question, Record};
+use crate::model::{
+    Ask, BrokerAsk, FastdfsAsk, Get, GrpcHealth, Instance, Login, Probe, Question, Record, Secret,
+};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -120,7 +122,7 @@ impl Typed {
         let (host, port) = host_and_port(place, *port)?;
         let anonymous = if *kind == "redis" { Some("default") } else { None };
         let login = match (user.or(anonymous.filter(|_| password_file.is_some())), password_file) {
-            (Some(user), password_file) => Some(Login { user: user.to_owned(), password_file }),
+            (Some(user), file) => Some(Login { user: user.to_owned(), password: file.map(Secret::File) }),
             (None, Some(_)) => {
                 let hint = format!("write whose password it is: {kind} USER@{place}");
                 return Err(NoQuestion::new("--password-file without a user", hint));

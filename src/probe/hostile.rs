@@ -159,6 +159,15 @@ fn activemq_bears_hostile_bytes() {
             activemq::judge(&info);
         }
     });
+    let commands = activemq::store::commands(nobody(), None);
+    let answers = [
+        &b"\0\0\0\x0a\x1e\0\0\0\0\0\0\0\0\x01"[..],
+        b"\0\0\0\x20\x1f\0\0\0\0\0\0\0\0\x02\x01\x01\0\x07a.b.C.D\x01\0\x06no way",
+    ];
+    let limit = 33 * (4 + activemq::MOST as usize);
+    attack(11, &[answers.concat(), answers[0].repeat(3)], limit, async |server| {
+        let _ = activemq::store::exchange(server, &commands).await;
+    });
     let mut chance = Chance(3);
     for _ in 0..cases() {
         activemq::judge(&chance.bytes(&[info.to_vec()]));
@@ -182,7 +191,7 @@ fn redis_bears_hostile_bytes() {
     // A buffer grows by doubling: what is read at once may go beyond by as much again.
     attack(4, &seeds, 2 * redis::MOST, async |server| {
         if let Ok(replies) = redis::exchange(server, b"PING\r\n", 4).await {
-            redis::judge(nobody(), replies, false);
+            redis::judge(nobody(), replies, None);
         }
     });
 }

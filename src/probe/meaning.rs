@@ -88,7 +88,11 @@ fn of_ready(ask: &Ask, ready: &Ready) -> &'static str {
             "its data set is loaded and its link to its master stands, but it takes no writes"
         }
         Ask::Redis { .. } => "it answers",
-        Ask::Activemq { .. } => "this broker has its store, and serves",
+        Ask::Activemq { also, .. } if also.store.is_some() => "this broker reaches its store, and serves",
+        Ask::Activemq { .. } => {
+            "this broker got its store's lock and serves; one that has lost its database since greets as well, which only \
+             `store = true` tells"
+        }
         Ask::Uno { convert: None, .. } => {
             "the office answers; whether it can still convert, only a document tells (`convert_every`)"
         }

@@ -287,12 +287,13 @@ fn trouble(address: SocketAddr, login: Option<&Login>, error: &Error) -> Verdict
         Error::Driver(DriverError::UnknownAuthPlugin { name }) => match login {
             // It has greeted us and named what it wants: the handshake is all that was asked for.
             None => unverified(),
-            Some(_) => Verdict::not_ready(
-                Trouble::Denied,
-                format!("{address} wants to authenticate by {name}, which this probe cannot"),
-            ),
+            Some(_) => Verdict::not_ready(Trouble::Denied, {
+                let name = password::said(login, name.as_bytes());
+                format!("{address} wants to authenticate by {name}, which this probe cannot")
+            }),
         },
-        other => net::garbled(address, "MySQL", other),
+        // The driver's words, which may hold the server's.
+        other => net::garbled(address, "MySQL", password::said(login, other.to_string().as_bytes())),
     }
 }
 
@@ -325,7 +326,7 @@ fn refused(address: SocketAddr, login: Option<&Login>, code: u16, message: &str)
         (1053, _) => (Trouble::Declined, format!("{address} is shutting down (error 1053)")),
         (3159, _) => (Trouble::Denied, format!("{address} lets nobody log in without TLS (error 3159)")),
         _ => {
-            let message = net::shown(message.trim_end_matches('.').as_bytes());
+            let message = password::said(login, message.trim_end_matches('.').as_bytes());
             (Trouble::Declined, format!("{address} answers error {code}: {message}"))
         }
     };

@@ -1,33 +1,61 @@
-//! Reading a password from the file that a [`Login`] names. The password never gets into a verdict, not even where a
-//! server gives it back in its error.
+//! Reading a password where a [`Login`] says that it is. It never gets into a verdict, not even where a server gives it
+//! back in its error ([`said`]).
 
-use super::net::plain;
+use super::net::{self, plain};
 use crate::facts::{Trouble, Verdict};
-use crate::model::{Ask, Login};
+use crate::model::{Login, Secret};
+use std::env::VarError;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The longest password file that is read, in bytes.
 const LONGEST: u64 = 4096;
+/// Where systemd puts a service's credentials (systemd.exec(5)).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// The login's password; `None` when it has none. Trouble with the file is a verdict already.
+/// The login's password; `None` when it has none. Trouble with finding it is a verdict already.
 pub(super) fn of(login: &Login) -> Result<Option<String>, Verdict> {
-    let Some(path) = &login.password_file else { return Ok(None) };
-    read(path).map(Some).map_err(|why| Verdict::not_ready(Trouble::Unaskable, why))
+    let Some(secret) = &login.password else { return Ok(None) };
+    let read = match secret {
+        // Nobody else may read it, nor write it.
+        Secret::File(path) => read(path, "password file", 0o077),
+        Secret::Env(name) => variable(name, std::env::var(name)),
+        Secret::Credential(name) => credential(name, std::env::var_os(CREDENTIALS)),
+    };
+    read.map(Some).map_err(|why| Verdict::not_ready(Trouble::Unaskable, why))
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    let cannot = |e: io::Error| format!("cannot read the password file {}: {}", path.display(), plain(&e));
+fn variable(name: &str, value: Result<String, VarError>) -> Result<String, String> {
+    value.map_err(|error| match error {
+        VarError::NotPresent => format!("there is no {name} with the password in the agent's environment"),
+        VarError::NotUnicode(_) => format!("the password in {name} of the agent's environment is no text"),
+    })
+}
+
+fn credential(name: &str, folder: Option<OsString>) -> Result<String, String> {
+    let Some(folder) = folder.map(PathBuf::from).filter(|folder| folder.is_absolute()) else {
+        return Err(format!(
+            "systemd has given the agent no credential {name}: LoadCredential={name}:/path belongs into its unit"
+        ));
+    };
+    // systemd lets a service's own user in by an access list, which shows as a right of the group.
+    read(&folder.join(name), "credential", 0o007)
+}
+
+/// Reads a `what` that is open to nobody by the bits of `others`.
+fn read(path: &Path, what: &str, others: u32) -> Result<String, String> {
+    let cannot = |e: io::Error| format!("cannot read the {what} {}: {}", path.display(), plain(&e));
     // Without O_NONBLOCK, opening a pipe by that name would wait for its other end.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(cannot)?;
     let meta = file.metadata().map_err(cannot)?;
-    let refuse = |why: String| Err(format!("the password file {} {why}", path.display()));
+    let refuse = |why: String| Err(format!("the {what} {} {why}", path.display()));
     if !meta.is_file() {
         return refuse("is not a regular file".into());
     }
-    if meta.mode() & 0o077 != 0 {
+    if meta.mode() & others != 0 {
         return refuse(format!(
             "is open to others than its owner (mode {:03o}): chmod 600 it",
             meta.mode() & 0o777
@@ -43,26 +71,16 @@ fn read(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// The verdict without the password that the question is asked with.
-pub(super) fn left_out(verdict: Verdict, ask: &Ask) -> Verdict {
-    let Some(login) = login_of(ask).filter(|_| !verdict.is_ready()) else { return verdict };
+/// What a server says, as it is shown: without the password that it was told, where it gives it back. Our own
+/// sentences around it are left alone, whatever words the password is made of.
+pub(super) fn said(login: Option<&Login>, words: &[u8]) -> String {
+    let secret = login.and_then(|login| of(login).ok().flatten());
     // A shorter one stands in many a word by chance, and is none.
-    let Some(secret) = of(login).ok().flatten().filter(|secret| secret.len() >= 4) else { return verdict };
-    let without = |reason: String| reason.replace(&secret, "(its password)");
-    match verdict {
-        Verdict::NotReady { reason, kind } => Verdict::NotReady { reason: without(reason), kind },
-        Verdict::Progress { reason, percent, left } => {
-            Verdict::Progress { reason: without(reason), percent, left }
+    match secret.filter(|secret| secret.len() >= 4) {
+        Some(secret) => {
+            net::shown(String::from_utf8_lossy(words).replace(&secret, "(its password)").as_bytes())
         }
-        ready @ Verdict::Ready(_) => ready,
-    }
-}
-
-fn login_of(ask: &Ask) -> Option<&Login> {
-    match ask {
-        Ask::Mysql { login, .. } | Ask::Redis { login, .. } => login.as_ref(),
-        Ask::Postgres { login, .. } => Some(login),
-        _ => None,
+        None => net::shown(words),
     }
 }
 
@@ -78,7 +96,10 @@ pub(super) fn small_file(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::PathBuf;
+
+    fn read_file(path: &Path) -> Result<String, String> {
+        read(path, "password file", 0o077)
+    }
 
     fn file(folder: &Path, name: &str, text: &[u8], mode: u32) -> PathBuf {
         let path = folder.join(name);
@@ -90,8 +111,8 @@ mod tests {
     #[test]
     fn the_last_newline_is_no_part_of_it() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read(&file(dir.path(), "unix", b" two words \n", 0o600)).unwrap(), " two words ");
-        assert_eq!(read(&file(dir.path(), "dos", b"secret\r\n", 0o400)).unwrap(), "secret");
+        assert_eq!(read_file(&file(dir.path(), "unix", b" two words \n", 0o600)).unwrap(), " two words ");
+        assert_eq!(read_file(&file(dir.path(), "dos", b"secret\r\n", 0o400)).unwrap(), "secret");
     }
 
     #[test]
@@ -99,7 +120,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = file(dir.path(), "open", b"secret\n", 0o640);
         assert_eq!(
-            read(&path).unwrap_err(),
+            read_file(&path).unwrap_err(),
             format!(
                 "the password file {} is open to others than its owner (mode 640): chmod 600 it",
                 path.display()
@@ -112,11 +133,48 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let gone = dir.path().join("gone");
         assert_eq!(
-            read(&gone).unwrap_err(),
+            read_file(&gone).unwrap_err(),
             format!("cannot read the password file {}: no such file or directory", gone.display())
         );
-        assert!(read(dir.path()).unwrap_err().ends_with("is not a regular file"));
+        assert!(read_file(dir.path()).unwrap_err().ends_with("is not a regular file"));
         let long = file(dir.path(), "long", &[b'x'; 5000], 0o600);
-        assert!(read(&long).unwrap_err().ends_with("is longer than 4096 bytes"));
+        assert!(read_file(&long).unwrap_err().ends_with("is longer than 4096 bytes"));
+    }
+
+    #[test]
+    fn a_password_is_in_the_environment_or_in_a_credential() {
+        assert_eq!(variable("PW", Ok("two words".into())).unwrap(), "two words");
+        let missing = variable("PW", Err(VarError::NotPresent)).unwrap_err();
+        assert_eq!(missing, "there is no PW with the password in the agent's environment");
+        let dir = tempfile::tempdir().unwrap();
+        let given = Some(dir.path().as_os_str().to_owned());
+        file(dir.path(), "mysql", b"secret\n", 0o440);
+        assert_eq!(credential("mysql", given.clone()).unwrap(), "secret");
+        let open = file(dir.path(), "open", b"secret\n", 0o444);
+        let why = format!(
+            "the credential {} is open to others than its owner (mode 444): chmod 600 it",
+            open.display()
+        );
+        assert_eq!(credential("open", given.clone()).unwrap_err(), why);
+        let gone = dir.path().join("gone");
+        let why = format!("cannot read the credential {}: no such file or directory", gone.display());
+        assert_eq!(credential("gone", given).unwrap_err(), why);
+        let none = "systemd has given the agent no credential mysql: LoadCredential=mysql:/path belongs into its unit";
+        assert_eq!(credential("mysql", None).unwrap_err(), none);
+    }
+
+    #[test]
+    fn only_what_a_server_says_is_without_the_password() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), "word", b"error\n", 0o600);
+        let login = Login { user: "probe".into(), password: Some(Secret::File(path)) };
+        assert_eq!(
+            said(Some(&login), b"error: wrong password error"),
+            "(its password): wrong password (its password)"
+        );
+        assert_eq!(said(None, b"an error"), "an error");
+        // It is left out before what is said is cut, not after.
+        let long = [&b"x".repeat(97)[..], b"error"].concat();
+        assert!(!said(Some(&login), &long).contains("err"));
     }
 }

@@ -136,7 +136,7 @@ fn judge(address: SocketAddr, messages: &[SimpleQueryMessage]) -> Verdict {
 fn trouble(address: SocketAddr, login: &Login, error: &Error) -> Verdict {
     let cause = std::error::Error::source(error);
     if let Some(answer) = error.as_db_error() {
-        let said = net::shown(answer.message().as_bytes());
+        let said = password::said(Some(login), answer.message().as_bytes());
         let code = answer.code();
         if *code == SqlState::CANNOT_CONNECT_NOW && !said.contains("shutting down") {
             let reason = format!("{address} is not ready yet: {said}");
@@ -164,7 +164,10 @@ fn trouble(address: SocketAddr, login: &Login, error: &Error) -> Verdict {
             Trouble::Denied,
             format!("{address} asks for the password of {}, and none is given", login.user),
         ),
-        Some(cause) => net::garbled(address, "PostgreSQL", cause),
+        // The driver's words, which may hold the server's.
+        Some(cause) => {
+            net::garbled(address, "PostgreSQL", password::said(Some(login), cause.to_string().as_bytes()))
+        }
         None => net::garbled(address, "PostgreSQL", error),
     }
 }
@@ -213,11 +216,11 @@ impl AsyncWrite for Capped {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Ask;
+    use crate::model::{Ask, Secret};
     use crate::probe::testing::{answers, ask, ask_in_vain, greets, login, nobody, not_ready};
 
     fn question(address: SocketAddr) -> Ask {
-        let login = Login { user: "probe".into(), password_file: None };
+        let login = Login { user: "probe".into(), password: None };
         Ask::Postgres { address, login, database: "postgres".into() }
     }
 
@@ -278,7 +281,10 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let login = login(dir.path(), "probe", "secret");
-        let path = login.password_file.clone().unwrap();
+        let path = match &login.password {
+            Some(Secret::File(path)) => path.clone(),
+            other => panic!("{other:?}"),
+        };
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         let (_port, address) = nobody().await;
         let verdict = ask(Ask::Postgres { address, login, database: "postgres".into() }).await;

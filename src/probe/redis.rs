@@ -46,9 +46,12 @@ pub(super) async fn ask(address: SocketAddr, login: Option<&Login>, course: Cour
     course.commit();
     course.enter(Stage::Reply);
     match course.limit(exchange(&mut stream, &questions.get_packed_pipeline(), count)).await {
-        Some(Ok(replies)) => judge(address, replies, login.is_some()),
+        Some(Ok(replies)) => judge(address, replies, login),
         Some(Err(Failure::Io(error))) => net::exchange_trouble(address, &error),
         Some(Err(Failure::Garbled(heard))) => net::garbled(address, "Redis", heard),
+        Some(Err(Failure::Says(words))) => {
+            net::garbled(address, "Redis", format!("it says \"{}\"", password::said(login, &words)))
+        }
         None => net::silent(address, course),
     }
 }
@@ -56,6 +59,8 @@ pub(super) async fn ask(address: SocketAddr, login: Option<&Login>, course: Cour
 pub(super) enum Failure {
     Io(io::Error),
     Garbled(String),
+    /// The other side's own words.
+    Says(Vec<u8>),
 }
 
 /// Sends the packed `questions` and reads `count` replies, or fewer when the server closes after an error reply
@@ -97,13 +102,13 @@ fn parse(bytes: &[u8]) -> Result<Vec<Value>, Failure> {
             Ok(value) => replies.push(value),
             // The parser's word for "not complete yet".
             Err(error) if error.is_io_error() => return Ok(replies),
-            Err(_) => return Err(Failure::Garbled(format!("it says \"{}\"", net::shown(bytes)))),
+            Err(_) => return Err(Failure::Says(bytes.to_vec())),
         }
     }
 }
 
-pub(super) fn judge(address: SocketAddr, mut replies: Vec<Value>, authenticates: bool) -> Verdict {
-    if authenticates && matches!(replies.first(), Some(Value::Okay)) {
+pub(super) fn judge(address: SocketAddr, mut replies: Vec<Value>, login: Option<&Login>) -> Verdict {
+    if login.is_some() && matches!(replies.first(), Some(Value::Okay)) {
         replies.remove(0);
     }
     // An error to AUTH, or to PING, is the whole answer.
@@ -116,18 +121,20 @@ pub(super) fn judge(address: SocketAddr, mut replies: Vec<Value>, authenticates:
             let said = error.details().unwrap_or_default();
             return match error.code() {
                 "LOADING" => loading(address, &persistence),
-                code => refused(address, code, said),
+                code => refused(address, login, code, said),
             };
         }
-        other => return net::garbled(address, "Redis", format!("PING is answered by {}", brief(&other))),
+        other => {
+            return net::garbled(address, "Redis", format!("PING is answered by {}", brief(login, &other)));
+        }
     }
     let identity = field(&server, "run_id").map(str::to_owned);
-    by_role(address, &role, identity)
+    by_role(address, login, &role, identity)
 }
 
 /// The verdict on an error reply to `AUTH` or `PING`.
-fn refused(address: SocketAddr, code: &str, said: &str) -> Verdict {
-    let said = said.trim_end_matches('.');
+fn refused(address: SocketAddr, login: Option<&Login>, code: &str, words: &str) -> Verdict {
+    let said = password::said(login, words.trim_end_matches('.').as_bytes());
     match code {
         "NOAUTH" => {
             Verdict::not_ready(Trouble::Denied, format!("{address} asks for a password, and none is given"))
@@ -145,10 +152,13 @@ fn refused(address: SocketAddr, code: &str, said: &str) -> Verdict {
                 "{address} is a replica without a link to its master, and answers nobody meanwhile (MASTERDOWN)"
             ),
         ),
-        "ERR" if said.starts_with("AUTH ") => {
+        "ERR" if words.starts_with("AUTH ") => {
             Verdict::not_ready(Trouble::Denied, format!("{address} has no password, and one is given"))
         }
-        _ => Verdict::not_ready(Trouble::Declined, format!("{address} answers {code}: {said}")),
+        _ => Verdict::not_ready(
+            Trouble::Declined,
+            format!("{address} answers {}: {said}", password::said(login, code.as_bytes())),
+        ),
     }
 }
 
@@ -167,13 +177,18 @@ fn loading(address: SocketAddr, persistence: &str) -> Verdict {
 }
 
 /// The verdict on a server that said PONG, by its answer to `ROLE`.
-fn by_role(address: SocketAddr, role: &Value, identity: Option<String>) -> Verdict {
+fn by_role(address: SocketAddr, login: Option<&Login>, role: &Value, identity: Option<String>) -> Verdict {
     let ready = |detail: String, roles| Verdict::Ready(Ready { detail, roles, identity: identity.clone() });
     let parts = match role {
         Value::Array(parts) => parts.as_slice(),
         // An ACL may allow PING and not ROLE.
-        Value::ServerError(error) => return ready(format!("PONG, role unknown: {error}"), vec![]),
-        other => return net::garbled(address, "Redis", format!("ROLE is answered by {}", brief(other))),
+        Value::ServerError(error) => {
+            let said = password::said(login, error.to_string().as_bytes());
+            return ready(format!("PONG, role unknown: {said}"), vec![]);
+        }
+        other => {
+            return net::garbled(address, "Redis", format!("ROLE is answered by {}", brief(login, other)));
+        }
     };
     match (word(parts.first()).as_str(), parts) {
         ("master", [_, _, Value::Array(replicas), ..]) => {
@@ -200,7 +215,7 @@ fn by_role(address: SocketAddr, role: &Value, identity: Option<String>) -> Verdi
             }
         }
         ("sentinel", _) => ready("PONG, sentinel".into(), vec![]),
-        _ => net::garbled(address, "Redis", format!("ROLE is answered by {}", brief(role))),
+        _ => net::garbled(address, "Redis", format!("ROLE is answered by {}", brief(login, role))),
     }
 }
 
@@ -225,8 +240,8 @@ fn word(value: Option<&Value>) -> String {
 }
 
 /// An unexpected reply, cut to what fits in a sentence.
-fn brief(value: &Value) -> String {
-    let text = format!("{value:?}");
+fn brief(login: Option<&Login>, value: &Value) -> String {
+    let text = password::said(login, format!("{value:?}").as_bytes());
     text.chars().filter(|c| !c.is_control()).take(60).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use super::Asker;
 use crate::facts::{Trouble, Verdict};
-use crate::model::{Ask, Login, Question};
+use crate::model::{Ask, Login, Question, Secret};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -116,5 +116,5 @@ pub fn login(folder: &Path, user: &str, password: &str) -> Login {
     let path = folder.join("password");
     std::fs::write(&path, format!("{password}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    Login { user: user.into(), password_file: Some(path) }
+    Login { user: user.into(), password: Some(Secret::File(path)) }
 }

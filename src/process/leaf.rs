@@ -64,7 +64,8 @@ impl Cgroups {
             return Err(format!("the own cgroup {own} lies outside the mounted hierarchy"));
         }
         let own = own.trim_end_matches('/');
-        let own = own.strip_suffix(AGENT_SUBGROUP).unwrap_or(own);
+        let above = own.strip_suffix(AGENT_SUBGROUP);
+        let own = above.unwrap_or(own);
         let shown = format!("{own}/{PREFIX}{agent}");
         let folder = Path::new(mount).join(shown.trim_start_matches('/'));
         match fs::create_dir(&folder) {
@@ -73,9 +74,13 @@ impl Cgroups {
             }
             _ => {}
         }
-        // Where they cannot be had, a limit that needs one says so when it is set.
-        for at in [folder.parent(), Some(&*folder)].into_iter().flatten() {
-            hand_down(at);
+        // Where they cannot be had, a limit that needs one says so when it is set. Never from a cgroup in which this
+        // process lives: the kernel refuses most controllers there, but with `cpu` or `pids` it makes a thread root of
+        // it, and then no process can enter a cgroup below.
+        if above.is_some() {
+            for at in [folder.parent(), Some(&*folder)].into_iter().flatten() {
+                hand_down(at);
+            }
         }
         Ok(Cgroups { folder, shown })
     }

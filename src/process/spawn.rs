@@ -192,7 +192,7 @@ impl Spawn<'_> {
         }
         let sight = sight::plan(run, &|path| path.symlink_metadata().is_ok_and(|m| m.is_dir()));
         let sight = sight.map_err(cannot_pass)?;
-        let oom_score = run.care.oom_score_adjust.map(|score| score.to_string());
+        let oom_score = run.care.oom_score_adjust.or_else(not_our_protection).map(|score| score.to_string());
         let bit = |mask, capability: &Capability| mask | 1u64 << capability.number();
 
         let launched = kernel::launch(&Launch {
@@ -301,4 +301,11 @@ fn make_folder(folder: &Path, user: &Account) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(e) => Err(e),
     }
+}
+
+/// An agent that the kernel spares when memory runs out hands that on to nobody: a service that eats all memory would be
+/// the last to be killed. A score above 0 is somebody's wish for all that runs here, and stays.
+fn not_our_protection() -> Option<i32> {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok()?;
+    (own.trim().parse::<i32>().ok()? < 0).then_some(0)
 }

@@ -91,6 +91,23 @@ impl Cluster {
         self.dir.path().join("cluster.toml")
     }
 
+    /// The cluster file of a node: the one that they share, unless it has one of its own.
+    pub fn file_of(&self, node: &str) -> PathBuf {
+        let own = self.dir.path().join(node).join("etc/cluster.toml");
+        if own.exists() { own } else { self.file() }
+    }
+
+    /// Gives a node a copy of the shared file and its units.
+    pub fn give_own_file(&self, node: &str) {
+        let own = self.dir.path().join(node).join("etc");
+        fs::create_dir_all(own.join("units")).unwrap();
+        fs::copy(self.file(), own.join("cluster.toml")).unwrap();
+        for unit in fs::read_dir(self.dir.path().join("units")).unwrap() {
+            let unit = unit.unwrap();
+            fs::copy(unit.path(), own.join("units").join(unit.file_name())).unwrap();
+        }
+    }
+
     pub fn run(&self, node: &str) -> PathBuf {
         self.dir.path().join(node).join("run")
     }
@@ -161,7 +178,7 @@ impl Cluster {
     pub fn agent(&self, node: &str) -> Command {
         let folder = self.dir.path().join(node);
         let mut command = Command::new(env!("CARGO_BIN_EXE_clusterd"));
-        command.args(["--node", node, "--config"]).arg(self.file());
+        command.args(["--node", node, "--config"]).arg(self.file_of(node));
         command.arg("--state").arg(folder.join("state")).arg("--run").arg(folder.join("run"));
         command.arg("--record").arg(self.recording(node));
         command
@@ -284,7 +301,7 @@ impl Cluster {
         self.http(node, "POST /v1/order", &order.to_string()).map(drop)
     }
 
-    fn http(&self, node: &str, what: &str, body: &str) -> Option<String> {
+    pub fn http(&self, node: &str, what: &str, body: &str) -> Option<String> {
         let mut agent = UnixStream::connect(self.run(node).join("clusterd.sock")).ok()?;
         agent.set_read_timeout(Some(WITHIN)).ok()?;
         let head = format!(

@@ -97,22 +97,21 @@ fn secrets_are_nowhere() {
     let credentials = tempfile::tempdir().unwrap();
     password(credentials.path(), "redis", REDIS, 0o400);
     password(credentials.path(), "postgres", POSTGRES, 0o600);
-    password(credentials.path(), "mysql", MYSQL, 0o600);
     password(credentials.path(), "open", OPEN, 0o644);
-    let unit = |kind: &str, port: u16, file: &str| {
+    let file = |name: &str| format!("password_file = \"{}/{name}\"", credentials.path().display());
+    let unit = |kind: &str, port: u16, password: &str| {
         format!(
             "[run]\ncommand = [\"/bin/sleep\", \"100000\"]\n[ready]\nprobe = {{ kind = \"{kind}\", port = {port}, user = \
-             \"probe\", password_file = \"{}/{file}\" }}\n",
-            credentials.path().display()
+             \"probe\", {password} }}\n"
         )
     };
     let asks = "[run]\ncommand = [\"/bin/sleep\", \"100000\"]\n[ready]\nprobe = { kind = \"exec\", command = \
                 [\"/bin/sh\", \"-c\", \"tr '\\\\0' '\\\\n' </proc/self/environ; env; exit 3\"] }\n";
     let units = [
-        ("redis", unit("redis", 7421, "redis")),
-        ("postgres", unit("postgres", 7422, "postgres")),
-        ("mysql", unit("mysql", 7423, "mysql")),
-        ("open", unit("redis", 7424, "open")),
+        ("redis", unit("redis", 7421, &file("redis"))),
+        ("postgres", unit("postgres", 7422, "password_credential = \"postgres\"")),
+        ("mysql", unit("mysql", 7423, "password_env = \"PLANTED_MYSQL\"")),
+        ("open", unit("redis", 7424, &file("open"))),
         ("asks", asks.to_owned()),
     ];
     let units: Vec<(&str, &str)> = units.iter().map(|(name, text)| (*name, text.as_str())).collect();
@@ -122,6 +121,7 @@ fn secrets_are_nowhere() {
         &units,
     );
     let mut agent = cluster.agent("n1");
+    agent.env("CREDENTIALS_DIRECTORY", credentials.path()).env("PLANTED_MYSQL", MYSQL);
     agent.env("PLANTED", ENVIRONMENT).env("RUST_LOG", "trace").env("MYSQL_PWD", ENVIRONMENT);
     cluster.start_as("n1", agent);
 

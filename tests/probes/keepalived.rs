@@ -7,10 +7,14 @@ use std::net::IpAddr;
 const VIP: [u8; 4] = [192, 0, 2, 100];
 
 /// The other end of the cable: a namespace that lives as long as a program sleeps in it.
-struct Far(Child);
+pub struct Far(Child);
 
 impl Far {
-    fn make() -> Far {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn make() -> Far {
         let child = Command::new("unshare").args(["--net", "sleep", "1000"]).spawn().unwrap();
         let far = Far(child);
         let here = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
@@ -22,7 +26,7 @@ impl Far {
         far
     }
 
-    fn run(&self, words: &str) {
+    pub fn run(&self, words: &str) {
         let pid = self.0.id().to_string();
         done(Command::new("nsenter").args(["--net", "--target", &pid]).args(words.split(' ')));
     }

@@ -13,7 +13,7 @@ mod postgres;
 mod redis;
 
 use clusterd::facts::{Role, Trouble, Verdict};
-use clusterd::model::{Ask, Get, Login, Question};
+use clusterd::model::{Ask, Get, Login, Question, Secret};
 use clusterd::probe::{Asker, Pace, Prober};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -103,7 +103,7 @@ fn login(dir: &Path, user: &str, password: &str) -> Login {
     let path = dir.join(format!("password-{user}-{password}"));
     std::fs::write(&path, format!("{password}\n")).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-    Login { user: user.into(), password_file: Some(path) }
+    Login { user: user.into(), password: Some(Secret::File(path)) }
 }
 
 fn asker(ask: Ask) -> Asker {

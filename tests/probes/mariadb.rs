@@ -153,6 +153,52 @@ async fn mariadb_without_a_free_connection_says_so() {
     drop(sockets);
 }
 
+/// A bare TCP probe is all it takes. MariaDB counts only against hosts whose name it finds, and never over loopback.
+#[test]
+fn mariadb_that_has_blocked_this_host_says_so_and_what_mends_it() {
+    alone(async || {
+        ip("link set lo up");
+        ip("link add eth0 type veth peer name end");
+        ip("addr add 192.0.2.1/24 dev eth0");
+        ip("link set eth0 up");
+        let hosts = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(hosts.path(), "192.0.2.1 prober\n").unwrap();
+        std::fs::set_permissions(hosts.path(), PermissionsExt::from_mode(0o644)).unwrap();
+        unshare(CloneFlags::CLONE_NEWNS).expect("root");
+        done(Command::new("mount").args(["--make-rprivate", "/"]));
+        done(Command::new("mount").arg("--bind").arg(hosts.path()).arg("/etc/hosts"));
+        let mut db = MariaDb::install();
+        db.address.set_ip([192, 0, 2, 1].into());
+        let address = db.address;
+        let open = ["--bind-address=192.0.2.1", "--skip-name-resolve=0", "--max-connect-errors=1"];
+        let _daemon = db.start_with(&open);
+        let unknown =
+            until(db.question("secret"), |v| !matches!(v, Verdict::NotReady { kind: Trouble::Refused, .. }));
+        assert!(!unknown.await.is_ready());
+        db.sql("CREATE USER probe@'%' IDENTIFIED BY 'secret'; FLUSH HOSTS");
+        assert_eq!(roles(&until(db.question("secret"), Verdict::is_ready).await), [Role::Writable]);
+        let begun = Instant::now();
+        let blocked = loop {
+            // Hangs up after the greeting.
+            use std::io::Read;
+            let mut bare = std::net::TcpStream::connect(address).unwrap();
+            let _ = bare.read(&mut [0; 64]);
+            drop(bare);
+            let verdict = ask(db.question("secret")).await;
+            if !verdict.is_ready() {
+                break verdict;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{verdict}");
+        };
+        let reason = format!(
+            "{address} has blocked this host for its many connection errors (error 1129): run FLUSH HOSTS there"
+        );
+        not_ready(blocked, Trouble::Declined, reason);
+        db.sql("FLUSH HOSTS");
+        assert!(ask(db.question("secret")).await.is_ready());
+    });
+}
+
 #[tokio::test]
 async fn a_replica_of_mariadb_tells_whom_it_follows_and_when_it_stops() {
     let (primary, replica) = (MariaDb::install(), MariaDb::install());

@@ -112,3 +112,60 @@ async fn an_expired_certificate_and_a_slow_page_are_said() {
     let reason = format!("TLS with {tls} fails: its certificate has expired");
     not_ready(ask(trusting).await, Trouble::Declined, reason);
 }
+
+/// What holds the address sends it on to nginx, as a director does; we ask from another machine's end of the cable.
+#[test]
+fn nginx_through_the_virtual_address_that_another_machine_holds() {
+    alone(async || {
+        let far = super::keepalived::Far::make();
+        ip("link set lo up");
+        ip("link add eth0 type veth peer name far0");
+        ip(&format!("link set far0 netns {}", far.id()));
+        ip("addr add 192.0.2.1/24 dev eth0");
+        ip("link set eth0 up");
+        for words in ["link set lo up", "link set far0 up", "addr add 192.0.2.2/24 dev far0"] {
+            far.run(&format!("ip {words}"));
+        }
+        far.run("ip addr add 192.0.2.100/32 dev far0");
+        far.run("nft add table ip director");
+        far.run("nft add chain ip director in { type nat hook prerouting priority -100 ; }");
+        far.run("nft add rule ip director in ip daddr 192.0.2.100 tcp dport 80 dnat to 192.0.2.2:8080");
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let configuration = format!(
+            "daemon off; master_process off; pid {}; error_log {}; events {{}}
+             http {{ access_log off; client_body_temp_path {t}; proxy_temp_path {t}; fastcgi_temp_path {t};
+               uwsgi_temp_path {t}; scgi_temp_path {t};
+               server {{ listen 192.0.2.2:8080; location / {{ return 200 'shop is open'; }} }} }}",
+            at("pid"),
+            at("log"),
+            t = at("tmp"),
+        );
+        std::fs::write(at("nginx.conf"), configuration).unwrap();
+        let vip: SocketAddr = "192.0.2.100:80".parse().unwrap();
+        let shop = || {
+            Ask::Http(Get { contains: Some("is open".into()), ..Get::of(format!("http://{}/", vip.ip())) })
+        };
+        // Held by a machine where nothing serves: the address answers, and refuses.
+        let refused = until(shop(), |v| matches!(v, Verdict::NotReady { kind: Trouble::Refused, .. })).await;
+        not_ready(refused, Trouble::Refused, format!("connection refused by {vip}"));
+        let pid = far.id().to_string();
+        let mut nginx = Command::new("nsenter");
+        nginx.args(["--net", "--target", &pid, "nginx", "-c", &at("nginx.conf")]);
+        let _nginx = Daemon::start(&mut nginx);
+        let open = until(shop(), Verdict::is_ready).await;
+        assert_eq!(open, Verdict::ready("200 OK, with \"is open\""));
+        // Nobody holds it: nginx itself is as well as before.
+        far.run("ip addr del 192.0.2.100/32 dev far0");
+        ip("neigh flush dev eth0");
+        let unheld = ask(shop()).await;
+        let Verdict::NotReady { kind: Trouble::Unreachable, reason } = unheld else { panic!("{unheld:?}") };
+        let told = [
+            format!("no answer from {vip} within 3 s"),
+            format!("{vip} cannot be reached: its host does not answer"),
+        ];
+        assert!(told.contains(&reason), "{reason}");
+        let direct = Ask::Http(Get { contains: Some("is open".into()), ..Get::of("http://192.0.2.2:8080/") });
+        assert_eq!(ask(direct).await, open);
+    });
+}

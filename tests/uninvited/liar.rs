@@ -10,6 +10,8 @@ use clusterd::api::server::{Agent, serve_tcp};
 use clusterd::api::tls::Security;
 use clusterd::api::wire::*;
 use clusterd::facts::Report;
+use clusterd::generation::{Generation, Offer};
+use clusterd::model::{Source, Sources};
 use clusterd::pki::{Bundle, Tls, Validity, Who};
 use clusterd::trail::{Deed, Page};
 use hyper::{Method, StatusCode};
@@ -43,6 +45,7 @@ impl Agent for Liar {
             up_ms: 0,
             clock_ms: 0,
             config: String::new(),
+            generation: Generation::default(),
             problems: vec![],
             instances: vec![],
         }
@@ -78,6 +81,21 @@ impl Agent for Liar {
         node == "n1"
     }
     fn on_trail(&self, _: Deed, _: bool) {}
+    fn generation(&self) -> Generation {
+        Generation::default()
+    }
+    fn config(&self) -> Offer {
+        let none = || Source { path: String::new(), text: String::new() };
+        let (units, unread) = Default::default();
+        let sources = Sources { cluster: none(), folder: String::new(), units, unread };
+        Offer { generation: Generation::default(), seal: None, sources }
+    }
+    async fn stage(&self, _: Offer) -> Result<ReloadReply, Refusal> {
+        Err(no())
+    }
+    async fn switch(&self, _: Switch) -> Result<ReloadReply, Refusal> {
+        Err(no())
+    }
     async fn trail(&self, _: u64) -> Result<Page, Refusal> {
         Err(no())
     }

@@ -174,6 +174,38 @@ pub async fn restart(args: RestartArgs, global: &Global) -> anyhow::Result<Exit>
     send(&mut asked, &status, &chosen, order, aim, &args.common, global).await
 }
 
+/// A step of a larger command.
+pub struct Step<'a> {
+    pub verb: Verb,
+    pub names: &'a [String],
+    pub reason: &'a str,
+}
+
+/// Orders it of those that run, and follows until they have come to it. What has not, and why.
+pub async fn carry_out(asked: &mut Asked, step: Step<'_>) -> anyhow::Result<Vec<(String, String)>> {
+    let status = asked.cluster().await?;
+    let found = step.names.iter().filter_map(|name| picture::find(&status, name));
+    let chosen: Vec<Known> = found.filter(|k| k.view().is_some_and(|v| v.pid.is_some())).collect();
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (goal, within) = match step.verb {
+        Verb::Start => (Goal::Up, START_WITHIN),
+        Verb::Stop => (Goal::Held, STOP_WITHIN),
+        Verb::Restart => (Goal::Restarted, STOP_WITHIN),
+    };
+    let common = Common { timeout: Some(within), reason: step.reason.to_owned(), no_wait: false };
+    let outcome = tell(asked, &status, &chosen, &order(step.verb, &common, within)).await;
+    let mut left = outcome.untold;
+    let told: Vec<Known> =
+        chosen.into_iter().filter(|k| !left.iter().any(|(untold, _)| untold == k.name())).collect();
+    let limit = follow::Limit { within: within + Duration::from_secs(2), patient: true };
+    let followed = follow::follow(asked, &told, goal, limit).await;
+    eprintln!("{}", followed.text);
+    left.extend(followed.left);
+    Ok(left)
+}
+
 async fn look(global: &Global) -> anyhow::Result<(Asked, ClusterStatus)> {
     let mut asked = Asked::open(global)?;
     let status = asked.cluster().await?;
@@ -209,7 +241,8 @@ pub fn who() -> String {
     format!("{}@{}", user.unwrap_or_default(), host.unwrap_or_else(|| "?".into()))
 }
 
-fn confirmed(question: &str) -> std::io::Result<bool> {
+/// Asks a question that is answered with y or n; no is what an empty answer means.
+pub fn confirmed(question: &str) -> std::io::Result<bool> {
     eprint!("{question} [y/N] ");
     std::io::stderr().flush()?;
     let mut answer = String::new();

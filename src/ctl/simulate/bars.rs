@@ -56,7 +56,7 @@ enum Kind {
 impl Kind {
     fn of(state: StateName) -> Kind {
         match state {
-            StateName::Unknown => Kind::Dark,
+            StateName::Unknown | StateName::Orphaned => Kind::Dark,
             StateName::Waiting => Kind::Waits,
             StateName::Cleaning | StateName::Starting => Kind::Starts,
             StateName::Ready | StateName::Completed => Kind::Up,

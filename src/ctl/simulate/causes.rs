@@ -97,6 +97,7 @@ fn status(ran: &Ran) -> ClusterStatus {
             up_ms: 0,
             clock_ms: 0,
             config: cluster.hash.clone(),
+            generation: crate::generation::Generation::by_hand(cluster.hash.clone()),
             problems: Vec::new(),
             instances: placed.iter().filter_map(|i| ran.views[i.0 as usize].clone()).collect(),
         });

@@ -76,7 +76,7 @@ const STYLE: &str = "<style>\
 /// What is drawn for a state: its class, and its height, which tells it without colour.
 fn class(state: StateName) -> Option<(&'static str, usize)> {
     match state {
-        StateName::Unknown => None,
+        StateName::Unknown | StateName::Orphaned => None,
         StateName::Waiting => Some(("waits", 4)),
         StateName::Cleaning | StateName::Starting => Some(("starts", 8)),
         StateName::Ready | StateName::Completed => Some(("up", BAR)),

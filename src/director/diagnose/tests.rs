@@ -9,6 +9,7 @@ fn facts(unicast: bool, heard: &[&str]) -> Facts {
         unicast_source: None,
         peers: if unicast { vec![at("10.0.0.1"), at("10.0.0.2")] } else { Vec::new() },
         addresses: vec!["10.0.0.100".into()],
+        advert_ms: 1000,
     };
     let heard = Ok(heard.iter().map(|a| at(a)).collect());
     Facts { settings: Ok(settings), heard, listened_ms: 1100, firewall: Firewall::Clear, frozen: None }

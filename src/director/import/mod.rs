@@ -8,6 +8,8 @@ mod propose;
 pub use parse::MAX_FILE;
 pub use propose::propose;
 
+pub(super) use conf::Instance;
+
 use conf::Conf;
 use serde::Serialize;
 
@@ -31,18 +33,28 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The address will be held by none or by several, or clients are lost.
+    /// One address or one store will be held by none or by several, or clients are lost.
     Error,
     /// It works until something else happens.
     Warning,
 }
 
 impl Finding {
-    fn error(file: &str, line: u32, message: impl Into<String>, hint: impl Into<String>) -> Finding {
+    pub(crate) fn error(
+        file: &str,
+        line: u32,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Finding {
         let (message, hint) = (message.into(), hint.into());
         Finding { file: file.to_owned(), line, severity: Severity::Error, message, hint }
     }
-    fn warning(file: &str, line: u32, message: impl Into<String>, hint: impl Into<String>) -> Finding {
+    pub(crate) fn warning(
+        file: &str,
+        line: u32,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Finding {
         Finding { severity: Severity::Warning, ..Finding::error(file, line, message, hint) }
     }
 }
@@ -74,4 +86,13 @@ pub fn read(files: &[(String, Vec<u8>)]) -> Import {
     findings.dedup();
     findings.truncate(MAX_FINDINGS);
     Import { confs, findings }
+}
+
+/// The instances of one file, and whether it includes others, which are not read.
+pub(super) fn instances(text: &str) -> (Vec<Instance>, bool) {
+    let mut findings = Vec::new(); // not asked for
+    let end = (0..=text.len().min(MAX_FILE)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let statements = parse::parse("", &text[..end], &mut findings);
+    let conf = conf::read("", &statements, &mut findings);
+    (conf.instances, !conf.includes.is_empty())
 }

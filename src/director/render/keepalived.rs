@@ -4,10 +4,13 @@ use super::check::{checked, seconds};
 use super::{Known, interface};
 use crate::model::{Cluster, Forward, NodeIx, Vip};
 use std::fmt::Write;
+use std::time::Duration;
 
 /// How often the holder announces itself again to the switches, in seconds: what a healed network has forgotten
 /// comes back without a takeover.
 const REFRESH: u32 = 60;
+/// The time between two adverts.
+pub const ADVERT: Duration = Duration::from_secs(1);
 
 pub(super) fn text(
     cluster: &Cluster,
@@ -64,7 +67,7 @@ fn instance(
     }
     line(&format!("    virtual_router_id {}", vip.vrid));
     line(&format!("    priority {}", vip.priority(node).unwrap_or(1)));
-    line("    advert_int 1");
+    line(&format!("    advert_int {}", seconds(ADVERT)));
     let peers: Vec<NodeIx> = vip.peers(node).collect();
     if vip.multicast || peers.is_empty() {
         if peers.is_empty() {

@@ -9,6 +9,7 @@ mod keepalived;
 mod marks;
 mod real;
 
+pub use keepalived::ADVERT;
 pub use marks::{CHAIN, Rules, TABLE};
 pub use real::RealServer;
 

@@ -4,8 +4,9 @@
 //! Newer releases take a POST alone, and one with an `Origin` that they know.
 
 use super::super::course::Course;
-use super::super::{http, net};
+use super::super::{http, net, password};
 use crate::facts::{Trouble, Verdict};
+use crate::model::Login;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
@@ -19,7 +20,7 @@ const GOOD: &str = "Good";
 pub(super) async fn ask(
     address: SocketAddr,
     path: &str,
-    login: Option<(&str, String)>,
+    login: Option<&Login>,
     broker: Option<&str>,
     course: Course<'_>,
 ) -> Result<(), Verdict> {
@@ -29,8 +30,9 @@ pub(super) async fn ask(
         .header(HOST, &authority)
         .header(ORIGIN, format!("http://{}", address.ip()))
         .header(CONTENT_TYPE, "application/json");
-    if let Some((user, password)) = login {
-        let both = BASE64_STANDARD.encode(format!("{user}:{password}"));
+    if let Some(login) = login {
+        let password = password::of(login)?.unwrap_or_default();
+        let both = BASE64_STANDARD.encode(format!("{}:{password}", login.user));
         request = request.header(AUTHORIZATION, format!("Basic {both}"));
     }
     let request = request.body(Full::from(body)).map_err(|e| {
@@ -38,7 +40,7 @@ pub(super) async fn ask(
     })?;
     let stream = net::connect(address, course).await.map_err(of)?;
     let answer = http::send(stream, &authority, request, true, course).await.map_err(of)?;
-    judge(&authority, answer.status, &answer.body)
+    judge(&authority, login, answer.status, &answer.body)
 }
 
 fn question(broker: Option<&str>) -> Value {
@@ -75,7 +77,7 @@ fn of(verdict: Verdict) -> Verdict {
     }
 }
 
-fn judge(authority: &str, status: StatusCode, body: &[u8]) -> Result<(), Verdict> {
+fn judge(authority: &str, login: Option<&Login>, status: StatusCode, body: &[u8]) -> Result<(), Verdict> {
     let not = |kind, why: String| Err(Verdict::not_ready(kind, why));
     match status {
         StatusCode::UNAUTHORIZED => {
@@ -96,11 +98,11 @@ fn judge(authority: &str, status: StatusCode, body: &[u8]) -> Result<(), Verdict
     match (answer["value"].as_str(), answer["error"].as_str()) {
         (Some(GOOD), _) => Ok(()),
         (Some(said), _) => {
-            let said = net::shown(said.as_bytes());
+            let said = password::said(login, said.as_bytes());
             not(Trouble::Declined, format!("the broker at {authority} says of its own health: {said}"))
         }
         (None, Some(error)) => {
-            let error = net::shown(error.as_bytes());
+            let error = password::said(login, error.as_bytes());
             not(Trouble::Declined, format!("the Jolokia of {authority} answers an error: {error}"))
         }
         (None, None) => Err(net::garbled(authority, "Jolokia", "its answer has neither value nor error")),

@@ -5,13 +5,14 @@
 //! greeted. Our greeting has no properties: the broker then writes in the plain ("loose") encoding. Seen with 5.17:
 //! closing after that leaves no line in the broker's log.
 //!
-//! Further ports and the broker's own view of its health are asked for only where the unit names them.
+//! Its store, further ports and the broker's own view of its health are asked for only where the unit names them.
 
 mod jolokia;
 mod others;
+pub(in crate::probe) mod store;
 
 use super::course::Course;
-use super::{net, password};
+use super::net;
 use crate::facts::{Ready, Stage, Trouble, Verdict};
 use crate::model::BrokerAsk;
 use std::io;
@@ -36,7 +37,7 @@ pub(crate) const BROKER_INFO: u8 = 2;
 pub(crate) const BROKER_ID: u8 = 124;
 
 pub(super) async fn ask(address: SocketAddr, also: &BrokerAsk, course: Course<'_>) -> Verdict {
-    let (ready, name) = match openwire(address, course).await {
+    let (ready, name) = match openwire(address, also, course).await {
         Ok(greeted) => greeted,
         Err(verdict) => return verdict,
     };
@@ -50,13 +51,25 @@ pub(super) async fn ask(address: SocketAddr, also: &BrokerAsk, course: Course<'_
 }
 
 /// The greeting and the introduction, and the broker's name.
-async fn openwire(address: SocketAddr, course: Course<'_>) -> Result<(Ready, Option<String>), Verdict> {
+async fn openwire(
+    address: SocketAddr,
+    also: &BrokerAsk,
+    course: Course<'_>,
+) -> Result<(Ready, Option<String>), Verdict> {
     let mut stream = net::connect(address, course).await?;
     course.commit();
     course.enter(Stage::Reply);
     let mut greeted = false;
     match course.limit(introduction(&mut stream, &mut greeted)).await {
-        Some(Ok(info)) => Ok(judge(&info)),
+        Some(Ok(info)) => {
+            let (mut ready, name) = judge(&info);
+            if let Some(asks) = &also.store {
+                let me = stream.local_addr().map_err(|error| net::exchange_trouble(address, &error))?;
+                store::ask(&mut stream, me, address, asks.login.as_ref(), course).await?;
+                ready.detail.push_str(", its store answers");
+            }
+            Ok((ready, name))
+        }
         Some(Err(Failure::Io(error))) => Err(net::exchange_trouble(address, &error)),
         Some(Err(Failure::Garbled(heard))) => Err(net::garbled(address, "OpenWire", heard)),
         None if greeted => Err(Verdict::not_ready(
@@ -87,11 +100,7 @@ async fn more(
         }
     }
     if let Some(health) = &also.jolokia {
-        let login = match &health.login {
-            Some(login) => Some((login.user.as_str(), password::of(login)?.unwrap_or_default())),
-            None => None,
-        };
-        jolokia::ask(at(health.port), &health.path, login, name, course).await?;
+        jolokia::ask(at(health.port), &health.path, health.login.as_ref(), name, course).await?;
         told.push("its health is good");
     }
     Ok(told)
@@ -183,7 +192,7 @@ pub(super) mod tests {
         Ask::Activemq { address, also: BrokerAsk::default() }
     }
 
-    fn framed(body: &[u8]) -> Vec<u8> {
+    pub(super) fn framed(body: &[u8]) -> Vec<u8> {
         [&(body.len() as u32).to_be_bytes()[..], body].concat()
     }
 

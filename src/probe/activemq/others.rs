@@ -123,6 +123,7 @@ mod tests {
             amqp: port(b"AMQP\x03\x01\x00\x00").await,
             mqtt: port(b"\x20\x02\0\0").await,
             jolokia: None,
+            store: None,
         })
         .await;
         assert_eq!(verdict.to_string(), "ready (broker localhost, STOMP, AMQP, MQTT)");
