@@ -351,13 +351,13 @@ async fn call<A: Agent>(
             Ok(json(StatusCode::OK, &report))
         }
         (&Method::POST, "/v1/invite") => {
-            let body = read_body(request).await?;
+            let body = read_body(request, MAX_REQUEST).await?;
             watched.asks(None, path, &body);
             let reply = agent.invite(from_json(&body)?).map_err(|r| (StatusCode::CONFLICT, r))?;
             Ok(json(StatusCode::OK, &reply))
         }
         (&Method::POST, "/v1/join") => {
-            let ask: JoinAsk = from_json(&read_body(request).await?)?;
+            let ask: JoinAsk = from_json(&read_body(request, MAX_REQUEST).await?)?;
             let reply = agent.join(&ask, from).map_err(|r| (StatusCode::CONFLICT, r))?;
             watched.says(format!("the sealed bundle of {} was handed over", ask.node));
             Ok(json(StatusCode::OK, &reply))
