@@ -52,6 +52,8 @@ const CALLS: &[(&str, Method, &str, &str)] = &[
     ("unknown", Method::POST, "/v1/unknown", ""),
     ("wrong method", Method::DELETE, "/v1/node", ""),
     ("force here", Method::POST, "/v1/at/n1/v1/order", FORCE),
+    ("invite", Method::POST, "/v1/invite", INVITE),
+    ("join", Method::POST, "/v1/join", JOIN),
     ("relay node", Method::GET, "/v1/at/n2/v1/node", ""),
     ("relay cluster", Method::GET, "/v1/at/n2/v1/cluster", ""),
     ("relay events", Method::GET, "/v1/at/n2/v1/events", ""),
@@ -65,6 +67,8 @@ const CALLS: &[(&str, Method, &str, &str)] = &[
     ("relay relay", Method::GET, "/v1/at/n2/v1/at/n1/v1/node", ""),
     ("relay order", Method::POST, "/v1/at/n2/v1/order", ORDER_THERE),
     ("relay force", Method::POST, "/v1/at/n2/v1/order", FORCE_THERE),
+    ("relay invite", Method::POST, "/v1/at/n2/v1/invite", INVITE),
+    ("relay join", Method::POST, "/v1/at/n2/v1/join", JOIN),
     ("relay reload", Method::POST, "/v1/at/n2/v1/reload", ""),
     ("relay generation", Method::GET, "/v1/at/n2/v1/generation", ""),
     ("relay config", Method::GET, "/v1/at/n2/v1/config", ""),
@@ -87,6 +91,10 @@ fn every_call_has_its_row() {
         assert!(has("/v1/at/n2"), "{method} {path} through another agent has no row");
     }
 }
+/// Over at once, so that the door is not open for whoever has no certificate.
+const INVITE: &str =
+    r#"{"node":"n2","number":"00000000000000000000000000000000","sealed":"","for_ms":0,"by":"test"}"#;
+const JOIN: &str = r#"{"node":"n2","number":"00000000000000000000000000000000"}"#;
 const ORDER: &str = r#"{"verb":"start","instances":["cache@n1"],"timeout_ms":1000,"by":"test"}"#;
 const FORCE: &str = r#"{"verb":"start","instances":["cache@n1"],"force":true,"timeout_ms":1000,"by":"test"}"#;
 const ORDER_THERE: &str = r#"{"verb":"start","instances":["web@n2"],"timeout_ms":1000,"by":"test"}"#;
@@ -175,21 +183,21 @@ fn who_may_do_what() {
     snapbox::assert_data_eq!(
         calls(&Security::Plain),
         snapbox::str![[r#"
-hung up: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
+hung up: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, invite, join, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay invite, relay join, relay reload, relay generation, relay config, relay stage, relay switch
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&security(&stranger, operator(Role::Admin), good)),
         snapbox::str![[r#"
-its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
+its certificate is not of the CA in our identity: it is of another cluster, or from before a new CA: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, invite, join, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay invite, relay join, relay reload, relay generation, relay config, relay stage, relay switch
 
 "#]]
     );
     snapbox::assert_data_eq!(
         calls(&taken),
         snapbox::str![[r#"
-it refuses our certificate: its key is revoked: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
+it refuses our certificate: its key is revoked: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, invite, join, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay invite, relay join, relay reload, relay generation, relay config, relay stage, relay switch
 
 "#]]
     );
@@ -199,9 +207,10 @@ it refuses our certificate: its key is revoked: node, cluster, events, identity,
 
     // The dates change nothing.
     let admin = snapbox::str![[r#"
-yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, force here, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
-no such call: unknown, wrong method, relay watch, relay relay
-lacks admin: relay force, relay stage, relay switch
+yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, force here, invite, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
+no such call: unknown, wrong method, relay watch, relay relay, relay join
+lacks join: join
+lacks admin: relay force, relay invite, relay stage, relay switch
 lacks agent: relay config
 
 "#]];
@@ -215,8 +224,9 @@ lacks agent: relay config
         snapbox::str![[r#"
 yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, order, reload, generation, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
 lacks agent: watch n2, watch n1, config, relay config
-lacks admin: force, stage, switch, unknown, wrong method, force here, relay force, relay stage, relay switch
-no such call: relay watch, relay relay
+lacks admin: force, stage, switch, unknown, wrong method, force here, invite, relay force, relay invite, relay stage, relay switch
+lacks join: join
+no such call: relay watch, relay relay, relay join
 
 "#]]
     );
@@ -226,8 +236,9 @@ no such call: relay watch, relay relay
 yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, generation, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay generation
 lacks agent: watch n2, watch n1, config, relay config
 lacks operate: order, force, reload, force here, relay order, relay force, relay reload
-lacks admin: stage, switch, unknown, wrong method, relay stage, relay switch
-no such call: relay watch, relay relay
+lacks admin: stage, switch, unknown, wrong method, invite, relay invite, relay stage, relay switch
+lacks join: join
+no such call: relay watch, relay relay, relay join
 
 "#]]
     );
@@ -240,8 +251,9 @@ yes: node, watch n2, generation, config, relay node, relay generation, relay con
 lacks read: cluster, events, identity, doctor, trail, logs, leftovers, probe, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe
 node n2 cannot speak for node n1: watch n1
 lacks operate: order, force, reload, force here, relay order, relay force, relay reload
-lacks admin: stage, switch, unknown, wrong method, relay stage, relay switch
-no such call: relay watch, relay relay
+lacks admin: stage, switch, unknown, wrong method, invite, relay invite, relay stage, relay switch
+lacks join: join
+no such call: relay watch, relay relay, relay join
 
 "#]]
     );
@@ -250,9 +262,10 @@ no such call: relay watch, relay relay
         snapbox::str![[r#"
 yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, order, reload, generation, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
 node n2 cannot speak for node n1: watch n1
-lacks admin: force, stage, switch, unknown, wrong method, force here, relay force, relay stage, relay switch
+lacks admin: force, stage, switch, unknown, wrong method, force here, invite, relay force, relay invite, relay stage, relay switch
 lacks agent: config, relay config
-no such call: relay watch, relay relay
+lacks join: join
+no such call: relay watch, relay relay, relay join
 
 "#]]
     );
@@ -266,9 +279,10 @@ no such call: relay watch, relay relay
     snapbox::assert_data_eq!(
         all_calls(&unix, &Security::Plain, None),
         snapbox::str![[r#"
-yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, force here, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
-no such call: unknown, wrong method, relay watch, relay relay
-lacks admin: relay force, relay stage, relay switch
+yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, force here, invite, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
+no such call: unknown, wrong method, relay watch, relay relay, relay join
+lacks join: join
+lacks admin: relay force, relay invite, relay stage, relay switch
 lacks agent: relay config
 
 "#]]
@@ -278,15 +292,16 @@ lacks agent: relay config
         snapbox::str![[r#"
 yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, order, reload, generation, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
 lacks agent: watch n2, watch n1, config, relay config
-lacks admin: force, stage, switch, unknown, wrong method, force here, relay force, relay stage, relay switch
-no such call: relay watch, relay relay
+lacks admin: force, stage, switch, unknown, wrong method, force here, invite, relay force, relay invite, relay stage, relay switch
+lacks join: join
+no such call: relay watch, relay relay, relay join
 
 "#]]
     );
     snapbox::assert_data_eq!(
         as_nobody(&cluster, None),
         snapbox::str![[r#"
-PermissionDenied: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay reload, relay generation, relay config, relay stage, relay switch
+PermissionDenied: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, watch n1, order, force, reload, generation, config, stage, switch, unknown, wrong method, force here, invite, join, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay watch, relay relay, relay order, relay force, relay invite, relay join, relay reload, relay generation, relay config, relay stage, relay switch
 
 "#]]
     );
@@ -583,4 +598,133 @@ fn a_node_that_was_down_takes_what_an_administrator_signed_and_nothing_else() {
     offer["seal"] = serde_json::from_str::<serde_json::Value>(&config).unwrap()["seal"].clone();
     assert!(offer["seal"].is_object());
     assert!(cluster.http("n2", "POST /v1/stage", &offer.to_string()).is_none());
+}
+
+/// `clusterd join --token` on a node, with its state in this folder, and what is typed.
+fn join_by(cluster: &Secured, node: &str, state: &str, more: &[&str], typed: &str) -> agents::Told {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_clusterd"));
+    command.args(["join", "--token", "--node", node, "--config"]).arg(cluster.file());
+    command.arg("--state").arg(cluster.file_named(state)).args(more);
+    agents::told_typing(command, typed)
+}
+
+#[test]
+fn a_node_without_a_certificate_joins_by_a_token_and_only_once() {
+    let mut cluster = Secured::new("invite", "");
+    cluster.join_and_start("n1");
+    wait("the agent to answer", || cluster.status("n1"));
+    let invite = |more: &[&str]| {
+        let (file, ca, socket) = (cluster.file(), cluster.file_named("ca"), cluster.socket("n1"));
+        let mut args = vec!["pki", "invite", "n2", "--config", file.to_str().unwrap()];
+        args.extend(["--ca", ca.to_str().unwrap()]);
+        args.extend(more);
+        if !more.contains(&"--agent") {
+            args.extend(["--socket", &socket]);
+        }
+        clusterctl(&args)
+    };
+    let stranger = || {
+        let client = Client::new(cluster.target(1));
+        client.secured(Security::Stranger(clusterd::pki::stranger().unwrap()), None)
+    };
+    // Nobody is expected: whoever has no certificate is not even listened to.
+    let told = join_by(&cluster, "n2", "n2/state", &[], "00000000-00000000-00000000-00000000\n");
+    assert!(told.code != 0 && told.err.contains("no agent has an invitation for this token"), "{told:?}");
+    assert!(cluster.block_on(stranger().get::<NodeStatus>("/v1/node")).is_err());
+    let told = join_by(&cluster, "n2", "n2/state", &[], "not a token\n");
+    assert!(told.code != 0 && told.err.contains("that is no token"), "{told:?}");
+
+    // Who may only look invites nobody, and no certificate is left on record.
+    let alice = Who::Operator { name: "alice".into(), role: Role::Read };
+    cluster.hand_out("alice", &cluster.ca().issue(alice, Validity::days(1)).unwrap().bundle);
+    let (who, at) = (cluster.handed_out("alice"), cluster.target(1).to_string());
+    let told = invite(&["--agent", &at, "--identity", who.to_str().unwrap()]);
+    assert!(told.code != 0 && told.err.contains("lacks the right `admin`"), "{told:?}");
+    assert!(cluster.ca().issued().unwrap().iter().all(|c| c.name.who != node("n2")));
+
+    let told = invite(&[]);
+    let token = told.out.trim().to_owned();
+    assert!(told.code == 0 && token.len() == 35 && told.err.contains("clusterd join --token"), "{told:?}");
+    // Now strangers may knock, and see nothing; n2, which is not there, they reach through nobody.
+    let unknown = Security::Stranger(clusterd::pki::stranger().unwrap());
+    snapbox::assert_data_eq!(
+        all_calls(&cluster.target(1), &unknown, None),
+        snapbox::str![[r#"
+lacks read: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, generation, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay generation
+lacks agent: watch n2, watch n1, config, relay config
+lacks operate: order, force, reload, force here, relay order, relay force, relay reload
+lacks admin: stage, switch, unknown, wrong method, invite, relay invite, relay stage, relay switch
+yes: join
+no such call: relay watch, relay relay, relay join
+
+"#]]
+    );
+    // The name is part of it: on another node it is worth nothing, and is not used up by that.
+    let from = &["--from", at.as_str()];
+    let told = join_by(&cluster, "n1", "elsewhere", from, &token);
+    assert!(told.code != 0 && told.err.contains("the invitation is not for node n1"), "{told:?}");
+
+    let told = join_by(&cluster, "n2", "n2/state", &[], &format!("{}\n", token.to_uppercase()));
+    assert!(told.code == 0 && told.out.contains("n2 has joined cluster"), "{told:?}");
+    let told = join_by(&cluster, "n2", "thief", from, &token);
+    assert!(told.code != 0 && told.err.contains("was taken already, from 127."), "{told:?}");
+    assert!(!cluster.file_named("thief").join("identity.pem").exists());
+    let told = invite(&["--for", "1ms"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    let told = join_by(&cluster, "n2", "late", from, &told.out);
+    assert!(told.code != 0 && told.err.contains("no invitation for this token is open here"), "{told:?}");
+
+    cluster.start("n2");
+    wait("the agents to hear each other", || cluster.whole("n1"));
+    let trail = cluster.ctl("n1", &["audit"]).text();
+    assert!(
+        trail.contains("invite n2, typed by") && trail.contains("the sealed bundle of n2 was"),
+        "{trail}"
+    );
+    assert!(!trail.contains(&token), "{trail}");
+}
+
+#[test]
+fn a_laptop_knows_several_clusters_and_asks_the_current_one() {
+    let mut cluster = Secured::new("contexts", "");
+    cluster.join_and_start("n1");
+    wait("the agent to answer", || cluster.status("n1"));
+    let alice = Who::Operator { name: "alice".into(), role: Role::Read };
+    cluster.hand_out("alice", &cluster.ca().issue(alice, Validity::days(1)).unwrap().bundle);
+    let home = cluster.file_named("home");
+    fs::create_dir(&home).unwrap();
+    let ctl = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_clusterctl"));
+        command.env_clear().env("HOME", &home).args(args);
+        agents::told(command)
+    };
+    let (identity, at) = (cluster.handed_out("alice"), cluster.target(1).to_string());
+    let who = ["--identity", identity.to_str().unwrap()];
+    let add = |name: &str, at: &str| ctl(&[&["context", "add", name, "--agent", at], &who[..]].concat());
+    assert!(ctl(&["context", "list"]).err.contains("context add"));
+    assert_eq!(ctl(&["context", "add", "nowhere"]).code, 2);
+    assert_eq!(add("here", &at).code, 0);
+    // Nobody answers there.
+    let told = add("there", "127.0.0.1:1");
+    assert!(told.code == 0 && told.err.contains("context use there"), "{told:?}");
+    let told = ctl(&["context", "list"]);
+    let current = told.out.lines().find(|l| l.starts_with('*')).unwrap_or_default();
+    assert!(current.contains("here") && current.contains("operator alice (read)"), "{told:?}");
+    let file = home.join(".config/clusterd/contexts.toml");
+    assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let events = |more: &[&str]| ctl(&[&["events", "cache@n1"], more].concat()).code;
+    assert_eq!(events(&[]), 0);
+    assert_eq!(events(&["--context", "there"]), 1);
+    assert_eq!(ctl(&["context", "use", "there"]).code, 0);
+    assert_eq!(events(&[]), 1);
+    assert_eq!(events(&["--context", "here"]), 0);
+    // What is said on the command line goes before.
+    assert_eq!(events(&["--agent", &at]), 0);
+    for nowhere in [&["context", "use", "nowhere"][..], &["events", "--context", "nowhere"]] {
+        let told = ctl(nowhere);
+        assert!(told.code == 2 && told.err.contains("clusterctl context list"), "{told:?}");
+    }
+    assert_eq!(ctl(&["context", "remove", "there"]).code, 0);
+    assert!(!ctl(&["context", "list", "--json"]).out.contains("there"));
 }

@@ -8,33 +8,13 @@ use clusterd::api::client::{Client, Target};
 use clusterd::api::tls::Security;
 use clusterd::api::wire::{ClusterStatus, NodeStatus};
 use clusterd::pki::{Bundle, Role, Tls, Validity, Who};
-use secured::{Secured, clusterctl, clusterd_join};
+use secured::{NODES, Secured, clusterctl, clusterd_join, instance, node};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// As many as the sample has.
-const NODES: u8 = 14;
-/// The caches; the others are web servers.
-const CACHES: u8 = 2;
-
-fn node(n: u8) -> String {
-    format!("n{n}")
-}
-
-fn cluster_file(cluster: &Secured) -> String {
-    let line = |n: u8| format!("{} = \"{}\"", node(n), cluster.address(n));
-    let group = |nodes: std::ops::RangeInclusive<u8>| nodes.map(line).collect::<Vec<_>>().join(", ");
-    format!(
-        "[cluster]\nname = \"NAME\"\n\n[nodes]\ncache = {{ {} }}\nweb = {{ {} }}\n\n\
-         [services]\ncache = {{ on = \"cache\" }}\nweb = {{ on = \"web\", needs.cache = \"any\" }}\n",
-        group(1..=CACHES),
-        group(CACHES + 1..=NODES)
-    )
-}
 
 /// Somebody who asks every agent for everything, over a new connection and over a warm one, until told to stop.
 struct Load {
@@ -98,10 +78,8 @@ impl Load {
 
 #[test]
 fn a_new_ca_and_all_certificates_and_nobody_notices() {
-    let mut cluster = Secured::new("rotation", "");
-    cluster.write(&cluster_file(&cluster), &[]);
+    let mut cluster = Secured::fourteen("rotation");
     (1..=NODES).for_each(|n| cluster.join_and_start(&node(n)));
-    let instance = |n: u8| format!("{}@{}", if n <= CACHES { "cache" } else { "web" }, node(n));
     let pids = |cluster: &Secured| -> Vec<i64> {
         let pid = |n| wait("all to be ready", || cluster.pid_if(&node(n), &instance(n), "ready"));
         (1..=NODES).map(pid).collect()
@@ -137,7 +115,7 @@ fn a_new_ca_and_all_certificates_and_nobody_notices() {
     new.goes_on();
     // One by one, in no order of theirs: whoever is first speaks with those who have not heard of it, and they with it.
     for name in (1..=NODES).rev().map(node) {
-        if [1, CACHES, NODES].map(node).contains(&name) {
+        if [1, 2, NODES].map(node).contains(&name) {
             let told = rotate(&cluster, &[]);
             let says = format!("{name} shows its certificate of");
             assert!(told.code == 3 && told.err.contains(&says), "{told:?}");

@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("journal", &["model", "engine", "process", "store"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
-    ("pki", &["store"]),
+    ("pki", &["facts", "clock", "store"]),
     ("generation", &["model", "graph", "pki"]),
     ("doctor", &["model", "leftover"]),
     ("api", &["facts", "crash", "engine", "director", "pki", "trail", "generation", "doctor"]), // the engine's views are what goes over the wire

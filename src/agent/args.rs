@@ -39,10 +39,17 @@ pub struct Args {
 /// What the agent's program does besides being the agent.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
-    /// Take in this node's certificate and key, from the file that `clusterctl pki bundle` wrote
+    /// Take in this node's certificate and key
     Join {
-        /// The file of this node; remove it afterwards, it holds the key
-        file: PathBuf,
+        /// From the file that `clusterctl pki bundle` wrote; remove it afterwards, it holds the key
+        #[arg(required_unless_present = "token")]
+        file: Option<PathBuf>,
+        /// From a running agent, by the one-time token that `clusterctl pki invite` printed; it is read from standard input
+        #[arg(long, conflicts_with = "file")]
+        token: bool,
+        /// Ask this agent only, instead of all in the cluster file
+        #[arg(long, value_name = "HOST:PORT", requires = "token")]
+        from: Option<String>,
     },
     /// Write the manual page into a folder, for the package
     #[command(hide = true)]

@@ -13,6 +13,7 @@ mod events;
 mod files;
 mod generations;
 mod hands;
+mod invitations;
 mod join;
 mod journal;
 mod links;
@@ -63,7 +64,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -73,6 +74,8 @@ const MESSAGES: usize = 1024;
 const AT_ONCE: usize = 64;
 /// How often an agent without a certificate looks whether it has got one.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Connections that may wait for the agent: what net.core.somaxconn is unless told otherwise.
+const QUEUE: u32 = 4096;
 /// How often a port that cannot be had yet is tried again: after a power cut the address may come late.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// How long after a child's end those that nobody holds are reaped: that reads through /proc, and nobody waits for it.
@@ -84,13 +87,15 @@ const REAP_LATER: Duration = Duration::from_millis(200);
 /// What keeps it from beginning: no configuration at all, an unknown node, another agent on the same state.
 pub fn run(args: Args) -> anyhow::Result<()> {
     match &args.verb {
-        Some(Verb::Join { file }) => return join::join(&args, file),
+        Some(Verb::Join { file, from, .. }) => return join::join(&args, file.as_deref(), from.as_deref()),
         Some(Verb::Man { folder }) => return args::manual(folder),
         None => {}
     }
     tracing_subscriber::fmt()
         .with_max_level(args.log)
         .with_writer(std::io::stderr)
+        // What standard error does not take (a full disk, say) cannot be said there either: the library would panic.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
@@ -389,7 +394,7 @@ async fn listen_tcp(address: SocketAddr, shell: Rc<Shell>, door: Rc<Door>) {
         shell.trust_again();
     }
     let listener = loop {
-        match TcpListener::bind(address).await {
+        match bind(address) {
             Ok(listener) => break listener,
             Err(e) => {
                 let problem =
@@ -403,4 +408,13 @@ async fn listen_tcp(address: SocketAddr, shell: Rc<Shell>, door: Rc<Door>) {
     };
     shell.problems.borrow_mut().remove("listen");
     server::serve_tcp(Rc::new(listener), serve::Api(shell), door).await;
+}
+
+/// A port with as long a queue as the kernel gives. Whoever finds the queue full is not told and knocks again a second
+/// later, the rightful one as well as the flood.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }

@@ -196,6 +196,25 @@ impl Agent for Api {
         Ok(by_hand::ask(question).await)
     }
 
+    fn invite(&self, ask: InviteAsk) -> Result<InviteReply, Refusal> {
+        let refused = |error: String| Refusal { error, hint: None };
+        if self.0.cluster().node_named(&ask.node).is_none() {
+            return Err(refused(format!("the cluster file of this agent has no node {}", ask.node)));
+        }
+        if !matches!(*self.0.security.borrow(), Security::Tls(_)) {
+            return Err(refused("this agent has no certificate itself, so nobody can come to it".to_owned()));
+        }
+        let text = format!("the agent of {} keeps it for {}", self.0.node_name(), ask.node);
+        self.0.invitations.keep(ask).map_err(|why| refused(format!("the invitation is refused: {why}")))?;
+        self.0.open_for_invited();
+        Ok(InviteReply { text })
+    }
+
+    fn join(&self, ask: &JoinAsk, from: &str) -> Result<JoinReply, Refusal> {
+        let taken = self.0.invitations.take(ask, from);
+        Ok(JoinReply { sealed: taken.map_err(|error| Refusal { error, hint: None })? })
+    }
+
     async fn order(&self, mut order: Order) -> Result<OrderReply, Refusal> {
         let cluster = self.0.cluster();
         let me = self.0.engine.borrow().node();

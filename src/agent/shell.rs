@@ -8,6 +8,7 @@ use super::clerk::{Clerk, PATIENCE};
 use super::config::Kept;
 use super::events::Events;
 use super::generations::Configure;
+use super::invitations::Invitations;
 use super::journal::Journal;
 use super::links::Links;
 use super::manage::Manage;
@@ -195,6 +196,8 @@ pub struct Shell {
     pub(super) real: Real,
     /// How this agent is spoken to, and speaks to others.
     pub security: RefCell<Security>,
+    /// Who is to become a node's agent, and has no certificate yet.
+    pub(super) invitations: Invitations,
     pub messages: mpsc::Sender<Message>,
     pub finished: Cell<bool>,
     probers: RefCell<HashMap<QuestionIx, Prober>>,
@@ -269,6 +272,7 @@ impl Shell {
             manage,
             real,
             security: RefCell::new(Security::Missing),
+            invitations: Invitations::default(),
             messages: parts.messages,
             finished: Cell::new(false),
             probers: RefCell::default(),

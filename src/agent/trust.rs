@@ -152,8 +152,16 @@ impl Shell {
             return false;
         }
         *self.security.borrow_mut() = found.security;
+        self.open_for_invited();
         self.end_streams();
         true
+    }
+
+    /// Lets those in who have no certificate, for as long as one of them may come.
+    pub fn open_for_invited(&self) {
+        if let Security::Tls(tls) = &*self.security.borrow() {
+            tls.expect_strangers(self.invitations.until());
+        }
     }
 
     /// As [`Shell::look_at_trust`], and the other agents are dialled anew when something has changed.

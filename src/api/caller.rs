@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | `read` | operators of any role, agents for `/v1/node` and `/v1/generation` | all GET calls but the two below |
 //! | `operate` | operators of role operate and admin, members of the socket's group | orders, reload |
-//! | `admin` | operators of role admin, root on the machine itself | orders with `--force`, stage and switch, what this table does not know |
+//! | `admin` | operators of role admin, root on the machine itself | orders with `--force`, stage and switch, invitations, what this table does not know |
 //! | `agent` | agents, each for itself only, and who has `admin` | the peer stream, the configuration in force |
+//! | `join` | who shows no certificate, while somebody is invited | taking its own certificate, by a one-time token |
 //!
 //! An agent that relays an operator's call says whose it is ([`ON_BEHALF`]). It is believed up to `operate`: whoever
 //! has taken one machine over cannot force anything on the others.
@@ -34,6 +35,7 @@ pub struct Caller {
 enum Rights {
     Operator(Role),
     Agent(String),
+    Stranger,
     None,
 }
 
@@ -50,6 +52,8 @@ pub enum Right {
     Admin,
     /// Be an agent.
     Agent,
+    /// Take what one was invited to.
+    Join,
 }
 
 impl fmt::Display for Right {
@@ -59,6 +63,7 @@ impl fmt::Display for Right {
             Right::Operate => "operate",
             Right::Admin => "admin",
             Right::Agent => "agent",
+            Right::Join => "join",
         })
     }
 }
@@ -79,6 +84,8 @@ pub const CALLS: &[(Method, &str, Right)] = &[
     (Method::GET, "/v1/config", Right::Agent),
     (Method::POST, "/v1/stage", Right::Admin),
     (Method::POST, "/v1/switch", Right::Admin),
+    (Method::POST, "/v1/invite", Right::Admin),
+    (Method::POST, "/v1/join", Right::Join),
     (Method::POST, "/v1/order", Right::Operate),
     (Method::POST, "/v1/reload", Right::Operate),
 ];
@@ -93,6 +100,11 @@ impl Caller {
     /// Whoever reaches a port that says `insecure = true`.
     pub fn anybody() -> Caller {
         Caller { name: "somebody on the network".to_owned(), rights: Rights::Operator(Role::Admin) }
+    }
+
+    /// One without a certificate, let in because somebody is expected.
+    pub fn stranger() -> Caller {
+        Caller { name: "somebody without a certificate".to_owned(), rights: Rights::Stranger }
     }
 
     /// A user of this machine, by the credentials of the unix socket's other end. The socket's mode lets its owner and
@@ -130,7 +142,7 @@ impl Caller {
     pub fn on_behalf(&self) -> String {
         let role = match self.rights {
             Rights::Operator(role) => role.word(),
-            Rights::Agent(_) | Rights::None => "none",
+            Rights::Agent(_) | Rights::Stranger | Rights::None => "none",
         };
         format!("{role} {}", self.name)
     }
@@ -144,8 +156,10 @@ impl Caller {
             (Rights::Operator(role), Right::Read | Right::Node) => *role >= Role::Read,
             (Rights::Operator(role), Right::Operate) => *role >= Role::Operate,
             (Rights::Operator(role), Right::Admin | Right::Agent) => *role >= Role::Admin,
+            (Rights::Operator(_), Right::Join) => false,
             (Rights::Agent(_), Right::Node | Right::Agent) => true,
-            (Rights::Agent(_) | Rights::None, _) => false,
+            (Rights::Stranger, Right::Join) => true,
+            (Rights::Agent(_) | Rights::Stranger | Rights::None, _) => false,
         };
         if held {
             return Ok(());
@@ -169,7 +183,8 @@ impl Caller {
 
     fn hint(&self, right: Right) -> Option<String> {
         match (&self.rights, right) {
-            (_, Right::Agent) | (Rights::Agent(_), _) => None,
+            (_, Right::Agent) | (Rights::Agent(_) | Rights::Stranger, _) => None,
+            (_, Right::Join) => Some("clusterd join --token, on a machine without a certificate".to_owned()),
             (Rights::None, _) => {
                 Some("`group = \"NAME\"` under [cluster] in cluster.toml names the group that may".to_owned())
             }
@@ -215,6 +230,15 @@ mod tests {
         assert_eq!(all(&Caller::local(1000, 7, Some("ops"))), [true, true, true, false, false]);
         assert_eq!(all(&Caller::local(1000, 7, None)), [false; 5]);
         assert_eq!(all(&certified(Who::Ca)), [false; 5]);
+    }
+
+    #[test]
+    fn only_who_has_no_certificate_may_join() {
+        assert!(Caller::stranger().may(Right::Join).is_ok());
+        assert_eq!(all(&Caller::stranger()), [false; 5]);
+        for other in [operator(Role::Admin), certified(Who::Node("web1".into())), Caller::local(0, 7, None)] {
+            assert!(other.may(Right::Join).is_err());
+        }
     }
 
     #[test]

@@ -392,8 +392,11 @@ impl Client {
                     // Without it a small request can wait 40 ms for an acknowledgement (Nagle).
                     stream.set_nodelay(true).map_err(no_agent)?;
                     keep_alive(&stream).map_err(no_agent)?;
-                    let Security::Tls(tls) = &self.security else { return self.handshake(stream).await };
-                    let secured = tls::connect(stream, tls, self.node.as_deref()).await;
+                    let secured = match &self.security {
+                        Security::Tls(tls) => tls::connect(stream, tls, self.node.as_deref()).await,
+                        Security::Stranger(config) => tls::connect_as_stranger(stream, config).await,
+                        Security::Plain | Security::Missing => return self.handshake(stream).await,
+                    };
                     self.handshake(secured.map_err(|cause| self.distrusted(cause))?).await
                 }
             }

@@ -6,7 +6,7 @@
 
 use super::caller::Caller;
 use super::server::Agent;
-use super::wire::{Order, OrderReply, ReloadAsk, Switch, Verb};
+use super::wire::{InviteAsk, Order, OrderReply, ReloadAsk, Switch, Verb};
 use crate::generation::{self, Generation};
 use crate::trail::{Deed, Outcome};
 use bytes::Bytes;
@@ -172,6 +172,10 @@ fn words(path: &str, body: &[u8]) -> Option<(String, String)> {
             order.without.iter().for_each(|node| what += &format!(" --without {node}"));
             // What he says of himself; the name beside it is what is proven.
             Some((what + &format!(", typed by {}", order.by), order.reason))
+        }
+        "/v1/invite" => {
+            let ask: InviteAsk = serde_json::from_slice(body).ok()?;
+            Some((format!("invite {}, typed by {}", ask.node, ask.by), String::new()))
         }
         "/v1/reload" => {
             let ask: ReloadAsk = ReloadAsk::read(body).ok()?;

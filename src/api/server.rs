@@ -65,6 +65,10 @@ pub trait Agent: Clone + 'static {
     fn doctor(&self) -> impl Future<Output = Result<DoctorReport, Refusal>>;
     /// Asks the question that the cluster file has for an instance, from here.
     fn probe(&self, instance: &str) -> impl Future<Output = Result<Report, Refusal>>;
+    /// Keeps a sealed bundle.
+    fn invite(&self, ask: InviteAsk) -> Result<InviteReply, Refusal>;
+    /// Hands it over to its node.
+    fn join(&self, ask: &JoinAsk, from: &str) -> Result<JoinReply, Refusal>;
     fn order(&self, order: Order) -> impl Future<Output = Result<OrderReply, Refusal>>;
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, Refusal>>;
     /// Where the configuration in force stands.
@@ -183,10 +187,12 @@ async fn let_in<A: Agent>(stream: TcpStream, source: SocketAddr, agent: A, door:
         Security::Tls(tls) => match tls::accept(stream, &tls).await {
             Ok((stream, peer)) => {
                 drop(knock);
-                let Some(place) = door.enter(Guest::Key(peer.key)) else { return };
+                let guest = peer.as_ref().map_or(Guest::Source(source.ip()), |peer| Guest::Key(peer.key));
+                let Some(place) = door.enter(guest) else { return };
                 let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
-                let peer = Peer { caller: Caller::certified(&peer), from, shown: Some((tls, chain)) };
-                serve_connection(stream, agent, peer, place).await;
+                let shown = peer.is_some().then_some((tls, chain));
+                let caller = peer.map_or_else(Caller::stranger, |peer| Caller::certified(&peer));
+                serve_connection(stream, agent, Peer { caller, from, shown }, place).await;
             }
             Err(e) => {
                 // Whoever wants to fill the log only has to connect.
@@ -196,7 +202,7 @@ async fn let_in<A: Agent>(stream: TcpStream, source: SocketAddr, agent: A, door:
                 }
             }
         },
-        Security::Missing => {}
+        Security::Missing | Security::Stranger(_) => {}
     }
 }
 
@@ -244,7 +250,7 @@ async fn answer<A: Agent>(
         return json(StatusCode::FORBIDDEN, &Refusal { error, hint: None });
     }
     let watched = Watched::new(agent.clone(), &caller, &peer.from, request.method(), request.uri().path());
-    match route(agent, &caller, request, turn, &watched).await {
+    match route(agent, &caller, &peer.from, request, turn, &watched).await {
         Ok(response) => {
             watched.done(response.status());
             response
@@ -265,6 +271,7 @@ fn forbidden(refusal: Refusal) -> Refused {
 async fn route<A: Agent>(
     agent: A,
     caller: &Caller,
+    from: &str,
     request: Request<Incoming>,
     turn: &Mutex<()>,
     watched: &Watched<A>,
@@ -286,7 +293,8 @@ async fn route<A: Agent>(
     if let Some(rest) = path.strip_prefix("/v1/at/") {
         let (node, rest) = rest.split_once('/').ok_or_else(|| not_found(&path))?;
         let (node, method) = (node.to_owned(), request.method().clone());
-        if rest.starts_with("v1/at/") || rest.starts_with("v1/watch") {
+        // Nobody speaks for another node, and who has no certificate is nobody's to speak for.
+        if ["v1/at/", "v1/watch", "v1/join"].iter().any(|call| rest.starts_with(call)) {
             return Err(not_found(&path));
         }
         // Judged here already, and once more there.
@@ -309,14 +317,14 @@ async fn route<A: Agent>(
     if matches!(path.as_str(), "/v1/node" | "/v1/events" | "/v1/leftovers") {
         my_turn = Some(turn.lock().await);
     }
-    let answer = call(agent, caller, request, &path, parameter, watched).await;
+    let answer = call(agent, (caller, from), request, &path, parameter, watched).await;
     drop(my_turn);
     answer
 }
 
 async fn call<A: Agent>(
     agent: A,
-    caller: &Caller,
+    (caller, from): (&Caller, &str),
     request: Request<Incoming>,
     path: &str,
     parameter: impl Fn(&str) -> Option<String>,
@@ -349,6 +357,18 @@ async fn call<A: Agent>(
             let instance = parameter("instance").unwrap_or_default();
             let report = agent.probe(&instance).await.map_err(|r| (StatusCode::CONFLICT, r))?;
             Ok(json(StatusCode::OK, &report))
+        }
+        (&Method::POST, "/v1/invite") => {
+            let body = read_body(request, MAX_REQUEST).await?;
+            watched.asks(None, path, &body);
+            let reply = agent.invite(from_json(&body)?).map_err(|r| (StatusCode::CONFLICT, r))?;
+            Ok(json(StatusCode::OK, &reply))
+        }
+        (&Method::POST, "/v1/join") => {
+            let ask: JoinAsk = from_json(&read_body(request, MAX_REQUEST).await?)?;
+            let reply = agent.join(&ask, from).map_err(|r| (StatusCode::CONFLICT, r))?;
+            watched.says(format!("the sealed bundle of {} was handed over", ask.node));
+            Ok(json(StatusCode::OK, &reply))
         }
         (&Method::POST, "/v1/order") => {
             let body = read_body(request, MAX_REQUEST).await?;

@@ -3,6 +3,7 @@
 use super::caller::Caller;
 use super::wire::Identity;
 use crate::pki::{Certificate, Tls, TlsError};
+use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use std::io;
 use std::sync::Arc;
@@ -28,13 +29,18 @@ pub enum Security {
     Tls(Arc<Tls>),
     /// There is no certificate yet: nobody is asked, and nobody answered.
     Missing,
+    /// There is none yet, and somebody is asked for it: whoever answers.
+    Stranger(Arc<ClientConfig>),
 }
 
-/// Lets a peer in, or not.
+/// Lets a peer in, or not. One without a certificate is let in only while somebody is expected.
 ///
 /// # Errors
 /// When it does not show a certificate that is trusted, in time.
-pub async fn accept(stream: TcpStream, tls: &Tls) -> io::Result<(server::TlsStream<TcpStream>, Certificate)> {
+pub async fn accept(
+    stream: TcpStream,
+    tls: &Tls,
+) -> io::Result<(server::TlsStream<TcpStream>, Option<Certificate>)> {
     let handshake = TlsAcceptor::from(tls.server.clone()).accept(stream).into_fallible();
     let stream = match timeout(HANDSHAKE_DEADLINE, handshake).await {
         Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
@@ -44,8 +50,12 @@ pub async fn accept(stream: TcpStream, tls: &Tls) -> io::Result<(server::TlsStre
         }
         Ok(Ok(stream)) => stream,
     };
-    let peer = tls.peer(stream.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
-    Ok((stream, peer))
+    let shown = stream.get_ref().1.peer_certificates();
+    if shown.is_none() && tls.expects_strangers() {
+        return Ok((stream, None));
+    }
+    let peer = tls.peer(shown).map_err(io::Error::other)?;
+    Ok((stream, Some(peer)))
 }
 
 /// Closing with bytes unread makes the kernel reset the connection, and the alert that says why would be lost.
@@ -76,6 +86,18 @@ pub async fn connect(
     let stream = TlsConnector::from(tls.client.clone()).connect(name, stream).await?;
     tls.peer(stream.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
     Ok(stream)
+}
+
+/// Speaks to whoever is there, and shows no certificate.
+///
+/// # Errors
+/// When nobody there speaks to one without a certificate.
+pub async fn connect_as_stranger(
+    stream: TcpStream,
+    config: &Arc<ClientConfig>,
+) -> io::Result<client::TlsStream<TcpStream>> {
+    let name = Tls::dial(None).ok_or_else(|| io::Error::other("that cannot be the name of a node"))?;
+    TlsConnector::from(config.clone()).connect(name, stream).await
 }
 
 /// What an error says about trust between the two ends, if it does.

@@ -12,6 +12,8 @@
 //! | `POST /v1/order` with [`Order`] | [`OrderReply`]; returns at once, the work goes on |
 //! | `POST /v1/reload`, with [`ReloadAsk`] or nothing | [`ReloadReply`]: read `cluster.toml` again |
 //! | `GET /v1/identity` | [`Identity`]: that agent's certificate, and which CAs it believes |
+//! | `POST /v1/invite` with [`InviteAsk`] | [`InviteReply`]: keeps a sealed bundle for a node that has none yet |
+//! | `POST /v1/join` with [`JoinAsk`] | [`JoinReply`]: that bundle, once, to one without a certificate |
 //! | `GET /v1/trail?after=SEQ` | [`Page`](crate::trail::Page) of that agent's trail: who did what |
 //! | `GET /v1/generation?node=NAME&id=ID` | [`Generation`] of the configuration in force; an agent that asks says who it is ([`Claim`]) |
 //! | `GET /v1/config` | [`Offer`](crate::generation::Offer): the configuration in force, for another node or `apply` |
@@ -253,6 +255,35 @@ pub struct Identity {
     pub key: Option<String>,
     /// The keys of the CAs that it believes.
     pub authorities: Vec<String>,
+}
+
+/// A bundle for a node, sealed with what only a one-time token gives ([`crate::pki::Token`]).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InviteAsk {
+    pub node: String,
+    /// What the node will ask for: 32 hex digits.
+    pub number: String,
+    /// In base 64.
+    pub sealed: String,
+    /// For how long it may be taken.
+    pub for_ms: u64,
+    pub by: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InviteReply {
+    pub text: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JoinAsk {
+    pub node: String,
+    pub number: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JoinReply {
+    pub sealed: String,
 }
 
 /// Who has the file read again, and why; for the trail.

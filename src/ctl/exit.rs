@@ -38,4 +38,4 @@ Exit codes:
   130  ended by Ctrl-C
 
 Where the agent is found: --agent, else --socket, else $CLUSTERCTL_AGENT, else $CLUSTERCTL_SOCKET,
-else /run/clusterd/clusterd.sock. With --direct every agent in the cluster file is asked instead.";
+else the context's, else /run/clusterd/clusterd.sock. With --direct every agent in the cluster file is asked instead.";

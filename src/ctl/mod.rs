@@ -12,6 +12,7 @@ mod apply;
 mod audit;
 mod check;
 mod completions;
+mod context;
 mod demo;
 mod doctor;
 mod events;
@@ -82,6 +83,13 @@ pub struct Global {
     /// else ~/.config/clusterd/identity.pem]
     #[arg(long, global = true, value_name = "FILE")]
     identity: Option<PathBuf>,
+    /// Ask this cluster of those that `context add` remembers [default: $CLUSTERCTL_CONTEXT, else the
+    /// current one]
+    #[arg(long, global = true, value_name = "NAME")]
+    context: Option<String>,
+    /// What that context says
+    #[arg(skip)]
+    chosen: Option<context::Context>,
     /// The cluster file [default: /etc/clusterd/cluster.toml, else ./cluster.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -145,6 +153,8 @@ enum Verb {
     Simulate(simulate::SimulateArgs),
     /// The cluster's own certificates: who is a node of it, and who may steer it
     Pki(pki::PkiArgs),
+    /// Several clusters from one machine: which there are, and which is asked
+    Context(context::ContextArgs),
     /// Run the sample cluster of fourteen nodes on this machine, to see and to try things
     Demo(demo::DemoArgs),
     /// Print shell completions
@@ -178,9 +188,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
+fn run(Cli { mut global, verb }: Cli) -> anyhow::Result<Exit> {
+    // What has to do with no cluster, or mends the contexts, is not to fail for them.
+    let apart = matches!(verb, Verb::Context(_) | Verb::Completions(_) | Verb::Man(_) | Verb::StandIn(_));
+    if !apart {
+        global.chosen = context::in_force(global.context.as_deref())?;
+    }
     let global = &global;
     match verb {
+        Verb::Context(args) => context::run(args, global),
+        Verb::Completions(args) => completions::run(args),
+        Verb::StandIn(args) => stand_in::run(&args),
         Verb::Plan(args) => plan::run(args, global),
         Verb::Check(args) => check::run(args, global),
         Verb::Render(args) => render::run(args, global),
@@ -188,9 +206,7 @@ fn run(Cli { global, verb }: Cli) -> anyhow::Result<Exit> {
         Verb::Graph(args) => graph::run(args, global),
         Verb::Simulate(args) => simulate::run(&args, global),
         Verb::Pki(args) => pki::run(args, global),
-        Verb::Completions(args) => completions::run(args),
         Verb::Man(args) => completions::man(&args),
-        Verb::StandIn(args) => stand_in::run(&args),
 
         Verb::Status(args) => online(status::run(args, global)),
         Verb::Why(args) => online(why::run(args, global)),
@@ -311,10 +327,14 @@ fn on_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
+/// A variable that is set to something.
+fn environment(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
 impl Global {
-    /// The agent to ask: flags before the environment, the environment before the default.
+    /// The agent to ask: flags before the environment, the environment before the context, that before the default.
     fn target(&self) -> Target {
-        let environment = |name| std::env::var_os(name).filter(|v| !v.is_empty());
         if let Some(agent) = &self.agent {
             Target::Tcp(agent.clone())
         } else if let Some(socket) = &self.socket {
@@ -323,6 +343,8 @@ impl Global {
             Target::Tcp(agent.to_string_lossy().into_owned())
         } else if let Some(socket) = environment("CLUSTERCTL_SOCKET") {
             Target::Unix(socket.into())
+        } else if let Some(context) = &self.chosen {
+            Target::Tcp(context.agent.clone())
         } else {
             Target::Unix(DEFAULT_SOCKET.into())
         }
@@ -351,8 +373,8 @@ impl Global {
     }
 
     fn identity(&self) -> anyhow::Result<Option<(PathBuf, Bundle)>> {
-        let environment = |name| std::env::var_os(name).filter(|v| !v.is_empty());
         let named = self.identity.clone().or_else(|| environment("CLUSTERCTL_IDENTITY").map(PathBuf::from));
+        let named = named.or_else(|| self.chosen.as_ref().map(|context| context.identity.clone()));
         let at_home = || environment("HOME").map(|h| Path::new(&h).join(".config/clusterd/identity.pem"));
         let Some(path) = named.or_else(|| at_home().filter(|path| path.exists())) else {
             return Ok(None);
@@ -365,7 +387,8 @@ impl Global {
     /// The cluster file to read.
     fn config(&self) -> PathBuf {
         let system = Path::new("/etc/clusterd/cluster.toml");
-        match &self.config {
+        let of_context = || self.chosen.as_ref().and_then(|context| context.config.as_ref());
+        match self.config.as_ref().or_else(of_context) {
             Some(path) => path.clone(),
             None if system.exists() => system.into(),
             None => "cluster.toml".into(),

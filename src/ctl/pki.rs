@@ -1,5 +1,6 @@
 //! `pki`: the cluster's own CA, on the machine of whoever runs the cluster. Asks no agent.
 
+mod invite;
 mod rotate;
 
 use super::text::{DIM, Look, Row, paint, plural, table};
@@ -13,6 +14,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// `clusterctl pki`
 #[derive(Debug, clap::Args)]
@@ -40,6 +42,14 @@ enum PkiVerb {
         /// Where the file goes
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
+    },
+    /// Leave a new certificate for one node with a running agent, and print the one-time token that `clusterd join
+    /// --token` there takes it with
+    Invite {
+        node: String,
+        /// For how long the token is good, at most 24h
+        #[arg(long = "for", value_name = "TIME", value_parser = invite::open_for, default_value = "1h")]
+        open_for: Duration,
     },
     /// Make a certificate for a person, to ask agents over the network
     Operator {
@@ -117,15 +127,15 @@ pub fn run(args: PkiArgs, global: &Global) -> anyhow::Result<Exit> {
         }
         PkiVerb::Issue { node, out } => {
             let (ca, cluster) = open(&folder, global)?;
-            if cluster.node_named(&node).is_none() {
-                let text = format!("the cluster file has no node {node}");
-                return Err(Misuse { text, hint: "add it to `[nodes]` first".to_owned() }.into());
-            }
+            must_have(&cluster, &node)?;
             let before = ca.issued()?;
             hand_out(&ca, Who::Node(node.clone()), &out)?;
-            for old in before.iter().filter(|c| is_node(c, &node)) {
-                hint(&format!("once it has joined with it: clusterctl pki revoke {}", old.key.short()));
-            }
+            hint_at_old(&before, &node);
+        }
+        PkiVerb::Invite { node, open_for } => {
+            let (ca, cluster) = open(&folder, global)?;
+            must_have(&cluster, &node)?;
+            super::online(invite::run(&ca, &node, open_for, global))?;
         }
         PkiVerb::Operator { name, role, out } => {
             let ca = open_ca(&folder)?;
@@ -144,6 +154,21 @@ pub fn run(args: PkiArgs, global: &Global) -> anyhow::Result<Exit> {
 
 fn is_node(certificate: &Certificate, node: &str) -> bool {
     matches!(&certificate.name.who, Who::Node(name) if name == node)
+}
+
+fn must_have(cluster: &Cluster, node: &str) -> Result<(), Misuse> {
+    if cluster.node_named(node).is_some() {
+        return Ok(());
+    }
+    let text = format!("the cluster file has no node {node}");
+    Err(Misuse { text, hint: "add it to `[nodes]` first".to_owned() })
+}
+
+/// A node that gets a new certificate has the ones before for as long as they are not revoked.
+fn hint_at_old(before: &[Certificate], node: &str) {
+    for old in before.iter().filter(|c| is_node(c, node)) {
+        hint(&format!("once it has joined with it: clusterctl pki revoke {}", old.key.short()));
+    }
 }
 
 fn open_ca(folder: &Path) -> anyhow::Result<Ca> {

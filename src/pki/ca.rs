@@ -235,6 +235,12 @@ impl Ca {
             .map_err(|cause| CaError::Look { path, cause })
     }
 
+    /// Takes a certificate off the record whose key nobody has got.
+    pub fn withdraw(&self, certificate: &Certificate) -> Result<(), CaError> {
+        let path = self.folder.join("issued").join(file_name(certificate));
+        fs::remove_file(&path).map_err(|cause| CaError::Look { path, cause })
+    }
+
     fn look(
         &self,
         sub: &str,

@@ -3,6 +3,8 @@
 use super::bundle::{Bundle, BundleError};
 use super::certificate::{Certificate, CertificateError, Key};
 use super::name::{Name, Who};
+use crate::clock;
+use crate::facts::Moment;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring as provider, verify_tls13_signature};
@@ -51,6 +53,8 @@ pub struct Trust {
     anchors: Vec<(Key, TrustAnchor<'static>)>,
     algorithms: WebPkiSupportedAlgorithms,
     revoked: RwLock<BTreeSet<Key>>,
+    /// Until when peers without a certificate are let in.
+    strangers: RwLock<Option<Moment>>,
 }
 
 impl Trust {
@@ -72,12 +76,19 @@ impl Trust {
             anchors,
             algorithms: provider::default_provider().signature_verification_algorithms,
             revoked: RwLock::default(),
+            strangers: RwLock::default(),
         })
     }
 
     /// Whether a key is revoked.
     pub fn is_revoked(&self, key: &Key) -> bool {
         self.revoked.read().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    /// Whether one without a certificate is let in now.
+    fn expects_strangers(&self) -> bool {
+        let until = *self.strangers.read().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| clock::now() < until)
     }
 
     /// Whether a certificate is of this CA and this cluster, for this purpose, and not revoked.
@@ -181,6 +192,17 @@ impl Tls {
         self.trust.is_revoked(key)
     }
 
+    /// Lets peers without a certificate in until then, because somebody without one is expected. What they may ask for
+    /// is the caller's to decide.
+    pub fn expect_strangers(&self, until: Option<Moment>) {
+        *self.trust.strangers.write().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    /// Whether one without a certificate is let in now.
+    pub fn expects_strangers(&self) -> bool {
+        self.trust.expects_strangers()
+    }
+
     /// Who the other end of a connection is, by the chain that it showed. Asked after every handshake: a resumed one
     /// shows no certificate anew.
     ///
@@ -240,6 +262,64 @@ impl HeldTo {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls13_signature(message, certificate, signed, &self.trust.algorithms)
+    }
+}
+
+/// A side that shows no certificate and believes whoever is there: for one who has none yet, and fetches what proves
+/// itself. Nothing that is said so is a secret, and nothing that is heard is believed for who said it.
+///
+/// # Errors
+/// When the library cannot speak TLS 1.3.
+pub fn stranger() -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(provider::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13])?;
+    let mut config = config
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Whoever { algorithms }))
+        .with_no_client_auth();
+    config.enable_sni = false;
+    Ok(Arc::new(config))
+}
+
+/// Holds a peer to having the key of what it shows, and to nothing else.
+#[derive(Debug)]
+struct Whoever {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Whoever {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(too_old())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -304,6 +384,10 @@ impl ServerCertVerifier for HeldTo {
 }
 
 impl ClientCertVerifier for HeldTo {
+    fn client_auth_mandatory(&self) -> bool {
+        !self.trust.expects_strangers()
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

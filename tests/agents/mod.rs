@@ -210,13 +210,18 @@ impl Cluster {
     }
 
     /// Starts an agent by another command.
-    pub fn start_as(&mut self, node: &str, mut command: Command) {
+    pub fn start_as(&mut self, node: &str, command: Command) {
         fs::create_dir_all(self.dir.path().join(node)).unwrap();
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.dir.path().join(node).join("agent.log"))
             .unwrap();
+        self.start_saying_to(node, command, log);
+    }
+
+    /// As [`Cluster::start_as`], with its words going there.
+    pub fn start_saying_to(&mut self, node: &str, mut command: Command, log: File) {
         let command = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.agents.insert(node.to_owned(), command.spawn().unwrap());
     }
@@ -320,7 +325,7 @@ impl Cluster {
     /// The nodes that have had an agent.
     fn nodes(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap());
-        let nodes = entries.filter(|e| e.path().join("agent.log").exists());
+        let nodes = entries.filter(|e| e.path().join("state").exists());
         nodes.map(|e| e.file_name().into_string().unwrap()).collect()
     }
 
@@ -359,8 +364,17 @@ impl Cluster {
     }
 }
 
-pub fn told(mut command: Command) -> Told {
-    let output = command.output().unwrap();
+pub fn told(command: Command) -> Told {
+    told_typing(command, "")
+}
+
+/// What a program printed that was given this on its standard input.
+pub fn told_typing(mut command: Command, typed: &str) -> Told {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may end without having read it.
+    let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
+    let output = child.wait_with_output().unwrap();
     Told {
         code: output.status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),

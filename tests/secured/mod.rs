@@ -12,6 +12,19 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Nodes of [`Secured::fourteen`], and how many of them are caches.
+pub const NODES: u8 = 14;
+const CACHES: u8 = 2;
+
+pub fn node(n: u8) -> String {
+    format!("n{n}")
+}
+
+/// What runs there.
+pub fn instance(n: u8) -> String {
+    format!("{}@n{n}", if n <= CACHES { "cache" } else { "web" })
+}
+
 pub struct Secured {
     inner: agents::Cluster,
     ca: PathBuf,
@@ -44,6 +57,21 @@ impl Secured {
         Ca::init(&ca, inner.name(), Validity::days(100)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Secured { inner, ca, runtime }
+    }
+
+    /// As many nodes as the sample has: two caches, and web servers that need one of them.
+    pub fn fourteen(name: &str) -> Secured {
+        let cluster = Secured::new(name, "");
+        let line = |n: u8| format!("{} = \"{}\"", node(n), cluster.address(n));
+        let group = |nodes: std::ops::RangeInclusive<u8>| nodes.map(line).collect::<Vec<_>>().join(", ");
+        let file = format!(
+            "[cluster]\nname = \"NAME\"\n\n[nodes]\ncache = {{ {} }}\nweb = {{ {} }}\n\n\
+             [services]\ncache = {{ on = \"cache\" }}\nweb = {{ on = \"web\", needs.cache = \"any\" }}\n",
+            group(1..=CACHES),
+            group(CACHES + 1..=NODES)
+        );
+        cluster.write(&file, &[]);
+        cluster
     }
 
     pub fn ca(&self) -> Ca {

@@ -3,34 +3,48 @@
 //! By libfaketime, since a time namespace has no clock of the wall. The monotonic clock stays the kernel's.
 
 use crate::agents::wait;
-use crate::secured::Secured;
+use crate::secured::{NODES, Secured, instance, node};
 use clusterd::api::wire::ClusterStatus;
 
 /// Where Debian's package `libfaketime` has it.
 const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
 #[test]
-fn a_wrong_clock_stops_no_boot() {
+fn wrong_clocks_stop_no_boot_of_fourteen() {
     assert!(std::path::Path::new(LIBRARY).exists(), "install the package `faketime`");
-    let mut cluster = Secured::new("clocks", "");
-    for (node, clock, year) in [("n1", "@1970-01-01 00:00:10", 0), ("n2", "@2100-06-01 12:00:00", 130)] {
-        cluster.join(node);
-        let mut command = cluster.agent(node);
-        command.env("LD_PRELOAD", LIBRARY).env("FAKETIME", clock).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let mut cluster = Secured::fourteen("clocks");
+    let clocks = [("@1970-01-01 00:00:10", Some(0)), ("@2100-06-01 12:00:00", Some(130)), ("+0", None)];
+    let clock = |n: u8| clocks[usize::from(n) % clocks.len()];
+    for n in 1..=NODES {
+        cluster.join(&node(n));
+        let mut command = cluster.agent(&node(n));
+        command
+            .env("LD_PRELOAD", LIBRARY)
+            .env("FAKETIME", clock(n).0)
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.env("FAKETIME_TIMESTAMP_FILE", "/dev/null").env("TZ", "UTC");
-        cluster.start_as(node, command);
-        let said = wait("the agent to answer", || cluster.node_status(node)).clock_ms;
+        cluster.start_as(&node(n), command);
+    }
+    for n in 1..=NODES {
+        let said = wait("the agent to answer", || cluster.node_status(&node(n))).clock_ms;
         let years = said / 1000 / 31_556_952;
-        assert_eq!(years, year, "{node} believes that it is {said} ms after 1970");
+        assert!(clock(n).1.is_none_or(|year| year == years), "n{n} believes that it is {said} ms after 1970");
     }
     let whole: ClusterStatus = wait("the agents to hear each other", || cluster.whole("n1"));
-    let problems = |n: usize| whole.nodes[n].status.as_ref().unwrap().problems.join("\n");
-    assert!(problems(0).contains("is not valid yet by this machine's clock"), "{}", problems(0));
-    assert!(problems(1).contains("has expired, and goes on being used"), "{}", problems(1));
-    wait("the web server to be ready", || cluster.pid_if("n2", "web@n2", "ready"));
-    // An agent that begins again between the two finds its way, too.
-    cluster.kill("n2");
-    cluster.start("n2");
-    wait("the agents to hear each other", || cluster.whole("n1").and_then(|_| cluster.whole("n2")));
-    wait("the web server to be ready", || cluster.pid_if("n2", "web@n2", "ready"));
+    for n in 1..=NODES {
+        let problems = whole.nodes[usize::from(n) - 1].status.as_ref().unwrap().problems.join("\n");
+        let (early, late) = (
+            problems.contains("is not valid yet by this machine's clock"),
+            problems.contains("has expired, and goes on being used"),
+        );
+        assert_eq!((early, late), (clock(n).1 == Some(0), clock(n).1 == Some(130)), "n{n}: {problems}");
+        wait("all to be ready", || cluster.pid_if(&node(n), &instance(n), "ready"));
+    }
+    // An agent that begins again among the others finds its way, too.
+    for n in [1, 2, 3] {
+        cluster.kill(&node(n));
+        cluster.start(&node(n));
+        wait("the agents to hear each other", || cluster.whole("n14").and_then(|_| cluster.whole(&node(n))));
+        wait("all to be ready", || cluster.pid_if(&node(n), &instance(n), "ready"));
+    }
 }

@@ -62,3 +62,22 @@ fn a_task_that_alone_knows_something_ends_the_agent_and_no_service() {
     assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(crashes(&cluster, "n1"), 1);
 }
+
+#[test]
+fn a_log_that_takes_nothing_more_ends_nobody() {
+    let mut cluster = laid_out("full-log");
+    for node in ["n1", "n2"] {
+        let mut command = cluster.agent(node);
+        command.args(["--log", "debug"]);
+        // Every line that is written there fails as on a full disk.
+        cluster.start_saying_to(
+            node,
+            command,
+            std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap(),
+        );
+    }
+    wait("the web server to be ready", || cluster.pid_if("n2", "web@n2", "ready"));
+    assert_eq!(cluster.ctl("n2", &["reload", "n2"]).code, 0);
+    assert!(cluster.peek_ended("n1").is_none() && cluster.peek_ended("n2").is_none());
+    assert_eq!(crashes(&cluster, "n1") + crashes(&cluster, "n2"), 0);
+}

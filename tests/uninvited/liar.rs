@@ -66,6 +66,12 @@ impl Agent for Liar {
     async fn probe(&self, _: &str) -> Result<Report, Refusal> {
         Err(no())
     }
+    fn invite(&self, _: InviteAsk) -> Result<InviteReply, Refusal> {
+        Err(no())
+    }
+    fn join(&self, _: &JoinAsk, _: &str) -> Result<JoinReply, Refusal> {
+        Err(no())
+    }
     async fn order(&self, _: Order) -> Result<OrderReply, Refusal> {
         Err(no())
     }

@@ -127,6 +127,8 @@ impl Demo {
             socket: Some(first.clone()),
             agent: None,
             direct: false,
+            context: None,
+            chosen: None,
             config: None,
         };
         let shown = status::run(status::StatusArgs { names: Vec::new(), watch: false }, &look).await?;
