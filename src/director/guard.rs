@@ -126,6 +126,8 @@ enum Contact {
 #[derive(Clone, Debug)]
 struct Director {
     contact: Contact,
+    /// When its agent told last.
+    told: Moment,
     held: Option<(String, Moment)>,
     sees: Vec<String>,
     yields: bool,
@@ -179,6 +181,7 @@ impl Guard {
             let contact = |node: NodeIx| if node == me { Contact::Here } else { Contact::Never };
             let directors = vip.directors.iter().map(|(node, ..)| Director {
                 contact: contact(*node),
+                told: now,
                 held: None,
                 sees: Vec::new(),
                 yields: false,
@@ -280,6 +283,7 @@ impl Guard {
                     let Some(d) = w.at(node) else { continue };
                     let word = words.iter().find(|word| word.vip == w.vip.name);
                     w.directors[d].contact = Contact::Here;
+                    w.directors[d].told = now;
                     w.directors[d].same_file = same_file;
                     let Some(word) = word else { continue };
                     let held = word.held.as_ref();
@@ -485,7 +489,7 @@ impl Guard {
                 continue;
             }
             let long = doubt.raised.is_some_and(|at| self.now >= at + YIELD_AFTER);
-            if !long || !w.all_agree(me) {
+            if !long || !w.all_agree(me, doubt.since) {
                 continue;
             }
             let rank = |d: usize| w.directors[d].facts.as_ref().map(|f| (f.frozen.is_some(), d));
@@ -599,11 +603,14 @@ impl Watched {
     }
 
     /// Whether all directors but this node's own (`me`) are heard, act by the same file, see the same holders as it
-    /// does, and have not yielded.
-    fn all_agree(&self, me: usize) -> bool {
+    /// does, and have not yielded. Only what they told `since` counts: a stream that was cut in silence still stands, and its
+    /// last word may be of another such moment.
+    fn all_agree(&self, me: usize, since: Moment) -> bool {
         let holders: Vec<_> = self.holders().map(|h| self.name(h)).collect();
-        let agrees =
-            |d: &Director| d.contact == Contact::Here && d.same_file && !d.yields && d.sees == holders;
+        let agrees = |d: &Director| {
+            let is_heard = d.contact == Contact::Here && d.told >= since;
+            is_heard && d.same_file && !d.yields && d.sees == holders
+        };
         self.directors.iter().enumerate().all(|(i, d)| i == me || agrees(d))
     }
 }

@@ -283,6 +283,24 @@ fn nobody_yields_who_does_not_hear_all_others() {
     }
 }
 
+/// The last word before a cut that nobody notices was told while they took over from each other, and both held it.
+#[test]
+fn nobody_yields_by_an_old_word() {
+    let mut world = World::new(2, &[("www", WWW, &[0, 1])], true);
+    world.holds(0, &[WWW]);
+    world.holds(1, &[WWW]);
+    world.examine(0, 0, false);
+    world.examine(1, 0, false);
+    world.linked = vec![vec![false; 2]; 2];
+    world.holds(1, &[]);
+    world.pass(3000);
+    world.holds(1, &[WWW]);
+    world.examine(1, 0, false);
+    world.pass(60_000);
+    let told = std::mem::take(&mut world.told);
+    assert!(told.contains("lvs1 vip-alarm") && !told.contains("lvs1 yields"), "{told}");
+}
+
 /// Each prefers another address; they are split on both: one gives up all that it holds, never both.
 #[test]
 fn with_mutual_masters_only_one_side_yields() {
