@@ -91,8 +91,8 @@ pub fn silence(node: &NodeEntry) -> String {
     node.problem.clone().unwrap_or_else(|| "its agent does not answer".into())
 }
 
-/// What an operator named: an instance, a service, a node, a group (in this order of precedence), or with a
-/// leading `@` a node or group for certain. All instances when nothing is named; in the order of the status.
+/// What an operator named: an instance, a service, what is outside the cluster (which means those who need it), a node, a
+/// group (in this order of precedence), or with a leading `@` a node or group for certain. All instances when nothing is named; in the order of the status.
 pub fn select<'a>(status: &'a ClusterStatus, names: &[String]) -> Result<Vec<Known<'a>>, UnknownName> {
     if names.is_empty() {
         return Ok(instances(status).collect());
@@ -118,6 +118,9 @@ fn matching<'a>(status: &'a ClusterStatus, name: &str) -> Option<Vec<Known<'a>>>
         let service: Vec<_> = instances(status).filter(|k| service_of(k.name()) == name).collect();
         if !service.is_empty() {
             return Some(service);
+        }
+        if let Some(asked) = outside(status).get(name) {
+            return Some(asked.iter().filter_map(|(dependent, _)| find(status, dependent)).collect());
         }
     }
     let of = |wanted: &dyn Fn(&NodeEntry) -> bool| {
@@ -145,6 +148,7 @@ impl UnknownName {
                 names.extend([known.name(), service_of(known.name())]);
             }
         }
+        names.extend(outside(status).into_keys());
         UnknownName { name: name.into(), meant: nearest(name, names) }
     }
 

@@ -139,8 +139,12 @@ pub fn render(status: &ClusterStatus, chosen: &[Known], causes: &[Cause], look: 
     out.push('\n');
     let rows = rows(status, chosen, whole, look);
     out.push_str(&table(look, &["GROUP", "INSTANCE", "STATE", "FOR", "PID", ""], &rows, 1));
-    let outside = picture::outside(status);
-    if whole && !outside.is_empty() {
+    let mut outside = picture::outside(status);
+    for edges in outside.values_mut() {
+        edges.retain(|(dependent, _)| wanted.contains(dependent));
+    }
+    outside.retain(|_, edges| !edges.is_empty());
+    if !outside.is_empty() {
         out.push_str(&format!("\n{}\n", paint(BOLD, "Outside the cluster")));
         for (name, edges) in &outside {
             put(&mut out, look, 2, &outside_line(name, edges));
