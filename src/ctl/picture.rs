@@ -91,8 +91,8 @@ pub fn silence(node: &NodeEntry) -> String {
     node.problem.clone().unwrap_or_else(|| "its agent does not answer".into())
 }
 
-/// What an operator named: an instance, a service, what is outside the cluster (which means those who need it), a node, a
-/// group (in this order of precedence), or with a leading `@` a node or group for certain. All instances when nothing is named; in the order of the status.
+/// What an operator named: an instance, a service, a node, a group (in this order of precedence), or with a
+/// leading `@` a node or group for certain. All instances when nothing is named; in the order of the status.
 pub fn select<'a>(status: &'a ClusterStatus, names: &[String]) -> Result<Vec<Known<'a>>, UnknownName> {
     if names.is_empty() {
         return Ok(instances(status).collect());
@@ -109,6 +109,23 @@ pub fn select<'a>(status: &'a ClusterStatus, names: &[String]) -> Result<Vec<Kno
     Ok(chosen)
 }
 
+/// As [`select`], for who only looks: what is outside the cluster is nobody's to steer, and its name means those who
+/// need it.
+pub fn select_to_see<'a>(status: &'a ClusterStatus, names: &[String]) -> Result<Vec<Known<'a>>, UnknownName> {
+    let outside = outside(status);
+    let mut meant = Vec::new();
+    for name in names {
+        match outside.get(name.as_str()) {
+            Some(asked) => meant.extend(asked.iter().map(|(dependent, _)| (*dependent).to_owned())),
+            None => meant.push(name.clone()),
+        }
+    }
+    select(status, &meant).map_err(|unknown| match unknown.meant {
+        Some(_) => unknown,
+        None => UnknownName { meant: nearest(&unknown.name, outside.into_keys()), ..unknown },
+    })
+}
+
 fn matching<'a>(status: &'a ClusterStatus, name: &str) -> Option<Vec<Known<'a>>> {
     let (place, only_place) = name.strip_prefix('@').map_or((name, false), |place| (place, true));
     if !only_place {
@@ -118,9 +135,6 @@ fn matching<'a>(status: &'a ClusterStatus, name: &str) -> Option<Vec<Known<'a>>>
         let service: Vec<_> = instances(status).filter(|k| service_of(k.name()) == name).collect();
         if !service.is_empty() {
             return Some(service);
-        }
-        if let Some(asked) = outside(status).get(name) {
-            return Some(asked.iter().filter_map(|(dependent, _)| find(status, dependent)).collect());
         }
     }
     let of = |wanted: &dyn Fn(&NodeEntry) -> bool| {
@@ -148,7 +162,6 @@ impl UnknownName {
                 names.extend([known.name(), service_of(known.name())]);
             }
         }
-        names.extend(outside(status).into_keys());
         UnknownName { name: name.into(), meant: nearest(name, names) }
     }
 
