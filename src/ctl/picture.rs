@@ -109,6 +109,23 @@ pub fn select<'a>(status: &'a ClusterStatus, names: &[String]) -> Result<Vec<Kno
     Ok(chosen)
 }
 
+/// As [`select`], for who only looks: what is outside the cluster is nobody's to steer, and its name means those who
+/// need it.
+pub fn select_to_see<'a>(status: &'a ClusterStatus, names: &[String]) -> Result<Vec<Known<'a>>, UnknownName> {
+    let outside = outside(status);
+    let mut meant = Vec::new();
+    for name in names {
+        match outside.get(name.as_str()) {
+            Some(asked) => meant.extend(asked.iter().map(|(dependent, _)| (*dependent).to_owned())),
+            None => meant.push(name.clone()),
+        }
+    }
+    select(status, &meant).map_err(|unknown| match unknown.meant {
+        Some(_) => unknown,
+        None => UnknownName { meant: nearest(&unknown.name, outside.into_keys()), ..unknown },
+    })
+}
+
 fn matching<'a>(status: &'a ClusterStatus, name: &str) -> Option<Vec<Known<'a>>> {
     let (place, only_place) = name.strip_prefix('@').map_or((name, false), |place| (place, true));
     if !only_place {

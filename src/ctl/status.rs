@@ -34,7 +34,7 @@ pub async fn run(args: StatusArgs, global: &Global) -> anyhow::Result<Exit> {
         return watch(&args, global, &mut asked).await;
     }
     let status = asked.cluster().await?;
-    let chosen = picture::select(&status, &args.names)?;
+    let chosen = picture::select_to_see(&status, &args.names)?;
     let up = all_up(&status, &chosen, args.names.is_empty());
     if global.json {
         super::print_json(&only(&status, &args.names, &chosen))?;
@@ -56,12 +56,12 @@ async fn watch(args: &StatusArgs, global: &Global, asked: &mut Asked) -> anyhow:
         tick.tick().await;
         let screen = match asked.cluster().await {
             Ok(status) if global.json => {
-                let chosen = picture::select(&status, &args.names)?;
+                let chosen = picture::select_to_see(&status, &args.names)?;
                 serde_json::to_string(&only(&status, &args.names, &chosen))? + "\n"
             }
             Ok(status) => {
                 let look = Look::here();
-                let chosen = picture::select(&status, &args.names)?;
+                let chosen = picture::select_to_see(&status, &args.names)?;
                 render(&status, &chosen, &why::causes(&status, &look), &look)
             }
             Err(error) if global.json => return Err(error.into()),
@@ -139,8 +139,12 @@ pub fn render(status: &ClusterStatus, chosen: &[Known], causes: &[Cause], look: 
     out.push('\n');
     let rows = rows(status, chosen, whole, look);
     out.push_str(&table(look, &["GROUP", "INSTANCE", "STATE", "FOR", "PID", ""], &rows, 1));
-    let outside = picture::outside(status);
-    if whole && !outside.is_empty() {
+    let mut outside = picture::outside(status);
+    for edges in outside.values_mut() {
+        edges.retain(|(dependent, _)| wanted.contains(dependent));
+    }
+    outside.retain(|_, edges| !edges.is_empty());
+    if !outside.is_empty() {
         out.push_str(&format!("\n{}\n", paint(BOLD, "Outside the cluster")));
         for (name, edges) in &outside {
             put(&mut out, look, 2, &outside_line(name, edges));

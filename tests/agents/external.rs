@@ -34,6 +34,16 @@ fn what_is_outside_is_asked_from_each_dependents_node() {
     let why = cluster.ctl("n1", &["why", "web@n2"]).text();
     let says = format!("it is outside the cluster, and n2 hears: {refused}");
     assert!(why.contains(&says) && why.contains("clusterctl probe store --from n2"), "{why}");
+    // By its own name: those who need it, and what each of them hears.
+    let named = cluster.ctl("n1", &["status", "store"]).text();
+    let parts = ["web@n1", "web@n2", "job@n1", "Outside the cluster", "store: from n1 for "];
+    assert!(parts.iter().all(|part| named.contains(part)), "{named}");
+    let one = cluster.ctl("n1", &["status", "web@n2"]).text();
+    assert!(one.contains("store: from n2 for ") && !one.contains("flag: "), "{one}");
+    let why = cluster.ctl("n1", &["why", "store"]).text();
+    assert!(why.contains("it is outside the cluster, and n"), "{why}");
+    let near = cluster.ctl("n1", &["status", "stor"]).text();
+    assert!(near.contains("did you mean 'store'?"), "{near}");
     let probe = cluster.ctl("n1", &["probe", "store", "--from", "n2"]);
     assert!(probe.code == 3 && probe.text().contains(&refused), "{probe:?}");
 

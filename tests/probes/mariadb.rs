@@ -161,13 +161,13 @@ fn mariadb_that_has_blocked_this_host_says_so_and_what_mends_it() {
         ip("link add eth0 type veth peer name end");
         ip("addr add 192.0.2.1/24 dev eth0");
         ip("link set eth0 up");
+        let mut db = MariaDb::install();
         let hosts = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(hosts.path(), "192.0.2.1 prober\n").unwrap();
+        std::fs::write(hosts.path(), "127.0.0.1 localhost\n192.0.2.1 prober\n").unwrap();
         std::fs::set_permissions(hosts.path(), PermissionsExt::from_mode(0o644)).unwrap();
         unshare(CloneFlags::CLONE_NEWNS).expect("root");
         done(Command::new("mount").args(["--make-rprivate", "/"]));
         done(Command::new("mount").arg("--bind").arg(hosts.path()).arg("/etc/hosts"));
-        let mut db = MariaDb::install();
         db.address.set_ip([192, 0, 2, 1].into());
         let address = db.address;
         let open = ["--bind-address=192.0.2.1", "--skip-name-resolve=0", "--max-connect-errors=1"];

@@ -75,7 +75,7 @@ pub enum Kind {
 
 /// Explains one instance.
 pub fn why(status: &ClusterStatus, instance: &str, look: &Look) -> Result<Explanation, UnknownName> {
-    let chosen = picture::select(status, &[instance.to_owned()])?;
+    let chosen = picture::select_to_see(status, &[instance.to_owned()])?;
     // A name that means several is explained by the first that is not up.
     let known = chosen.iter().find(|k| !k.is_up()).or(chosen.first()).copied();
     let known = known.ok_or_else(|| UnknownName { name: instance.into(), meant: None })?;
