@@ -131,8 +131,11 @@ mod tests {
         let clerk = Clerk::begin("clerk").unwrap();
         assert_eq!(clerk.have_done(PATIENCE, || 7), Some(7));
         let (answer, disk) = mpsc::channel::<()>();
+        let (begin, begun) = mpsc::channel();
         let (tell, told) = mpsc::channel();
-        assert_eq!(clerk.have_done(Duration::from_millis(1), move || disk.recv().is_ok()), None);
+        let hang = move || begin.send(()).is_ok() && disk.recv().is_ok();
+        assert_eq!(clerk.have_done(Duration::from_millis(1), hang), None);
+        begun.recv().unwrap(); // it is out of the queue
         assert!(clerk.problem(Path::new("/var/lib/clusterd")).is_some());
         for n in 0..MOST_JOBS + 10 {
             let tell = tell.clone();
