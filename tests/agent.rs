@@ -72,7 +72,7 @@ fn a_stop_takes_the_dependents_on_the_other_machine_first() {
     assert_eq!(stop.code, 0, "{stop:?}");
     wait("the web server to wait", || cluster.in_state("n2", "web@n2", "waiting"));
     // One machine, one monotonic clock: the two agents' events can be compared.
-    let gone = cluster.event("n2", "web@n2", "stopped").expect("the web server was stopped");
+    let gone = cluster.event("n2", "web@n2", "exited").expect("the web server has ended");
     let signalled = cluster.event("n1", "cache@n1", "stopping").expect("the cache was stopped");
     assert!(gone < signalled, "web gone at {gone}, cache signalled at {signalled}");
 

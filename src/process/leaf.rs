@@ -102,14 +102,14 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 impl Leaf {
-    /// Makes it. One that an earlier incarnation left empty is made anew, so that what it counts is of this one; but
-    /// where it is as new, it is kept: to be born in a cgroup that is new costs a process half a millisecond.
+    /// Makes it. One that an earlier incarnation left empty is made anew, so that what it counts is of this one; and
+    /// whoever is born in a cgroup that was once killed is killed too (seen with Linux 6.18).
     pub(super) fn make(path: PathBuf) -> io::Result<Leaf> {
         if let Err(e) = fs::create_dir(&path) {
             if e.kind() != io::ErrorKind::AlreadyExists {
                 return Err(e);
             }
-            if !is_as_new(&path) && remove(&path)? {
+            if remove(&path)? {
                 fs::create_dir(&path)?;
             }
         }
@@ -135,14 +135,6 @@ impl Leaf {
     pub fn kill(&self) -> io::Result<()> {
         kill(&self.path)
     }
-}
-
-/// Whether an empty leaf has no limit, no count, no cgroup below it, and is not frozen.
-fn is_as_new(leaf: &Path) -> bool {
-    let says = |file: &str, text: &str| fs::read_to_string(leaf.join(file)).is_ok_and(|t| t.trim() == text);
-    // A folder's links: its name, itself, and each folder in it.
-    let has_folders = || fs::metadata(leaf).map_or(true, |m| m.nlink() > 2);
-    says("cgroup.controllers", "") && says("cgroup.freeze", "0") && !has_folders()
 }
 
 fn limit(leaf: &Path, limits: &CgroupLimits) -> Vec<String> {

@@ -99,8 +99,12 @@ fn machines_that_are_wrong_each_in_its_way() {
     switch.nft("n2", &format!("add rule inet wall input ip saddr {} tcp dport 7117 drop", at[0]));
     cluster.beside("n2", &format!("head -c 8M /dev/zero >{}/state/full 2>/dev/null; true", dir.display()));
     let (state, run) = (cluster.dir().join("n9/state"), cluster.dir().join("n9/run"));
-    let mut other = Command::new(cluster.agent("n2").get_program());
+    // An agent waits for its address, so the other machine has it too, where nobody asks for it.
+    let claim = format!("ip address add {}/32 dev lo; exec \"$@\"", at[1]);
+    let mut other = Command::new("sh");
     other
+        .args(["-c", &claim, "sh"])
+        .arg(cluster.agent("n2").get_program())
         .args(["--node", "n2", "--config"])
         .arg(cluster.file())
         .arg("--state")

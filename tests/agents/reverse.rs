@@ -40,7 +40,7 @@ fn the_dependent_has_ended_by_its_own_clock_before_the_dependency_gets_its_first
     let (exited, signalled) = (noted("exited"), noted("signalled"));
     assert!(exited < signalled, "web ended at {exited}, cache got its signal at {signalled}");
     // And so say the two agents, of whom one saw the end and the other one sent the signal.
-    let gone = wait("the web server's end", || cluster.event("n2", "web@n2", "stopped"));
+    let gone = wait("the web server's end", || cluster.event("n2", "web@n2", "exited"));
     let stopping = wait("the cache's stop", || cluster.event("n1", "cache@n1", "stopping"));
     assert!(gone < stopping, "web gone at {gone}, cache signalled at {stopping}");
 }
