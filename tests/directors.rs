@@ -322,11 +322,14 @@ fn through_death_frost_and_cuts_each_address_is_served_and_every_second_holder_t
     assert_eq!(scene.answers(VIP), macs[1]);
     held(&["lvs1"], &["lvs2"]);
     println!("killed: www {}", told(&counts(&scene, "www"), begun));
-    // One that comes back and the one that steps down overlap for some milliseconds.
-    let spans = counts(&scene, "www");
-    let twice = spans.windows(2).filter(|w| w[0].1 > 1).map(|w| late(w[1].0, w[0].0));
-    assert!(twice.clone().all(|for_so_long| for_so_long < 1.0), "{spans:?}");
-    assert!(counts(&scene, "ftp").iter().all(|(at, count)| *at < begun || *count == 1));
+    // One that comes back and the one that steps down overlap, or miss each other, for some milliseconds.
+    for (name, least) in [("www", 0), ("ftp", 1)] {
+        let all = counts(&scene, name);
+        let spans = all.windows(2).filter(|w| w[1].0 > begun).map(|w| (w[0].1, late(w[1].0, w[0].0)));
+        for (count, for_so_long) in spans {
+            assert!((least..2).contains(&count) || for_so_long < 0.5, "{name}: {all:?}");
+        }
+    }
     assert_eq!(scene.count("web1", "vip-alarm"), 0, "{:?}", scene.events("web1", "vip-alarm"));
 
     // Unplugged.
