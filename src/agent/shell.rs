@@ -10,8 +10,10 @@ use super::events::Events;
 use super::generations::Configure;
 use super::journal::Journal;
 use super::links::Links;
+use super::manage::Manage;
 use super::namesakes::Namesakes;
 use super::orphans::Orphan;
+use super::real::Real;
 use super::record::Recorder;
 use super::sweeps::Sweeps;
 use super::trail::Scribe;
@@ -185,6 +187,9 @@ pub struct Shell {
     pub sweeps: Sweeps,
     /// Who holds the virtual addresses.
     pub(super) vips: Vips,
+    /// What is rendered for this node, where the agent applies it.
+    pub(super) manage: Manage,
+    pub(super) real: Real,
     /// How this agent is spoken to, and speaks to others.
     pub security: RefCell<Security>,
     pub messages: mpsc::Sender<Message>,
@@ -228,6 +233,7 @@ pub struct Parts {
 impl Shell {
     pub fn new(parts: Parts) -> Shell {
         let vips = Vips::of(parts.engine.cluster(), parts.engine.node());
+        let (manage, real) = (Manage::of(&parts.places.run), Real::of(&parts.places.run));
         let staged = Slot::durable(parts.places.state.join("staged.json"));
         Shell {
             places: parts.places,
@@ -255,6 +261,8 @@ impl Shell {
             links: Links::default(),
             sweeps: Sweeps::default(),
             vips,
+            manage,
+            real,
             security: RefCell::new(Security::Missing),
             messages: parts.messages,
             finished: Cell::new(false),
@@ -317,6 +325,7 @@ impl Shell {
         }
         self.events.borrow_mut().write();
         self.look_at_keeper();
+        self.look_at_real_server();
     }
 
     /// Chance for the engine: 0 to 1000. Quality does not matter (xorshift), only that machines differ.
@@ -457,6 +466,7 @@ impl Shell {
                 let node = cluster.node_named(&node)?;
                 let same_file = line.config == cluster.hash;
                 if let Some(words) = line.vips {
+                    self.manage.told(node, &words);
                     self.guard(Seen::Told { node, words, same_file });
                 }
                 if !needed {
@@ -483,6 +493,7 @@ impl Shell {
             }
             Message::AddressesChanged => {
                 self.look_at_addresses();
+                self.manage.look_again();
                 return None;
             }
             Message::Examined { generation, vip, facts } => {
