@@ -6,7 +6,7 @@ mod agents;
 mod scene;
 
 use nix::sys::signal::Signal;
-use scene::Scene;
+use scene::{FTP, Scene, VIP};
 
 /// An alarm's moment, in seconds after the second holder's, by one machine's one monotonic clock.
 fn late(alarm: u64, held: u64) -> f64 {
@@ -141,4 +141,231 @@ fn the_less_preferred_yields_where_both_see_it_and_nobody_who_is_cut_off() {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     assert_eq!((scene.count("lvs1", "vip-yielded"), scene.count("lvs2", "vip-yielded")), (0, 1));
+}
+
+const MANAGED: &str = "[vips.www]\naddress = \"10.77.0.100/24\"\non = [\"lvs1\", \"lvs2\"]\nto = \"web\"\nport = 80\nfwmark = 7\nmanage = true\n";
+
+#[test]
+fn what_is_rendered_is_applied_and_put_back_where_keepalived_does_not_take_it() {
+    let mut scene = Scene::of("manage", MANAGED);
+    // What has to be kept quiet: a real server with the address on `lo` answers for the director.
+    scene.inside("web1", &format!("ip addr add {VIP}/32 dev lo"));
+    assert_eq!(scene.answers(VIP), scene.mac("web1"));
+    scene.inside("web1", &format!("ip addr del {VIP}/32 dev lo"));
+
+    scene.start();
+    scene.wait_held_by(&["lvs1"]);
+    let file =
+        |node: &str| std::fs::read_to_string(scene.cluster.dir().join(format!("{node}.conf"))).unwrap();
+    assert!(file("lvs1").contains("unicast_peer {\n        10.77.0.2\n"), "{}", file("lvs1"));
+    assert!(file("lvs2").contains("priority 140\n"), "{}", file("lvs2"));
+
+    // The real server: set up before its service was ready, and quiet.
+    let (at, _) = scene.another("web1", "real-server", 2);
+    assert!(at < scene.another("web1", "ready", 0).0);
+    let quiet = "cat /proc/sys/net/ipv4/conf/all/arp_{ignore,announce}; ip -br addr show lo";
+    let set = scene.inside("web1", quiet);
+    assert!(set.starts_with("1\n2\n") && set.contains(&format!("{VIP}/32")), "{set}");
+    for _ in 0..3 {
+        assert_eq!(scene.answers(VIP), scene.mac("lvs1"));
+    }
+
+    // The marks: what comes from a client is counted, what the other director sends is not.
+    let other = scene.mac("lvs2");
+    let listed = || scene.inside("lvs1", "nft list table inet clusterd_vips");
+    agents::wait("the marks", || listed().contains(&format!("ether saddr != {other}")).then_some(()));
+    let counted = || -> u64 {
+        let text = listed();
+        text.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+    };
+    let knock = format!("timeout 1 bash -c '</dev/tcp/{VIP}/80' 2>/dev/null");
+    let before = counted();
+    scene.inside("client", &knock);
+    let of_client = counted();
+    assert!(of_client > before, "{}", listed());
+    scene.inside("lvs2", &knock);
+    assert_eq!(counted(), of_client, "{}", listed());
+    println!("marked: {} of the client's packets, none of the other director's", of_client - before);
+    agents::wait("keepalived's own word", || {
+        let shown = scene.cluster.ctl("web1", &["vip"]).out;
+        (shown.contains("ready, MASTER") && shown.contains("ready, BACKUP")).then_some(())
+    });
+    let diff = scene.rendered("lvs1", &["lvs1", "--diff"]);
+    assert!(diff.contains("no difference"), "{diff}");
+
+    // Another text: tested, written, read by the one that runs.
+    let pid = scene.keepalived("lvs1");
+    let old = file("lvs1");
+    scene.describe(&format!("{MANAGED}vrid = 77\n"));
+    for node in ["lvs1", "lvs2", "web1"] {
+        let told = scene.cluster.ctl(node, &["reload"]);
+        assert_eq!(told.code, 0, "{told:?}");
+    }
+    for node in BOTH {
+        scene.another(node, "vip-reloaded", 0);
+    }
+    assert!(file("lvs1").contains("virtual_router_id 77"));
+    assert_eq!(std::fs::read_to_string(scene.cluster.dir().join("lvs1.conf.before")).unwrap(), old);
+    assert_eq!(scene.keepalived("lvs1"), pid, "no restart");
+    scene.wait_held_by(&["lvs1"]);
+
+    // A text that keepalived refuses is never written.
+    let good = file("lvs1");
+    scene.describe(&format!("{MANAGED}vrid = 77\ninterface = \"nope0\"\n"));
+    scene.cluster.ctl("lvs1", &["reload"]);
+    let (_, text) = scene.another("lvs1", "vip-refused", 0);
+    assert!(text.contains("nope0"), "{text}");
+    assert_eq!((file("lvs1"), scene.holders()), (good.clone(), vec!["lvs1"]));
+
+    // One that cannot read it: what was there is put back.
+    scene.signal("lvs1", Signal::SIGSTOP);
+    scene.describe(&format!("{MANAGED}vrid = 77\npersistence = \"5m\"\n"));
+    scene.cluster.ctl("lvs1", &["reload"]);
+    let (_, text) = scene.another("lvs1", "vip-rolled-back", 0);
+    assert!(text.contains("of keepalived is stopped"), "{text}");
+    scene.signal("lvs1", Signal::SIGCONT);
+    assert_eq!(file("lvs1"), good);
+    assert_eq!(scene.keepalived("lvs1"), pid, "no restart");
+    let shown = scene.cluster.ctl("lvs1", &["status"]);
+    assert!(shown.out.contains("put back as it was"), "{shown:?}");
+    scene.wait_held_by(&["lvs1"]);
+
+    // Its service stops: the address goes, and all is as it was.
+    let told = scene.cluster.ctl("web1", &["stop", "web@web1"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    agents::wait("the real server to be taken back", || {
+        let set = scene.inside("web1", quiet);
+        (set.starts_with("0\n0\n") && !set.contains(VIP)).then_some(())
+    });
+    scene.wait_held_by(&[]);
+}
+
+/// How many hold an address over time, by the kernel's word to both agents: moment in nanoseconds, and count from then on.
+fn counts(scene: &Scene, name: &str) -> Vec<(u64, i32)> {
+    let of = |what: &str, change: i32| {
+        let all = BOTH.iter().flat_map(move |node| scene.events(node, what));
+        let own = all.filter(|(_, text)| text.starts_with(&format!("{name} (")));
+        own.map(move |(at, _)| (at, change)).collect::<Vec<_>>()
+    };
+    let mut changes = [of("vip-held", 1), of("vip-gone", -1)].concat();
+    changes.sort_unstable();
+    let mut count = 0;
+    changes
+        .into_iter()
+        .map(|(at, change)| {
+            count += change;
+            (at, count)
+        })
+        .collect()
+}
+
+/// From `since` on, in words: for how long how many held it.
+fn told(counts: &[(u64, i32)], since: u64) -> String {
+    let spans = counts.iter().zip(counts.iter().skip(1)).filter(|((at, _), _)| *at >= since);
+    let spans = spans.map(|((at, count), (end, _))| format!("{count} for {:.2} s", late(*end, *at)));
+    let last = counts.last().map(|(_, count)| format!("then {count}"));
+    spans.chain(last).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn through_death_frost_and_cuts_each_address_is_served_and_every_second_holder_told() {
+    let vip = |name: &str, address: &str, on: &str| {
+        format!(
+            "[vips.{name}]\naddress = \"{address}/24\"\non = [{on}]\nto = \"web\"\nport = 80\nmanage = true\n"
+        )
+    };
+    let mutual = vip("www", VIP, "\"lvs1\", \"lvs2\"") + &vip("ftp", FTP, "\"lvs2\", \"lvs1\"");
+    let mut scene = Scene::of("failover", &mutual);
+    let macs = BOTH.map(|node| scene.mac(node));
+    let mut seen =
+        String::from("add table arp seen; add chain arp seen in { type filter hook input priority 0; }");
+    for mac in &macs {
+        seen += &format!(
+            "; add rule arp seen in arp saddr ip {VIP} arp daddr ip {VIP} arp saddr ether {mac} counter"
+        );
+    }
+    scene.nft("client", &seen);
+    scene.start();
+    // Of each director, how often it announced the address unasked.
+    let unasked = || -> Vec<u32> {
+        let listed = scene.inside("client", "nft list table arp seen");
+        let counters = listed.split("packets ").skip(1);
+        counters.map(|rest| rest.split(' ').next().unwrap().parse().unwrap()).collect()
+    };
+    let held = |www: &[&str], ftp: &[&str]| {
+        let what = format!("www on {www:?} and ftp on {ftp:?}");
+        agents::wait(&what, || (scene.holders_of(VIP) == www && scene.holders_of(FTP) == ftp).then_some(()));
+    };
+    let last = |what: &str| BOTH.iter().flat_map(|n| scene.events(n, what)).map(|e| e.0).max().unwrap_or(0);
+    // The next alarm for an address on web1's agent, and how long after the second holder it comes.
+    let alarmed = |name: &str, before: usize| {
+        let of_it = || -> Vec<u64> {
+            let all = scene.events("web1", "vip-alarm");
+            all.into_iter().filter(|(_, text)| text.starts_with(&format!("{name} ("))).map(|e| e.0).collect()
+        };
+        let at = agents::wait(&format!("an alarm for {name}"), || of_it().get(before).copied());
+        let second =
+            counts(&scene, name).into_iter().rfind(|(held, count)| *count == 2 && *held <= at).unwrap().0;
+        assert!(late(at, second) < 2.0, "{name}: {:.2} s", late(at, second));
+        println!("{name}: alarm {:.2} s after the second holder", late(at, second));
+    };
+    // Each prefers another one: both work.
+    held(&["lvs1"], &["lvs2"]);
+    let begun = last("vip-held");
+
+    // Killed: the other takes it in VRRP's time, tells the client, and nobody is alarmed.
+    let before = unasked();
+    scene.signal("lvs1", Signal::SIGSTOP);
+    scene.signal("lvs1", Signal::SIGKILL);
+    held(&["lvs2"], &["lvs2"]);
+    agents::wait("the client to be told", || (unasked()[1] > before[1]).then_some(()));
+    assert_eq!(scene.answers(VIP), macs[1]);
+    held(&["lvs1"], &["lvs2"]);
+    println!("killed: www {}", told(&counts(&scene, "www"), begun));
+    assert!(counts(&scene, "www").iter().all(|(_, count)| *count < 2));
+    assert!(counts(&scene, "ftp").iter().all(|(at, count)| *at < begun || *count == 1));
+    assert_eq!(scene.count("web1", "vip-alarm"), 0, "{:?}", scene.events("web1", "vip-alarm"));
+
+    // Unplugged.
+    let since = last("vip-held");
+    scene.plug("lvs1", false);
+    held(&["lvs2"], &["lvs2"]);
+    assert_eq!(scene.answers(VIP), macs[1]);
+    scene.plug("lvs1", true);
+    held(&["lvs1"], &["lvs2"]);
+    println!("unplugged: www {}", told(&counts(&scene, "www"), since));
+    agents::wait("the client to be told again", || (scene.answers(VIP) == macs[0]).then_some(()));
+
+    // Frozen: what it preferred is held twice.
+    let since = last("vip-held");
+    let alarms = scene.count("web1", "vip-alarm");
+    scene.signal("lvs1", Signal::SIGSTOP);
+    held(&BOTH, &["lvs2"]);
+    alarmed("www", alarms);
+    scene.signal("lvs1", Signal::SIGCONT);
+    held(&["lvs1"], &["lvs2"]);
+    println!("frozen: www {}", told(&counts(&scene, "www"), since));
+
+    // One way cut: who hears nothing takes it.
+    let since = last("vip-held");
+    let clears = scene.count("web1", "vip-clear");
+    scene.drops(&["ip saddr 10.77.0.1 ip daddr 10.77.0.2"]);
+    held(&BOTH, &["lvs2"]);
+    alarmed("www", alarms + 1);
+    scene.drops(&[]);
+    held(&["lvs1"], &["lvs2"]);
+    scene.another("web1", "vip-clear", clears);
+    println!("cut off one way: www {}", told(&counts(&scene, "www"), since));
+
+    // Both ways: each holds both, and whom they serve tells.
+    let since = last("vip-held");
+    scene.drops(&["ip saddr 10.77.0.1 ip daddr 10.77.0.2", "ip saddr 10.77.0.2 ip daddr 10.77.0.1"]);
+    held(&BOTH, &BOTH);
+    alarmed("www", alarms + 2);
+    alarmed("ftp", 0);
+    scene.drops(&[]);
+    held(&["lvs1"], &["lvs2"]);
+    for name in ["www", "ftp"] {
+        println!("cut off both ways: {name} {}", told(&counts(&scene, name), since));
+    }
 }

@@ -70,6 +70,19 @@ pub(crate) fn assigned() -> io::Result<Vec<Assigned>> {
     Ok(all)
 }
 
+/// Puts an address on `lo`, for this machine alone. One that is there is no error.
+pub(crate) fn hold_on_loopback(address: IpAddr) -> io::Result<()> {
+    let (family, prefix) = if address.is_ipv4() { (libc::AF_INET, 32) } else { (libc::AF_INET6, 128) };
+    let message = AddressMessage { family: family as u8, prefix, index: LOOPBACK, ..Default::default() };
+    let kernel = Netlink::open()?;
+    let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    kernel.send(libc::RTM_NEWADDR, flags, &message.bytes(Some(address)))?;
+    match kernel.answers(|_| ()) {
+        Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        done => done,
+    }
+}
+
 /// Takes exactly this address off its interface. One that is gone is no error.
 pub(crate) fn remove(held: &Assigned) -> io::Result<()> {
     let family = if held.address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
@@ -126,6 +139,21 @@ mod tests {
     fn ip(words: &str) {
         let done = std::process::Command::new("ip").args(words.split(' ')).status().unwrap();
         assert!(done.success(), "ip {words}");
+    }
+
+    #[test]
+    fn an_address_is_held_on_loopback_and_let_go() {
+        in_a_namespace(|| {
+            for address in ["192.0.2.1", "2001:db8::1"].map(|a| a.parse::<IpAddr>().unwrap()) {
+                let found = || assigned().unwrap().into_iter().find(|a| a.address == address);
+                hold_on_loopback(address).unwrap();
+                hold_on_loopback(address).unwrap();
+                let held = found().unwrap();
+                assert!(held.is_on_loopback() && held.prefix == if address.is_ipv4() { 32 } else { 128 });
+                remove(&held).unwrap();
+                assert_eq!(found(), None);
+            }
+        });
     }
 
     #[test]

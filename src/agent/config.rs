@@ -250,6 +250,7 @@ impl Shell {
         self.orphan(&orphans, &before);
         self.events.borrow_mut().record("", "config", &text, json!({ "config": cluster.hash }));
         self.vips.reconfigure(&self.cluster(), self.engine.borrow().node());
+        self.manage.reconfigure();
         self.look_at_addresses();
         self.search_these(&added);
         // Before anybody is dialled: the file tells whose keys are revoked.

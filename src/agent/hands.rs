@@ -115,6 +115,10 @@ impl Shell {
             |reason: String, shortage| Input::SpawnFailed { instance, incarnation, reason, shortage };
         let nonce = format!("{:x}-{incarnation}", crate::clock::now().0);
         let printed_from = self.printed(&name);
+        if let Err(why) = self.prepare(instance) {
+            return failed(why, true);
+        }
+        let read = self.own_file(instance);
         let boot = self.journal.boot().clone();
         let mut record = Record { boot, identity: None, nonce, unit, memory, printed_from };
         // A process that is not journalled could be started twice: no journal, no start. This replaces an older memory.
@@ -172,6 +176,9 @@ impl Shell {
                 record.memory.spawned = crate::clock::now();
                 self.write_journal(Line::Started, &name, &record);
                 let pid = handle.pid();
+                if let Some(read) = read {
+                    self.manage.has_read(pid, read);
+                }
                 self.hold(&name, Held::new(handle, incarnation, record.nonce, printed_from), record.unit.log);
                 Input::Spawned { instance, incarnation, pid }
             }

@@ -17,9 +17,11 @@ mod join;
 mod journal;
 mod links;
 mod logs;
+mod manage;
 mod notices;
 mod notify;
 mod orphans;
+mod real;
 mod record;
 mod safe;
 mod serve;
@@ -196,9 +198,14 @@ async fn live(args: Args) -> anyhow::Result<()> {
         shell.finished.set(true);
     } else {
         notify::status(&text);
+        shell.apply_first().await;
         shell.search_all();
         links::follow_peers(&shell);
         tokio::task::spawn_local(vips::watch_addresses(shell.clone()));
+        let asking = shell.clone();
+        shell.carry("the one that asks keepalived", move || vips::ask_keepalived(asking.clone()));
+        let managed = shell.clone();
+        shell.carry("the one that manages what is rendered", move || manage::manage(managed.clone()));
         shell.write_files();
         tokio::task::spawn_local(generations::keep_up(shell.clone()));
     }
@@ -270,6 +277,8 @@ impl Shell {
         let all: Vec<InstanceIx> = self.engine.borrow().own_instances().collect();
         self.search_these(&all);
         self.find_orphans();
+        self.real.began();
+        self.look_at_real_server();
     }
 
     /// As [`Shell::search_all`], for instances that a new configuration brought.

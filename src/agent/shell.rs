@@ -11,7 +11,9 @@ use super::generations::Configure;
 use super::invitations::Invitations;
 use super::journal::Journal;
 use super::links::Links;
+use super::manage::Manage;
 use super::orphans::Orphan;
+use super::real::Real;
 use super::record::Recorder;
 use super::sweeps::Sweeps;
 use super::trail::Scribe;
@@ -181,6 +183,9 @@ pub struct Shell {
     pub sweeps: Sweeps,
     /// Who holds the virtual addresses.
     pub(super) vips: Vips,
+    /// What is rendered for this node, where the agent applies it.
+    pub(super) manage: Manage,
+    pub(super) real: Real,
     /// How this agent is spoken to, and speaks to others.
     pub security: RefCell<Security>,
     /// Who is to become a node's agent, and has no certificate yet.
@@ -225,6 +230,7 @@ pub struct Parts {
 impl Shell {
     pub fn new(parts: Parts) -> Shell {
         let vips = Vips::of(parts.engine.cluster(), parts.engine.node());
+        let (manage, real) = (Manage::of(&parts.places.run), Real::of(&parts.places.run));
         let staged = Slot::durable(parts.places.state.join("staged.json"));
         Shell {
             places: parts.places,
@@ -250,6 +256,8 @@ impl Shell {
             links: Links::default(),
             sweeps: Sweeps::default(),
             vips,
+            manage,
+            real,
             security: RefCell::new(Security::Missing),
             invitations: Invitations::default(),
             messages: parts.messages,
@@ -313,6 +321,7 @@ impl Shell {
         }
         self.events.borrow_mut().write();
         self.look_at_keeper();
+        self.look_at_real_server();
     }
 
     /// Chance for the engine: 0 to 1000. Quality does not matter (xorshift), only that machines differ.
@@ -453,6 +462,7 @@ impl Shell {
                 let node = cluster.node_named(&node)?;
                 let same_file = line.config == cluster.hash;
                 if let Some(words) = line.vips {
+                    self.manage.told(node, &words);
                     self.guard(Seen::Told { node, words, same_file });
                 }
                 if !needed {
@@ -479,6 +489,7 @@ impl Shell {
             }
             Message::AddressesChanged => {
                 self.look_at_addresses();
+                self.manage.look_again();
                 return None;
             }
             Message::Examined { generation, vip, facts } => {

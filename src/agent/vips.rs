@@ -6,13 +6,16 @@ use crate::clock;
 use crate::director::adverts::Listener;
 use crate::director::firewall::{self, Firewall, Path};
 use crate::director::import::MAX_FILE;
-use crate::director::render::ADVERT;
-use crate::director::word::{Facts, KeeperView, Keeping, VipView, VipWord};
-use crate::director::{Deed, Guard, Keeper, Seen, Vip, servers, settings};
+use crate::director::machine::Machine;
+use crate::director::render::{ADVERT, Mac};
+use crate::director::word::{Facts, KeeperView, Keeping, RealServer, VipView, VipWord};
+use crate::director::{Deed, Guard, Keeper, Seen, Vip, settings};
 use crate::engine::view::{StateName, Wish};
 use crate::engine::{Input, Order, OrderVerb};
 use crate::facts::{Judgement, Moment};
-use crate::model::{Cluster, InstanceIx, NodeIx, OnSplitBrain};
+use crate::model::{Cluster, InstanceIx, IpvsName, NodeIx, OnSplitBrain};
+use crate::probe::ipvs::{self, Balanced};
+use crate::probe::keepalived::{self, Vrrp};
 use crate::process::proc;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -23,6 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::process::Command;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -47,6 +51,12 @@ const HEARD_FOR: Duration = Duration::from_secs(4);
 const FIREWALL_EVERY: Duration = Duration::from_secs(5);
 const FIREWALL_WITHIN: Duration = Duration::from_secs(2);
 const FIREWALL_MOST: usize = 8 << 20;
+/// keepalived's own word: how long after a change it is asked, how long that may take, and how seldom it is asked again.
+const ASK_AFTER: Duration = Duration::from_millis(200);
+const ASK_WITHIN: Duration = Duration::from_secs(1);
+const ASK_EVERY: Duration = Duration::from_secs(2);
+/// The most real servers of an address that are told.
+const MOST_SERVERS: usize = 1000;
 
 /// What the shell keeps for it.
 pub struct Vips {
@@ -55,6 +65,11 @@ pub struct Vips {
     /// Whether this node is a director of any address.
     directs: Cell<bool>,
     examining: RefCell<HashMap<usize, AbortHandle>>,
+    /// Of the interface with this node's own address.
+    macs: RefCell<Vec<Mac>>,
+    /// What keepalived said of itself last, and that it is to be asked again.
+    vrrp: RefCell<Vec<Vrrp>>,
+    ask: Notify,
     news: Cell<bool>,
     /// Addresses are numbered anew by each configuration.
     generation: Cell<u64>,
@@ -67,6 +82,9 @@ impl Vips {
             keeper: RefCell::default(),
             directs: Cell::new(cluster.vips.iter().any(|v| v.on.contains(&me))),
             examining: RefCell::default(),
+            macs: RefCell::default(),
+            vrrp: RefCell::default(),
+            ask: Notify::new(),
             news: Cell::new(false),
             generation: Cell::new(0),
         }
@@ -90,9 +108,11 @@ impl Vips {
         self.generation.get()
     }
 
-    /// What this node tells on the peer stream.
+    /// What this node tells on the peer stream, where it is a director.
     pub fn words(&self) -> Option<Vec<VipWord>> {
-        self.directs.get().then(|| self.guard.borrow().words(clock::now()))
+        let with_macs = |word| VipWord { macs: self.macs.borrow().clone(), ..word };
+        let words = || self.guard.borrow().words(clock::now()).into_iter().map(with_macs).collect();
+        self.directs.get().then(words)
     }
 
     /// Whether that has changed since the last time.
@@ -141,6 +161,20 @@ pub async fn watch_addresses(shell: Rc<Shell>) {
             shell.problems.borrow_mut().insert("addresses", text);
         }
         tokio::time::sleep(WATCH_AGAIN).await;
+    }
+}
+
+/// Asks keepalived how it sees its addresses: after every change of them, and when an operator has looked.
+pub async fn ask_keepalived(shell: Rc<Shell>) {
+    loop {
+        shell.vips.ask.notified().await;
+        tokio::time::sleep(ASK_AFTER).await; // what changes comes before what it says of it
+        let said = match shell.running_keeper() {
+            Some((_, handle)) if shell.vips.directs.get() => keepalived::states(&handle, ASK_WITHIN).await,
+            _ => Ok(None),
+        };
+        shell.vips.vrrp.replace(said.ok().flatten().unwrap_or_default());
+        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
@@ -195,8 +229,16 @@ impl Shell {
         if !self.vips.directs.get() {
             return;
         }
+        let own = self.cluster().node(self.engine.borrow().node()).address;
+        let macs = Machine::read().macs_of(own);
+        if *self.vips.macs.borrow() != macs {
+            self.vips.macs.replace(macs);
+            self.vips.news.set(true);
+            self.send_news();
+        }
         match address::assigned() {
             Ok(all) => {
+                self.vips.ask.notify_one();
                 let all = all.into_iter().filter(|a| !a.is_on_loopback());
                 self.guard(Seen::Addresses(all.map(|a| (a.address, a.interface)).collect()));
             }
@@ -213,6 +255,8 @@ impl Shell {
         let changed = *self.vips.keeper.borrow() != keeper;
         if changed {
             self.vips.keeper.replace(keeper.clone());
+            self.manage.look_again();
+            self.vips.ask.notify_one();
             self.guard(Seen::Keeper(keeper.filter(|k| !self.is_elsewhere(k))));
         }
     }
@@ -226,7 +270,7 @@ impl Shell {
         its.is_some() && its != own
     }
 
-    fn keeper(&self) -> Option<Keeper> {
+    pub(super) fn keeper(&self) -> Option<Keeper> {
         let (engine, now) = (self.engine.borrow(), clock::now());
         let cluster = engine.cluster();
         let holds = |ix: &InstanceIx| !cluster.instance(*ix).unit.leftovers.addresses.is_empty();
@@ -249,24 +293,32 @@ impl Shell {
         let keeper = keeper.as_ref().and_then(|k| {
             let state = engine.view(k.instance, now)?.state.to_string();
             let instance = cluster.instance(k.instance).name.to_string();
-            Some(KeeperView { instance, state, yields: k.yielded })
+            Some(KeeperView { instance, state, yields: k.yielded, vrrp: None })
         });
+        // For whoever looks next: each question costs keepalived a file and a line in its log.
+        self.vips.ask.notify_one();
+        let vrrp = self.vips.vrrp.borrow();
+        let said = |vip: &crate::model::Vip| {
+            let of_it = vrrp.iter().find(|one| one.addresses.contains(&vip.address));
+            of_it.map(|one| one.state.as_str().to_owned())
+        };
+        let balanced = if self.vips.directs.get() { ipvs::balanced() } else { Vec::new() };
         let view = |(v, vip): (usize, &crate::model::Vip)| {
             let (held, alarm) = guard.view(v, now);
             let directs = vip.on.contains(&me);
-            let passed = if directs { servers::read() } else { Vec::new() };
-            let (at, mark) = (format!("{}:", vip.address), vip.fwmark.map(|m| format!("fwmark {m}")));
-            let own = passed
-                .into_iter()
-                .filter(|s| s.service.starts_with(&at) || Some(&s.service) == mark.as_ref());
+            let is_of_it = |service: &IpvsName| match service {
+                IpvsName::Fwmark(mark) => Some(*mark) == vip.fwmark,
+                IpvsName::Tcp(at) | IpvsName::Udp(at) | IpvsName::Sctp(at) => at.ip() == vip.address,
+            };
+            let own = balanced.iter().filter(|one| directs && is_of_it(&one.service)).flat_map(real_servers);
             let view = VipView {
                 vip: vip.name.clone(),
                 address: format!("{}/{}", vip.address, vip.prefix),
                 directors: vip.on.iter().map(|n| cluster.node(*n).name.clone()).collect(),
                 held,
-                keeper: keeper.clone().filter(|_| directs),
+                keeper: keeper.clone().filter(|_| directs).map(|k| KeeperView { vrrp: said(vip), ..k }),
                 alarm,
-                servers: own.collect(),
+                servers: own.take(MOST_SERVERS).collect(),
             };
             (directs || view.alarm.is_some()).then_some(view)
         };
@@ -304,6 +356,20 @@ impl Shell {
         }
         findings.iter().all(|f| f.judgement == Judgement::Stale)
     }
+}
+
+fn real_servers(of: &Balanced) -> impl Iterator<Item = RealServer> {
+    let service = match of.service {
+        IpvsName::Fwmark(mark) => format!("fwmark {mark}"),
+        IpvsName::Tcp(at) | IpvsName::Udp(at) | IpvsName::Sctp(at) => at.to_string(),
+    };
+    of.reals.iter().map(move |real| RealServer {
+        service: service.clone(),
+        server: real.address.to_string(),
+        forward: real.forward.clone(),
+        weight: real.weight,
+        active: real.active,
+    })
 }
 
 // --- looking for the reason of an alarm ---
@@ -375,7 +441,7 @@ fn own_settings(
 }
 
 /// A process of the instance that is stopped.
-fn frozen(shell: &Shell, instance: InstanceIx) -> Option<i32> {
+pub(super) fn frozen(shell: &Shell, instance: InstanceIx) -> Option<i32> {
     let name = shell.name(instance);
     let held = shell.held.borrow().get(&name).map(|h| h.handle.pid());
     let others = shell.tree.members(&name).unwrap_or_default();

@@ -4,7 +4,7 @@ use super::picture::silence;
 use super::text::{BOLD, DIM, Look, Row, WARN, listed, paint, put, short, table};
 use super::{Asked, Exit, Global, Misuse};
 use crate::api::wire::{ClusterStatus, NodeEntry};
-use crate::director::word::{AlarmView, Held, VipView};
+use crate::director::word::{AlarmView, Held, KeeperView, VipView};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
@@ -185,12 +185,18 @@ fn rows(vip: &Vip<'_>) -> Vec<Row> {
                 (format!("  {}", d.node), plain),
                 (on, if held.is_some() { style } else { DIM }),
                 (held.map(|h| short(h.for_ms)).unwrap_or_default(), plain),
-                (keeper.map_or("-".into(), |k| k.state.clone()), plain),
+                (keeper.map_or("-".into(), keepalived), plain),
             ],
             tail,
         }
     };
     vip.directors.iter().map(row).collect()
+}
+
+/// How its instance fares, and its own word beside it.
+fn keepalived(keeper: &KeeperView) -> String {
+    let said = keeper.vrrp.as_ref().map(|said| format!(", {said}"));
+    keeper.state.clone() + &said.unwrap_or_default()
 }
 
 /// What the holder's kernel passes on; the others' tables are alike and idle.
@@ -216,7 +222,7 @@ fn servers(vip: &Vip<'_>, director: &Director<'_>) -> Vec<Row> {
 mod tests {
     use super::super::fixture::*;
     use super::*;
-    use crate::director::word::{KeeperView, RealServer};
+    use crate::director::word::RealServer;
     use snapbox::str;
 
     fn director(name: &str, holds: bool, alarm: Option<&[&str]>) -> NodeEntry {
@@ -242,6 +248,7 @@ mod tests {
                 instance: format!("keepalived@{name}"),
                 state: "ready".into(),
                 yields: false,
+                vrrp: holds.then(|| "MASTER".to_owned()),
             }),
             alarm,
             servers: vec![server(1), server(0)],
@@ -264,7 +271,7 @@ mod tests {
 www (192.168.1.100/24): held by lvs2; preferred is lvs1
   DIRECTOR  HOLDS IT ON  FOR     KEEPALIVED
   lvs1      -                    ready
-  lvs2      eth0         1m 12s  ready
+  lvs2      eth0         1m 12s  ready, MASTER
   PASSES ON FROM          TO               WEIGHT  ACTIVE
   lvs2, 192.168.1.100:80  192.168.1.21:80  1       2
   lvs2, 192.168.1.100:80  192.168.1.21:80  0       2       takes no new connections
@@ -283,8 +290,8 @@ www (192.168.1.100/24): held by lvs1 and lvs2 at the same time
   - a rule on lvs1 drops VRRP
   - no advert of lvs2 reaches lvs1
   DIRECTOR  HOLDS IT ON  FOR     KEEPALIVED
-  lvs1      eth0         1m 12s  ready
-  lvs2      eth0         1m 12s  ready
+  lvs1      eth0         1m 12s  ready, MASTER
+  lvs2      eth0         1m 12s  ready, MASTER
   PASSES ON FROM          TO               WEIGHT  ACTIVE
   lvs1, 192.168.1.100:80  192.168.1.21:80  1       2
   lvs1, 192.168.1.100:80  192.168.1.21:80  0       2       takes no new connections

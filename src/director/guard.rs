@@ -237,6 +237,7 @@ impl Guard {
             yields: w.directors[d].yields,
             keeper: w.directors[d].keeping,
             facts: w.directors[d].facts.clone(),
+            macs: Vec::new(), // the shell's to say
         };
         own.map(word).collect()
     }

@@ -1,6 +1,7 @@
 //! What agents tell each other of virtual addresses: plain data.
 
 use super::firewall::Firewall;
+use super::render::Mac;
 use super::settings::Settings;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -22,6 +23,9 @@ pub struct VipWord {
     /// How what holds it there fares.
     #[serde(default)]
     pub keeper: Keeping,
+    /// From which MACs its packets come: what it has balanced is known by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub macs: Vec<Mac>,
     /// What it found out, while something is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,
@@ -112,6 +116,9 @@ pub struct KeeperView {
     pub state: String,
     /// It gave its addresses up for another holder.
     pub yields: bool,
+    /// keepalived's own word of this address, when it was asked last: `MASTER`, `BACKUP`, `FAULT`, `INIT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrrp: Option<String>,
 }
 
 /// None or several hold an address.

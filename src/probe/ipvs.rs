@@ -63,51 +63,66 @@ fn table() -> io::Result<String> {
     Ok(text)
 }
 
-/// A real server.
-#[derive(Debug, PartialEq, Eq)]
-struct Real {
-    address: SocketAddr,
-    weight: u32,
+/// A virtual service of the kernel's, with its real servers.
+pub struct Balanced {
+    pub service: IpvsName,
+    pub reals: Vec<Real>,
 }
 
-/// The real servers of a virtual service; `None` where the table has no such service.
-fn reals(name: IpvsName, table: &str) -> Option<Vec<Real>> {
-    let mut found = None;
+/// A real server.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Real {
+    pub address: SocketAddr,
+    /// `Route` is direct routing, `Masq` is NAT.
+    pub forward: String,
+    /// 0 takes no new connections.
+    pub weight: u32,
+    /// Connections.
+    pub active: u32,
+}
+
+/// All that this machine's kernel balances; nothing where it does not know how.
+pub fn balanced() -> Vec<Balanced> {
+    table().map(|text| services(&text)).unwrap_or_default()
+}
+
+/// Three lines say what the columns are; then a line for each virtual service, and below it one for each real server:
+/// `  -> ADDRESS:PORT FORWARD WEIGHT ACTIVE INACTIVE`.
+fn services(table: &str) -> Vec<Balanced> {
+    let mut all: Vec<Balanced> = Vec::new();
+    // Whether the service above was understood.
     let mut inside = false;
-    // Three lines say what the columns are.
     for line in table.lines().skip(3) {
-        let mut words = line.split_ascii_whitespace();
-        match words.next() {
-            Some("->") if inside => {
-                let address = words.next().and_then(hex_address);
-                // Route, local or tunnel.
-                let weight = words.nth(1).and_then(|w| w.parse().ok());
-                if let (Some(reals), Some(address), Some(weight)) = (&mut found, address, weight) {
-                    let reals: &mut Vec<Real> = reals;
-                    reals.push(Real { address, weight });
-                }
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match words.as_slice() {
+            ["->", server, forward, weight, active, ..] if inside => {
+                let (Some(address), Ok(weight), Some(of)) =
+                    (hex_address(server), weight.parse(), all.last_mut())
+                else {
+                    continue;
+                };
+                let (forward, active) = ((*forward).to_owned(), active.parse().unwrap_or_default());
+                of.reals.push(Real { address, forward, weight, active });
             }
-            Some("->") | None => {}
-            Some(kind) => {
-                let which = words.next().unwrap_or_default();
-                inside = is_named(name, kind, which);
-                if inside {
-                    found.get_or_insert_with(Vec::new);
-                }
+            ["->", ..] | [] | [_] => {}
+            [kind, which, ..] => {
+                let service = named(kind, which);
+                inside = service.is_some();
+                all.extend(service.map(|service| Balanced { service, reals: Vec::new() }));
             }
         }
     }
-    found
+    all
 }
 
-fn is_named(name: IpvsName, kind: &str, which: &str) -> bool {
-    let at = |wanted: SocketAddr| hex_address(which) == Some(wanted);
-    match name {
-        IpvsName::Tcp(address) => kind == "TCP" && at(address),
-        IpvsName::Udp(address) => kind == "UDP" && at(address),
-        IpvsName::Sctp(address) => kind == "SCTP" && at(address),
-        IpvsName::Fwmark(mark) => kind == "FWM" && u32::from_str_radix(which, 16) == Ok(mark),
-    }
+fn named(kind: &str, which: &str) -> Option<IpvsName> {
+    Some(match kind {
+        "TCP" => IpvsName::Tcp(hex_address(which)?),
+        "UDP" => IpvsName::Udp(hex_address(which)?),
+        "SCTP" => IpvsName::Sctp(hex_address(which)?),
+        "FWM" => IpvsName::Fwmark(u32::from_str_radix(which, 16).ok()?),
+        _ => return None,
+    })
 }
 
 /// `C0A80164:0050`, or `[2001:0db8:0000:0000:0000:0000:0000:0064]:0050`.
@@ -125,7 +140,8 @@ fn hex_address(text: &str) -> Option<SocketAddr> {
 fn judge(wanted: &VirtualService, table: &str) -> Verdict {
     let name = told(wanted.service);
     let declined = |why| Verdict::not_ready(Trouble::Declined, why);
-    let Some(reals) = reals(wanted.service, table) else {
+    let found = services(table).into_iter().find(|one| one.service == wanted.service);
+    let Some(Balanced { reals, .. }) = found else {
         return declined(format!("IPVS has no virtual service {name}"));
     };
     let works = |server: &SocketAddr| reals.iter().any(|r| r.address == *server && r.weight > 0);
@@ -254,8 +270,10 @@ FWM  00000003 rr
         let v6 = "[2001:db8::64]:80".parse().unwrap();
         says(IpvsName::Tcp(v6), "TCP [2001:db8::64]:80 has 1 real server");
         says(IpvsName::Fwmark(3), "fwmark 3 has 2 real servers");
-        let reals = reals(IpvsName::Fwmark(3), TEXT).unwrap();
-        assert_eq!(reals[1], Real { address: "192.168.1.24:0".parse().unwrap(), weight: 2 });
+        let all = services(TEXT);
+        assert_eq!(all.len(), 4);
+        let address = "192.168.1.23:0".parse().unwrap();
+        assert_eq!(all[3].reals[0], Real { address, forward: "Route".into(), weight: 1, active: 5 });
     }
 
     #[test]

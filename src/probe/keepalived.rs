@@ -27,14 +27,16 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// One VRRP instance, by keepalived's word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Vrrp {
+pub struct Vrrp {
     pub name: String,
+    pub vrid: u32,
+    pub priority: u32,
     pub state: State,
     pub addresses: Vec<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub enum State {
     Init,
     Backup,
     Master,
@@ -77,29 +79,56 @@ impl Client {
             let reason = "keepalived has just begun".to_owned();
             return Err(Verdict::Progress { reason, percent: None, left: None });
         }
-        let before = std::fs::symlink_metadata(DUMP).ok().map(|m| stamp(&m));
-        process
-            .signal(signal)
-            .map_err(|e| unaskable(format!("cannot ask keepalived for its state: {}", net::plain(&e))))?;
-        let written = async {
-            loop {
-                let Ok(file) = std::fs::symlink_metadata(DUMP) else {
-                    sleep(LOOK).await;
-                    continue;
-                };
-                // Anybody may put a file there; keepalived runs as root, as we do where this is asked.
-                let ours = file.is_file() && file.uid() == nix::unistd::geteuid().as_raw();
-                let instances = small_file(Path::new(DUMP)).ok().and_then(|text| instances(&text));
-                match instances.filter(|_| ours && before != Some(stamp(&file))) {
-                    Some(instances) => return instances,
-                    None => sleep(LOOK).await,
-                }
-            }
-        };
-        course.limit(written).await.ok_or_else(|| {
+        let written = dump(&process, signal);
+        let written = course.limit(written).await.ok_or_else(|| {
             let why = format!("keepalived runs and does not write its state into {DUMP} within {course}");
             Verdict::not_ready(Trouble::Silent, why)
-        })
+        })?;
+        written.map_err(|e| unaskable(format!("cannot ask keepalived for its state: {}", net::plain(&e))))
+    }
+}
+
+/// The instances of a keepalived that is held; `None` where it cannot be asked: it has just begun, or was built without.
+///
+/// # Errors
+/// It could be asked, and does not answer in time.
+pub async fn states(process: &Handle, within: Duration) -> Result<Option<Vec<Vrrp>>, String> {
+    let program = proc::exe(process.pid()).map(|exe| exe.path).unwrap_or_default();
+    if program.file_name().is_none_or(|name| name != "keepalived") {
+        return Ok(None);
+    }
+    let asked = async {
+        let Some(signal) = signal_of(&program).await.ok().flatten() else { return Ok(None) };
+        if !waits_for(process.pid(), signal) || !process.is_alive() {
+            return Ok(None);
+        }
+        dump(process, signal).await.map(Some)
+    };
+    match tokio::time::timeout(within, asked).await {
+        Ok(said) => said.map_err(|e| format!("it cannot be asked: {e}")),
+        Err(_) => Err(format!("it does not tell its state within {} ms", within.as_millis())),
+    }
+}
+
+/// Asks, and waits for what is written, without an end.
+async fn dump(process: &Handle, signal: i32) -> io::Result<Vec<Vrrp>> {
+    // It may have a /tmp of its own (systemd's PrivateTmp=, our `private_tmp`).
+    let own = PathBuf::from(format!("/proc/{}/root{DUMP}", process.pid()));
+    let path = if own.parent().is_some_and(Path::exists) { own } else { PathBuf::from(DUMP) };
+    let before = std::fs::symlink_metadata(&path).ok().map(|m| stamp(&m));
+    process.signal(signal)?;
+    loop {
+        let Ok(file) = std::fs::symlink_metadata(&path) else {
+            sleep(LOOK).await;
+            continue;
+        };
+        // Anybody may put a file there; keepalived runs as root, as we do where this is asked.
+        let ours = file.is_file() && file.uid() == nix::unistd::geteuid().as_raw();
+        let instances = small_file(&path).ok().and_then(|text| instances(&text));
+        match instances.filter(|_| ours && before != Some(stamp(&file))) {
+            Some(instances) => return Ok(instances),
+            None => sleep(LOOK).await,
+        }
     }
 }
 
@@ -128,7 +157,7 @@ async fn signal_of(program: &Path) -> io::Result<Option<i32>> {
 }
 
 /// Whether the process catches this signal, or reads it from a signalfd: then it does not die of it.
-fn waits_for(pid: i32, signal: i32) -> bool {
+pub fn waits_for(pid: i32, signal: i32) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
     ["SigBlk:", "SigCgt:"].iter().any(|set| {
         let mask = status.lines().find_map(|line| line.strip_prefix(set));
@@ -151,6 +180,10 @@ fn instances(text: &[u8]) -> Option<Vec<Vrrp>> {
     #[derive(Deserialize)]
     struct Data {
         iname: String,
+        #[serde(default)]
+        vrid: u32,
+        #[serde(default)]
+        base_priority: u32,
         state: u8,
         #[serde(default)]
         vips: Vec<String>,
@@ -175,7 +208,7 @@ fn instances(text: &[u8]) -> Option<Vec<Vrrp>> {
         // `192.0.2.100/24 dev eth0 scope global set`
         let address = |text: &String| text.split(['/', ' ']).next()?.parse().ok();
         let addresses = data.vips.iter().chain(&data.evips).filter_map(address).collect();
-        Vrrp { name: data.iname, state, addresses }
+        Vrrp { name: data.iname, vrid: data.vrid, priority: data.base_priority, state, addresses }
     };
     Some(entries.into_iter().map(instance).collect())
 }
@@ -187,10 +220,13 @@ mod tests {
     #[test]
     fn a_dump_is_read() {
         // By keepalived 2.2.7, its other keys left out.
-        let text = br#"[{"data":{"iname":"www","vrid":51,"vipset":true,"state":2,"wantstate":2,
+        let text =
+            br#"[{"data":{"iname":"www","vrid":51,"base_priority":150,"vipset":true,"state":2,"wantstate":2,
             "vips":["192.0.2.100\/24 dev eth0 scope global set"],"auth_type":0},"stats":{"advert_sent":3}}]"#;
         let www = Vrrp {
             name: "www".into(),
+            vrid: 51,
+            priority: 150,
             state: State::Master,
             addresses: vec!["192.0.2.100".parse().unwrap()],
         };

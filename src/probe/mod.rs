@@ -24,8 +24,8 @@ mod grpc;
 #[cfg(test)]
 mod hostile;
 mod http;
-mod ipvs;
-mod keepalived;
+pub mod ipvs;
+pub mod keepalived;
 mod lag;
 mod meaning;
 mod mysql;

@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn www(state: State) -> Vec<Vrrp> {
-        vec![Vrrp { name: "www".into(), state, addresses: vec![VIP.into()] }]
+        vec![Vrrp { name: "www".into(), vrid: 51, priority: 150, state, addresses: vec![VIP.into()] }]
     }
 
     #[test]

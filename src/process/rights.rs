@@ -19,7 +19,7 @@ const USED: [(&str, &str); 16] = [
     ("CAP_SETUID", "starting as another user"),
     ("CAP_SETPCAP", "`capabilities` of a unit"),
     ("CAP_NET_BIND_SERVICE", "`port` below 1024"),
-    ("CAP_NET_ADMIN", "virtual addresses that were left over"),
+    ("CAP_NET_ADMIN", "virtual addresses: left over, on `lo`, and the marks for them"),
     ("CAP_NET_RAW", "hearing who announces a virtual address, while none or several hold it"),
     ("CAP_SYS_PTRACE", "whose process it is: /proc/PID/exe, environ, fd"),
     ("CAP_SYS_ADMIN", "mounts of a service of its own; namespaces of others"),

@@ -1,4 +1,5 @@
-//! Two directors with real keepalived and a web server's node, each in a network namespace, on one switch; a real agent on each.
+//! Two directors with real keepalived and a web server's node, each in a network namespace, on one switch, with a real agent
+//! on each; and a client beside them, without one.
 
 use crate::agents::{Cluster, wait};
 use clusterd::process::Tree;
@@ -8,6 +9,9 @@ use std::fs;
 use std::process::Command;
 
 pub const VIP: &str = "10.77.0.100";
+/// The second address, where there is one.
+pub const FTP: &str = "10.77.0.101";
+const CLIENT: (&str, &str) = ("client", "10.77.0.9");
 const NODES: [(&str, &str); 3] = [("lvs1", "10.77.0.1"), ("lvs2", "10.77.0.2"), ("web1", "10.77.0.3")];
 
 pub struct Scene {
@@ -18,13 +22,27 @@ pub struct Scene {
 impl Scene {
     /// Agents are not started yet; `unicast` tells how keepalived is set up, `more` are lines of `[vips.www]`.
     pub fn new(name: &str, unicast: bool, more: &str) -> Scene {
-        let scene =
-            Scene { cluster: Cluster::new(name), prefix: format!("clusterd-d{}-{name}", std::process::id()) };
+        let vips = format!(
+            "[vips.www]\naddress = \"{VIP}/24\"\non = [\"lvs1\", \"lvs2\"]\nto = \"web\"\nport = 80\n{more}"
+        );
+        let scene = Scene::of(name, &vips);
+        scene.set_up(unicast);
+        scene
+    }
+
+    /// With these `[vips]`. Nobody writes keepalived's files: the agents are to.
+    pub fn of(name: &str, vips: &str) -> Scene {
+        // keepalived gets a /tmp of its own, where it tells its state: so the folder is to be elsewhere.
+        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let scene = Scene {
+            cluster: Cluster::new_in(folder, name),
+            prefix: format!("clusterd-d{}-{name}", std::process::id()),
+        };
         let switch = scene.namespace("switch");
         ip(&["netns", "add", &switch]);
         ip(&["-n", &switch, "link", "add", "lab", "type", "bridge", "mcast_snooping", "0"]);
         ip(&["-n", &switch, "link", "set", "lab", "up"]);
-        for (node, address) in NODES {
+        for (node, address) in NODES.into_iter().chain([CLIENT]) {
             let own = scene.namespace(node);
             ip(&["netns", "add", &own]);
             ip(&["-n", &switch, "link", "add", node, "type", "veth", "peer", "name", "eth0", "netns", &own]);
@@ -34,18 +52,22 @@ impl Scene {
             ip(&["-n", &own, "link", "set", "eth0", "up"]);
         }
         scene.nft("switch", "add table bridge cloud; add chain bridge cloud through { type filter hook forward priority 0; policy accept; }");
+        scene.describe(vips);
+        scene
+    }
+
+    /// Writes the cluster file and its units.
+    pub fn describe(&self, vips: &str) {
         let file = format!(
-            "[cluster]\nname = \"NAME\"\ninsecure = true\n\n[vips.www]\naddress = \"{VIP}/24\"\non = [\"lvs1\", \"lvs2\"]\nto = \"web\"\nport = 80\n{more}\n\n\
+            "[cluster]\nname = \"NAME\"\ninsecure = true\n\n{vips}\n\n\
              [nodes]\nlvs = {{ lvs1 = \"10.77.0.1\", lvs2 = \"10.77.0.2\" }}\nweb = {{ web1 = \"10.77.0.3\" }}\n\n\
              [services]\nkeepalived = {{ on = \"lvs\" }}\nweb = {{ on = \"web\" }}\n"
         );
         let keepalived = "[run]\ncommand = [\"/usr/sbin/keepalived\", \"--dont-fork\", \"--log-console\", \"--vrrp\", \"--use-file\", \"DIR/{node}.conf\", \
-             \"--pid\", \"DIR/{node}.pid\", \"--vrrp_pid\", \"DIR/{node}-vrrp.pid\"]\n\n[restart]\ndelay = \"8s\"\n\n\
+             \"--pid\", \"DIR/{node}.pid\", \"--vrrp_pid\", \"DIR/{node}-vrrp.pid\"]\nprivate_tmp = true\n\n[restart]\ndelay = \"8s\"\n\n\
              [ready]\nprobe = { kind = \"running\" }\n\n[leftovers]\npidfiles = [\"DIR/{node}.pid\", \"DIR/{node}-vrrp.pid\"]\nvips = true\n";
         let web = "[run]\ncommand = [\"PROGRAM\", \"stand-in\", \"http\", \"--listen\", \"{address}:80\"]\n\n[ready]\nprobe = { kind = \"http\", port = 80 }\n";
-        scene.cluster.write(&file, &[("keepalived", keepalived), ("web", web)]);
-        scene.set_up(unicast);
-        scene
+        self.cluster.write(&file, &[("keepalived", keepalived), ("web", web)]);
     }
 
     /// Writes keepalived's files. keepalived reads them at its start, or when it is told to.
@@ -76,7 +98,41 @@ impl Scene {
         }
     }
 
-    fn namespace(&self, node: &str) -> String {
+    /// Runs a shell's line in a node's namespace; what it printed.
+    pub fn inside(&self, node: &str, script: &str) -> String {
+        let done = Command::new("ip")
+            .args(["netns", "exec", &self.namespace(node), "bash", "-c", script])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
+    }
+
+    /// `clusterctl render` with these words, in a node's namespace.
+    pub fn rendered(&self, node: &str, words: &[&str]) -> String {
+        let (program, file) = (env!("CARGO_BIN_EXE_clusterctl"), self.cluster.file());
+        self.inside(node, &format!("{program} render {} --config {}", words.join(" "), file.display()))
+    }
+
+    /// The number of the keepalived that runs on a node.
+    pub fn keepalived(&self, node: &str) -> String {
+        fs::read_to_string(self.cluster.dir().join(format!("{node}.pid"))).unwrap().trim().to_owned()
+    }
+
+    /// The MAC of a node's card.
+    pub fn mac(&self, node: &str) -> String {
+        self.inside(node, "cat /sys/class/net/eth0/address").trim().to_owned()
+    }
+
+    /// Who answers the client's question for an address, each time anew.
+    pub fn answers(&self, address: &str) -> String {
+        let ask = format!(
+            "ip neigh flush dev eth0; timeout 1 bash -c '</dev/tcp/{address}/80' 2>/dev/null; ip neigh show {address}"
+        );
+        let shown = self.inside("client", &ask);
+        shown.split_whitespace().skip_while(|w| *w != "lladdr").nth(1).unwrap_or("nobody").to_owned()
+    }
+
+    pub fn namespace(&self, node: &str) -> String {
         format!("{}-{node}", self.prefix)
     }
 
@@ -85,6 +141,12 @@ impl Scene {
         let done =
             Command::new("ip").args(["netns", "exec", &self.namespace(node), "nft", commands]).status();
         assert!(done.unwrap().success(), "nft {commands}");
+    }
+
+    /// Pulls a node's cable out, or puts it in again.
+    pub fn plug(&self, node: &str, plugged: bool) {
+        let way = if plugged { "up" } else { "down" };
+        ip(&["-n", &self.namespace("switch"), "link", "set", node, way]);
     }
 
     /// What the network does not carry, until the next such call; as nft's bridge family has it.
@@ -96,14 +158,18 @@ impl Scene {
     }
 
     /// Whether a director's card has the address, by the kernel's word.
-    pub fn holds(&self, node: &str) -> bool {
+    pub fn holds(&self, node: &str, address: &str) -> bool {
         let shown =
             Command::new("ip").args(["-n", &self.namespace(node), "-br", "addr", "show", "eth0"]).output();
-        String::from_utf8_lossy(&shown.unwrap().stdout).contains(VIP)
+        String::from_utf8_lossy(&shown.unwrap().stdout).contains(&format!("{address}/"))
     }
 
     pub fn holders(&self) -> Vec<&'static str> {
-        NODES[..2].iter().map(|(node, _)| *node).filter(|node| self.holds(node)).collect()
+        self.holders_of(VIP)
+    }
+
+    pub fn holders_of(&self, address: &str) -> Vec<&'static str> {
+        NODES[..2].iter().map(|(node, _)| *node).filter(|node| self.holds(node, address)).collect()
     }
 
     pub fn wait_held_by(&self, wanted: &[&str]) {
@@ -149,7 +215,7 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        for node in ["switch", "lvs1", "lvs2", "web1"] {
+        for node in ["switch", "lvs1", "lvs2", "web1", CLIENT.0] {
             let _ = Command::new("ip").args(["netns", "del", &self.namespace(node)]).status();
         }
     }

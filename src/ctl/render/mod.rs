@@ -5,9 +5,9 @@ mod machine;
 
 use super::text::{BOLD, DIM, paint};
 use super::{Exit, Global, Misuse, hint};
+use crate::director::machine::Machine;
 use crate::director::render::{Known, Mac, Rendered, render};
 use crate::model::{Cluster, NodeIx};
-use machine::Machine;
 
 /// `clusterctl render`
 #[derive(Debug, clap::Args)]

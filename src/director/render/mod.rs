@@ -1,8 +1,8 @@
 //! Rendering: a cluster → the texts that make its directors and real servers. Pure; nothing is touched here.
 //!
 //! What the file does not say and a machine must tell (the name of an interface, the MAC of another director) comes
-//! in as [`Known`]. What is still unknown leaves a comment in the text and a line in [`Rendered::problems`]; whoever
-//! applies a text refuses one with problems.
+//! in as [`Known`]. What is still unknown leaves a comment in the text and a line in [`Rendered::problems`]. An
+//! incomplete file is not applied; marks are, without the MAC of a director of whom nobody has heard yet.
 
 mod check;
 mod keepalived;
@@ -11,10 +11,10 @@ mod real;
 
 pub use keepalived::ADVERT;
 pub use marks::{CHAIN, Rules, TABLE};
-pub use real::RealServer;
+pub use real::{RealServer, needed as render_real_server};
 
 use crate::model::{Cluster, NodeIx, Unit, Vip};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -32,8 +32,9 @@ pub struct Known {
     pub macs: BTreeMap<NodeIx, Vec<Mac>>,
 }
 
-/// An Ethernet address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// An Ethernet address; written `52:54:00:09:03:01`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Mac(pub [u8; 6]);
 
 /// Everything for one node.
@@ -57,6 +58,9 @@ pub struct File {
     /// Permissions. Nothing in it is a secret; it is not for everybody all the same.
     pub mode: u32,
     pub text: String,
+    /// A line is missing, as one of the problems says.
+    #[serde(skip)]
+    pub is_incomplete: bool,
 }
 
 /// Everything for `node`.
@@ -66,7 +70,8 @@ pub fn render(cluster: &Cluster, node: NodeIx, known: &Known) -> Rendered {
     let mut files = Vec::new();
     if !vips.is_empty() {
         let text = keepalived::text(cluster, node, &vips, known, &mut problems);
-        files.push(File { path: file_of(cluster, node), mode: 0o640, text });
+        let is_incomplete = !problems.is_empty();
+        files.push(File { path: file_of(cluster, node), mode: 0o640, text, is_incomplete });
     }
     Rendered {
         node: cluster.node(node).name.clone(),
@@ -91,7 +96,7 @@ fn holder(cluster: &Cluster, node: NodeIx) -> Option<&Unit> {
 }
 
 /// The file that keepalived on a node reads: what its command says with `--use-file` or `-f`.
-fn file_of(cluster: &Cluster, node: NodeIx) -> PathBuf {
+pub fn file_of(cluster: &Cluster, node: NodeIx) -> PathBuf {
     let command = holder(cluster, node).map_or(&[][..], |unit| &unit.run.command);
     let named = command.iter().enumerate().find_map(|(at, word)| match word.strip_prefix("--use-file=") {
         Some(path) => Some(path),
@@ -121,6 +126,20 @@ impl FromStr for Mac {
             part.bytes().all(|b| b.is_ascii_hexdigit()).then_some(()).ok_or(WRONG)?;
         }
         parts.next().is_none().then_some(Mac(bytes)).ok_or(WRONG)
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> String {
+        mac.to_string()
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Mac, Self::Error> {
+        text.parse()
     }
 }
 

@@ -39,10 +39,15 @@ pub(super) fn real_server(cluster: &Cluster, node: NodeIx) -> Option<RealServer>
         .filter(|vip| cluster.real_servers(vip).any(|server| server == node))
         .map(|vip| vip.address)
         .collect();
+    needed(&addresses)
+}
+
+/// What a real server needs for these addresses.
+pub fn needed(addresses: &[IpAddr]) -> Option<RealServer> {
     if addresses.is_empty() {
         return None;
     }
     let quiet: &[_] = if addresses.iter().any(IpAddr::is_ipv4) { &QUIET } else { &[] };
     let sysctls = quiet.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Some(RealServer { addresses, sysctls })
+    Some(RealServer { addresses: addresses.to_vec(), sysctls })
 }
