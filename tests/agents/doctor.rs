@@ -98,6 +98,13 @@ fn machines_that_are_wrong_each_in_its_way() {
     switch.nft("n2", "add table inet wall; add chain inet wall input { type filter hook input priority 0; policy accept; }");
     switch.nft("n2", &format!("add rule inet wall input ip saddr {} tcp dport 7117 drop", at[0]));
     cluster.beside("n2", &format!("head -c 8M /dev/zero >{}/state/full 2>/dev/null; true", dir.display()));
+    // The fourth has the address of n2 where nobody asks for it, and a unit that leaves nothing behind.
+    let mut quietly = Command::new("sh");
+    quietly.args(["-c", "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore && ip addr add 10.78.0.2/32 dev lo"]);
+    assert!(switch.on("n9", &quietly).status().unwrap().success());
+    let units = cluster.dir().join("n9/units");
+    fs::create_dir_all(&units).unwrap();
+    fs::write(units.join("store.toml"), store.replace("/usr/bin/redis-server", "/nowhere")).unwrap();
     let (state, run) = (cluster.dir().join("n9/state"), cluster.dir().join("n9/run"));
     // An agent waits for its address, so the other machine has it too, where nobody asks for it.
     let claim = format!("ip address add {}/32 dev lo; exec \"$@\"", at[1]);
@@ -111,6 +118,7 @@ fn machines_that_are_wrong_each_in_its_way() {
         .arg(state)
         .arg("--run")
         .arg(run);
+    other.arg("--units").arg(units);
     other.arg("--record").arg(cluster.recording("n9"));
     cluster.start_as("n9", switch.on("n9", &other));
     wait("n3 to hear of two machines with one name", || {
