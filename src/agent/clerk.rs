@@ -18,7 +18,7 @@ const A_MOMENT: Duration = Duration::from_millis(200);
 pub const PATIENCE: Duration = Duration::from_secs(1);
 /// Jobs that may wait for the disk; further ones are not taken.
 const MOST_JOBS: usize = 1000;
-/// When so many wait, whoever gives one more waits too.
+/// When so many wait, whoever gives many waits too ([`Clerk::keep_step`]).
 const MANY_JOBS: u64 = 100;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -79,11 +79,8 @@ impl Clerk {
         tracing::error!("the disk of the state folder does not answer; it is not waited for until it does");
     }
 
-    /// Has a job done, and does not wait for it, unless many wait already. False when too many do; then it is not done.
+    /// Has a job done, and does not wait for it. False when too many wait already; then it is not done.
     pub fn give(&self, job: impl FnOnce() + Send + 'static) -> bool {
-        if self.given.get() - self.done.load(Ordering::Acquire) > MANY_JOBS {
-            return self.have_done(A_MOMENT, job).is_some();
-        }
         let given = self.jobs.try_send(Box::new(job)).is_ok();
         self.given.set(self.given.get() + u64::from(given));
         given
@@ -104,6 +101,14 @@ impl Clerk {
             _ => self.awaited.set((done < given).then(|| (given, Instant::now()))),
         }
         self.late.get().map(|since| since.elapsed())
+    }
+
+    /// Looks whether the disk keeps up, so that one that hangs is known as one that does, and waits a moment for it
+    /// where many jobs wait.
+    pub fn keep_step(&self) {
+        if self.hangs_for().is_none() && self.given.get() - self.done.load(Ordering::Acquire) > MANY_JOBS {
+            self.answers();
+        }
     }
 
     /// Whether the disk answers now: waits a moment for it.

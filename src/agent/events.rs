@@ -87,8 +87,7 @@ impl Events {
                 file.append(&events);
             }
         });
-        // Looked at now and then, so that a disk that hangs is known as one that does.
-        self.clerk.hangs_for();
+        self.clerk.keep_step();
     }
 
     /// Writes down what happens now.
