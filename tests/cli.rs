@@ -247,20 +247,11 @@ impl Played {
 fn status(state: StateName) -> ClusterStatus {
     let held = Wish::Held { by: "alice".into(), at: 0, reason: String::new() };
     let instance = InstanceView {
-        instance: "web@web1".into(),
         wish: if state == StateName::Stopped { held } else { Wish::Up },
-        state,
         since_ms: 100,
-        reason: String::new(),
-        percent: None,
         pid: (state == StateName::Ready).then_some(7),
         starts: 1,
-        failures: 0,
-        next_ms: None,
-        own: None,
-        needs: vec![],
-        withdrawn: None,
-        flags: vec![],
+        ..InstanceView::plain("web@web1", state)
     };
     let node = NodeStatus {
         vips: Vec::new(),

@@ -114,7 +114,7 @@ impl Shell {
     /// # Errors
     /// What is not there yet.
     pub(super) fn prepare(&self, instance: InstanceIx) -> Result<(), String> {
-        if self.is_managed() && self.keeper().is_some_and(|k| k.instance == instance) {
+        if self.is_managed_keeper(instance) {
             let not_yet = self.manage.not_yet.borrow().clone();
             not_yet.map_or(Ok(()), Err)?;
         }
@@ -123,9 +123,15 @@ impl Shell {
 
     /// The file that an instance will read, where that is managed here.
     pub(super) fn own_file(&self, instance: InstanceIx) -> Option<String> {
-        let is = self.is_managed() && self.keeper().is_some_and(|k| k.instance == instance);
-        let path = file_of(&self.cluster(), self.engine.borrow().node());
-        is.then(|| text_of(&path).ok().flatten()).flatten()
+        if !self.is_managed_keeper(instance) {
+            return None;
+        }
+        text_of(&file_of(&self.cluster(), self.engine.borrow().node())).ok().flatten()
+    }
+
+    /// Whether it is the keepalived whose file is managed here.
+    fn is_managed_keeper(&self, instance: InstanceIx) -> bool {
+        self.is_managed() && self.keeper().is_some_and(|k| k.instance == instance)
     }
 
     fn is_managed(&self) -> bool {

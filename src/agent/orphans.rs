@@ -5,13 +5,11 @@ use super::shell::{Held, Shell};
 use crate::api::wire::{Order, Verb};
 use crate::clock;
 use crate::engine::Found;
-use crate::engine::view::{InstanceView, StateName, Wish};
+use crate::engine::view::{InstanceView, StateName};
 use crate::facts::{Exit, Moment};
 use crate::journal::{self, Searched};
 use crate::model::{Cluster, Unit};
-use crate::process::Handle;
 use serde_json::json;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -68,30 +66,21 @@ impl Shell {
     /// As `status` shows them.
     pub fn orphan_views(&self) -> Vec<InstanceView> {
         let (orphans, held, now) = (self.orphans.borrow(), self.held.borrow(), clock::now());
-        let view = |(name, orphan): (&Arc<str>, &Orphan)| InstanceView {
-            instance: name.to_string(),
-            wish: Wish::Up,
-            state: if orphan.stopping.is_some() { StateName::Stopping } else { StateName::Orphaned },
-            since_ms: now.since(orphan.since).as_millis() as u64,
-            reason: match &orphan.stopping {
-                Some(by) => format!("stopped by {by}"),
-                None => "not in cluster.toml any more; left running until it is stopped by name".to_owned(),
-            },
-            percent: None,
-            pid: held.get(name).map(|held| held.handle.pid()).filter(|_| self.is_alive(&held, name)),
-            starts: 0,
-            failures: 0,
-            next_ms: None,
-            own: None,
-            needs: vec![],
-            withdrawn: None,
-            flags: vec![],
+        let view = |(name, orphan): (&Arc<str>, &Orphan)| {
+            let state = if orphan.stopping.is_some() { StateName::Stopping } else { StateName::Orphaned };
+            InstanceView {
+                since_ms: now.since(orphan.since).as_millis() as u64,
+                reason: match &orphan.stopping {
+                    Some(by) => format!("stopped by {by}"),
+                    None => {
+                        "not in cluster.toml any more; left running until it is stopped by name".to_owned()
+                    }
+                },
+                pid: held.get(name).map(|held| &held.handle).filter(|h| h.is_alive()).map(|h| h.pid()),
+                ..InstanceView::plain(name, state)
+            }
         };
         orphans.iter().map(view).collect()
-    }
-
-    fn is_alive(&self, held: &HashMap<Arc<str>, Held>, name: &Arc<str>) -> bool {
-        held.get(name).is_some_and(|held| Handle::is_alive(&held.handle))
     }
 
     pub fn is_orphan(&self, name: &str) -> bool {

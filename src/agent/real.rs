@@ -65,11 +65,11 @@ impl Shell {
     /// The virtual addresses behind which something of this node's has a process, or gets one now.
     fn addresses_to_hold(&self, starting: Option<InstanceIx>) -> Vec<IpAddr> {
         use StateName::{Ready, Standby, Starting, Stopping, Unready};
-        let (engine, now) = (self.engine.borrow(), crate::clock::now());
+        let engine = self.engine.borrow();
         let (cluster, me) = (engine.cluster(), engine.node());
         let runs = |ix: &InstanceIx| {
-            let state = engine.view(*ix, now).map(|view| view.state);
-            let has_process = matches!(state, Some(Starting | Ready | Unready | Standby | Stopping));
+            let has_process =
+                matches!(engine.state(*ix), Some(Starting | Ready | Unready | Standby | Stopping));
             has_process || starting == Some(*ix)
         };
         let direct = cluster.vips.iter().filter(|v| v.manage && v.forward == Forward::Direct);

@@ -56,22 +56,7 @@ pub fn silent(group: &str, name: &str, last: Vec<(&str, Option<StateName>)>) -> 
 }
 
 pub fn instance(name: &str, state: StateName, since_s: u64) -> InstanceView {
-    InstanceView {
-        instance: name.into(),
-        wish: Wish::Up,
-        state,
-        since_ms: since_s * 1000,
-        reason: String::new(),
-        percent: None,
-        pid: None,
-        starts: 1,
-        failures: 0,
-        next_ms: None,
-        own: None,
-        needs: vec![],
-        withdrawn: None,
-        flags: vec![],
-    }
+    InstanceView { since_ms: since_s * 1000, starts: 1, ..InstanceView::plain(name, state) }
 }
 
 pub fn ready(name: &str) -> InstanceView {

@@ -1,7 +1,7 @@
 //! Ports that somebody else has.
 
 use super::{About, Diagnosis, Patient};
-use crate::leftover::listening_row;
+use crate::leftover::{listening_row, socket_inode};
 use crate::model::{Ask, Probe};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -85,9 +85,7 @@ pub fn owners(proc: &Path, inodes: &HashSet<u64>) -> HashMap<u64, BTreeSet<u32>>
         };
         for descriptor in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
             let Ok(target) = fs::read_link(descriptor.path()) else { continue };
-            let inode =
-                target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-            if let Some(inode) = inode.filter(|inode| inodes.contains(inode)) {
+            if let Some(inode) = socket_inode(&target).filter(|inode| inodes.contains(inode)) {
                 found.entry(inode).or_default().insert(pid);
             }
         }

@@ -126,6 +126,28 @@ pub struct InstanceView {
     pub flags: Vec<String>,
 }
 
+impl InstanceView {
+    /// One of which nothing is known but its state.
+    pub fn plain(instance: &str, state: StateName) -> InstanceView {
+        InstanceView {
+            instance: instance.to_owned(),
+            wish: Wish::Up,
+            state,
+            since_ms: 0,
+            reason: String::new(),
+            percent: None,
+            pid: None,
+            starts: 0,
+            failures: 0,
+            next_ms: None,
+            own: None,
+            needs: vec![],
+            withdrawn: None,
+            flags: vec![],
+        }
+    }
+}
+
 /// One need of an instance, with what its edges look like from the instance's own node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NeedView {
@@ -202,20 +224,10 @@ mod tests {
     #[test]
     fn a_held_instance_survives_the_wire() {
         let view = InstanceView {
-            instance: "redis@redis1".into(),
             wish: Wish::Held { by: "alice@lvs1".into(), at: 5, reason: "new disks".into() },
-            state: StateName::Stopped,
             since_ms: 7,
             reason: "stopped in 3 ms".into(),
-            percent: None,
-            pid: None,
-            starts: 0,
-            failures: 0,
-            next_ms: None,
-            own: None,
-            needs: vec![],
-            withdrawn: None,
-            flags: vec![],
+            ..InstanceView::plain("redis@redis1", StateName::Stopped)
         };
         let json = serde_json::to_string(&view).unwrap();
         let back: InstanceView = serde_json::from_str(&json).unwrap();

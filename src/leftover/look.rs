@@ -228,7 +228,8 @@ pub(super) fn has_open(pid: i32, wanted: (u64, u64)) -> std::io::Result<bool> {
     Ok(false)
 }
 
-fn socket_inode(target: &Path) -> Option<u64> {
+/// The inode of the socket that a descriptor's link leads to.
+pub(crate) fn socket_inode(target: &Path) -> Option<u64> {
     target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 

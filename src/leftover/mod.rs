@@ -19,6 +19,6 @@ pub use clean::{Context, Mode, Outcome, clean, release};
 pub(crate) use ground::Ground;
 pub(crate) use held::{Answer, Holder};
 pub use look::Known;
-pub(crate) use look::listening_row;
+pub(crate) use look::{listening_row, socket_inode};
 pub(crate) use place::{Found, Kind, NotRemoved};
 pub(crate) use remove::Removed;
