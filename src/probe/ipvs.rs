@@ -137,7 +137,7 @@ fn hex_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-fn judge(wanted: &VirtualService, table: &str) -> Verdict {
+pub(super) fn judge(wanted: &VirtualService, table: &str) -> Verdict {
     let name = told(wanted.service);
     let declined = |why| Verdict::not_ready(Trouble::Declined, why);
     let found = services(table).into_iter().find(|one| one.service == wanted.service);
@@ -212,7 +212,7 @@ async fn rules(command: &[&str]) -> io::Result<String> {
 
 /// Whether one of these rules gives the mark: `-j MARK --set-xmark 0x3/0xffffffff` of iptables, `meta mark set
 /// 0x00000003` of nft.
-fn gives(mark: u32, rules: &str) -> bool {
+pub(super) fn gives(mark: u32, rules: &str) -> bool {
     let is_mark = |word: &str| {
         let word = word.split('/').next().unwrap_or(word);
         match word.strip_prefix("0x") {
@@ -230,14 +230,9 @@ fn gives(mark: u32, rules: &str) -> bool {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Ask;
-    use crate::probe::testing::{ask, not_ready};
-
-    /// As the kernel writes it (`ip_vs_info_seq_show`).
-    const TEXT: &str = "\
+/// As the kernel writes it (`ip_vs_info_seq_show`).
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) const TEXT: &str = "\
 IP Virtual Server version 1.2.1 (size=4096)
 Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port Forward Weight ActiveConn InActConn
@@ -251,6 +246,12 @@ FWM  00000003 rr
   -> C0A80117:0000      Route   1      5          7         
   -> C0A80118:0000      Tunnel  2      0          0         
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Ask;
+    use crate::probe::testing::{ask, not_ready};
 
     fn asked(service: IpvsName, least: u32, servers: &[&str]) -> VirtualService {
         let servers = servers.iter().map(|s| s.parse().unwrap()).collect();
