@@ -170,7 +170,7 @@ fn who_may_do_what() {
     let calls = |security: &Security| all_calls(&n1, security, None);
     let good = Validity::days(10);
 
-    let stranger = Ca::init(&cluster.file_named("stranger"), cluster.name(), good).unwrap();
+    let stranger = Ca::init(&cluster.file_named("stranger"), cluster.name(), good, None).unwrap();
     let revoked = ca.issue(operator(Role::Admin), good).unwrap();
     let taken = Security::Tls(Arc::new(Tls::new(&Bundle::parse(&revoked.bundle).unwrap()).unwrap()));
     let mut warm = Client::new(n1.clone()).secured(taken.clone(), None);
@@ -474,7 +474,7 @@ fn join_takes_in_what_is_this_nodes_and_nothing_else() {
     let mine = bundle(&ca, node("n1"));
     refused(&bundle(&ca, node("n2")), "it is for node n2, and this is n1");
     refused(&bundle(&ca, operator(Role::Admin)), "it is for operator alice (admin)");
-    let other = Ca::init(&cluster.file_named("other"), "elsewhere", Validity::days(1)).unwrap();
+    let other = Ca::init(&cluster.file_named("other"), "elsewhere", Validity::days(1), None).unwrap();
     refused(&bundle(&other, node("n1")), "it is for cluster elsewhere");
     refused(&mine[..mine.len() - 40], "damaged or was cut short");
     refused("", "damaged or was cut short");
@@ -494,7 +494,7 @@ fn join_takes_in_what_is_this_nodes_and_nothing_else() {
     // A new certificate of the same CA is taken; one of another CA is not.
     cluster.hand_out("n1", &bundle(&ca, node("n1")));
     assert!(cluster.try_join("n1").code == 0);
-    let false_ca = Ca::init(&cluster.file_named("false"), cluster.name(), Validity::days(1)).unwrap();
+    let false_ca = Ca::init(&cluster.file_named("false"), cluster.name(), Validity::days(1), None).unwrap();
     refused(&bundle(&false_ca, node("n1")), "another CA");
 }
 
@@ -682,6 +682,144 @@ no such call: relay watch, relay relay, relay join
         "{trail}"
     );
     assert!(!trail.contains(&token), "{trail}");
+}
+
+/// A CA whose key has a passphrase: who has the folder alone issues nothing.
+#[test]
+fn the_cas_key_may_have_a_passphrase() {
+    use std::process::Command;
+    let cluster = Secured::new("passphrase", "");
+    let dir = cluster.file_named("mine");
+    fs::create_dir(&dir).unwrap();
+    let (first, second) = ("correct horse battery", "staple & other things");
+    let secret = |name: &str, text: &str| {
+        fs::write(dir.join(name), text).unwrap();
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    secret("first", &format!("{first}\n"));
+    secret("second", second);
+    let told = std::cell::RefCell::new(String::new());
+    let typing = |args: &[&str], typed: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clusterctl"));
+        command.env_clear().current_dir(&dir).env("CREDENTIALS_DIRECTORY", &dir);
+        command.arg("pki").args(args).args(["--ca", "ca", "--config"]).arg(cluster.file());
+        let said = agents::told_typing(command, typed);
+        told.borrow_mut().push_str(&said.text());
+        said
+    };
+    let pki = |args: &[&str]| typing(args, "");
+    let of_file = ["--passphrase-file", "first"];
+
+    let short = typing(&["init", "--passphrase"], "seven77\n");
+    assert!(short.code != 0 && short.err.contains("fewer than 8 characters"), "{short:?}");
+    assert_eq!(typing(&["init", "--passphrase"], &format!("{first}\n")).code, 0);
+    let pem = fs::read_to_string(dir.join("ca/ca.pem")).unwrap();
+    assert!(pem.contains("BEGIN ENCRYPTED PRIVATE KEY") && !pem.contains("BEGIN PRIVATE KEY"), "{pem}");
+
+    // Whoever signs is asked, and whoever only looks is not.
+    for verb in [
+        &["bundle"][..],
+        &["issue", "n1"],
+        &["operator", "bob", "--role", "read"],
+        &["invite", "n1"],
+        &["rotate", "--begin"],
+        &["passphrase", "--remove"],
+    ] {
+        let none = pki(verb);
+        assert!(none.code == 1 && none.err.contains("no passphrase of the CA's key was given"), "{none:?}");
+        let wrong = typing(verb, &format!("{second}\n"));
+        assert!(wrong.code == 1 && wrong.err.contains("is not the one of the CA's key"), "{wrong:?}");
+    }
+    assert_eq!(cluster.ca().issued().unwrap().len(), 0);
+    assert_eq!(pki(&["show"]).code, 0);
+    assert_eq!(typing(&["issue", "n1"], &format!("{first}\n")).code, 0);
+    assert_eq!(pki(&[&["bundle"], &of_file[..]].concat()).code, 0);
+    assert_eq!(pki(&["operator", "bob", "--role", "read", "--passphrase-credential", "first"]).code, 0);
+    let gone = pki(&["issue", "n2", "--passphrase-credential", "../first"]);
+    assert!(gone.code == 2 && gone.err.contains("LoadCredential=../first"), "{gone:?}");
+    assert_eq!(pki(&["revoke", "bob"]).code, 0);
+    fs::set_permissions(dir.join("first"), fs::Permissions::from_mode(0o644)).unwrap();
+    let open = pki(&[&["issue", "n2"], &of_file[..]].concat());
+    assert!(open.code != 0 && open.err.contains("chmod 600"), "{open:?}");
+    fs::set_permissions(dir.join("first"), fs::Permissions::from_mode(0o600)).unwrap();
+
+    // A new CA has the passphrase of the one before.
+    fs::create_dir(dir.join("new")).unwrap();
+    assert_eq!(pki(&[&["rotate", "--begin", "--out", "new"], &of_file[..]].concat()).code, 0);
+    let ours = |pass: &str| {
+        let openssl = Command::new("openssl")
+            .args(["pkcs8", "-in", "ca/ca.pem", "-passin", &format!("file:{pass}")])
+            .current_dir(&dir)
+            .output();
+        match openssl {
+            Ok(done) => done.status.success().then(|| String::from_utf8(done.stdout).unwrap()),
+            Err(e) => {
+                eprintln!("skipped: openssl: {e}");
+                None
+            }
+        }
+    };
+    let has_openssl = Command::new("openssl").arg("version").output().is_ok();
+    let key = ours("first");
+    assert_eq!(key.is_some(), has_openssl, "any tool reads it");
+    assert_eq!(ours("second"), None);
+
+    let change = [&["passphrase", "--new-passphrase-file", "second"], &of_file[..]].concat();
+    assert_eq!(pki(&change).code, 0);
+    assert_eq!(ours("second"), key);
+    let told_wrong = pki(&change);
+    assert!(told_wrong.err.contains("is not the one of the CA's key"), "{told_wrong:?}");
+    assert_eq!(pki(&["passphrase", "--remove", "--passphrase-file", "second"]).code, 0);
+    let pem = fs::read_to_string(dir.join("ca/ca.pem")).unwrap();
+    assert!(pem.contains("BEGIN PRIVATE KEY"));
+    assert!(key.is_none_or(|key| pem.replace('\r', "").contains(key.trim())), "the same key");
+    assert_eq!(pki(&["issue", "n2", "--out", "new/.."]).code, 1, "its file is there");
+    let said = told.borrow();
+    assert!(!said.contains(first) && !said.contains(second), "{said}");
+}
+
+/// On a terminal it is typed twice, and nobody sees it: not on the screen, and not in what others may read of processes.
+#[test]
+fn a_passphrase_that_is_typed_is_not_shown() {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+    let cluster = Secured::new("typed", "");
+    let ca = cluster.file_named("mine");
+    let init = |answers: [&str; 2]| {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clusterctl"));
+        command.args(["pki", "init", "--passphrase", "--ca"]).arg(&ca).arg("--config").arg(cluster.file());
+        command.stdin(pty.slave.try_clone().unwrap()).stdout(pty.slave).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let (mut screen, mut asked) = (fs::File::from(pty.master), child.stderr.take().unwrap());
+        let mut said = String::new();
+        for answer in answers {
+            // The question comes when what is typed is not shown any more.
+            while !said.trim_end_matches(' ').ends_with(':') {
+                let mut byte = [0];
+                assert_eq!(asked.read(&mut byte).unwrap(), 1, "{said}");
+                said.push(char::from(byte[0]));
+            }
+            for file in ["cmdline", "environ"] {
+                let text = fs::read(format!("/proc/{}/{file}", child.id())).unwrap();
+                assert!(!String::from_utf8_lossy(&text).contains(answer));
+            }
+            said.push('\n');
+            screen.write_all(format!("{answer}\n").as_bytes()).unwrap();
+        }
+        asked.read_to_string(&mut said).unwrap();
+        let mut shown = Vec::new();
+        let _ = screen.read_to_end(&mut shown); // EIO where all other ends are closed
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(answers.iter().all(|a| !said.contains(a) && !shown.contains(a)), "{said} {shown}");
+        (child.wait().unwrap().success(), said)
+    };
+    let (done, said) = init(["correct horse", "Correct horse"]);
+    assert!(!done && said.contains("not the same") && !ca.join("ca.pem").exists(), "{said}");
+    let (done, said) = init(["correct horse", "correct horse"]);
+    assert!(done && said.contains("once more:"), "{said}");
+    assert!(Ca::open(&ca).unwrap().is_locked());
 }
 
 #[test]
