@@ -4,6 +4,7 @@ mod agents;
 mod secured;
 
 use agents::wait;
+use clusterd::api::caller::right_for;
 use clusterd::api::client::{Client, ClientError, Target};
 use clusterd::api::tls::Security;
 use clusterd::api::wire::{ClusterStatus, NodeStatus};
@@ -12,6 +13,7 @@ use clusterd::model::{Source, Sources};
 use clusterd::pki::{Bundle, Ca, Role, Tls, Validity, Who};
 use hyper::{Method, StatusCode};
 use secured::{Secured, clusterctl, clusterd_join};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -91,6 +93,17 @@ fn every_call_has_its_row() {
         assert!(has("/v1/at/n2"), "{method} {path} through another agent has no row");
     }
 }
+
+/// What is said to go over the wire is what can be asked for.
+#[test]
+fn every_call_is_told_of_and_no_other() {
+    let text = include_str!("../src/api/wire.rs");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    let calls = rows.filter_map(|row| row.split(['?', '`', ' ']).take(2).collect::<Vec<_>>().try_into().ok());
+    let told: BTreeSet<String> = calls.map(|[method, path]: [&str; 2]| format!("{method} {path}")).collect();
+    let known = clusterd::api::caller::CALLS.iter().map(|(method, path, _)| format!("{method} {path}"));
+    assert_eq!(told, known.collect());
+}
 /// Over at once, so that the door is not open for whoever has no certificate.
 const INVITE: &str =
     r#"{"node":"n2","number":"00000000000000000000000000000000","sealed":"","for_ms":0,"by":"test"}"#;
@@ -123,13 +136,15 @@ async fn ask(
     body: &'static str,
     on_behalf: Option<&str>,
 ) -> String {
+    let no = |refusal: &str| no(refusal, &method, path, body);
     if path.starts_with("/v1/watch") {
         return match client.lines(path).await {
             Ok(_) => "yes".into(),
+            Err(ClientError::Refused { refusal, .. }) => no(&refusal.error),
             Err(error) => in_short(error),
         };
     }
-    match client.raw(method, path, body.into(), on_behalf).await {
+    match client.raw(method.clone(), path, body.into(), on_behalf).await {
         Ok((StatusCode::FORBIDDEN, body)) => {
             let refusal: serde_json::Value = serde_json::from_slice(&body).unwrap();
             no(refusal["error"].as_str().unwrap())
@@ -145,7 +160,6 @@ async fn ask(
 
 fn in_short(error: ClientError) -> String {
     match error {
-        ClientError::Refused { refusal, .. } => no(&refusal.error),
         ClientError::Distrust { why, .. } => why,
         ClientError::HungUp { .. } => "hung up".into(),
         ClientError::NoAgent { cause, .. } => format!("{:?}", cause.kind()),
@@ -153,9 +167,20 @@ fn in_short(error: ClientError) -> String {
     }
 }
 
-fn no(refusal: &str) -> String {
-    let right = refusal.split_once("lacks the right `").and_then(|(_, rest)| rest.split_once('`'));
-    right.map_or_else(|| refusal.to_owned(), |(right, _)| format!("lacks {right}"))
+/// The right that a refusal names: it must name one, and the one that the call takes.
+fn no(refusal: &str, method: &Method, path: &str, body: &str) -> String {
+    let named = refusal.split_once("lacks the right `").and_then(|(_, rest)| rest.split_once('`'));
+    let (right, rest) = named.unwrap_or_else(|| panic!("{method} {path}: {refusal}"));
+    let call =
+        path.strip_prefix("/v1/at/").and_then(|at| at.split_once('/')).map(|(_, call)| format!("/{call}"));
+    let call = call.unwrap_or_else(|| path.to_owned());
+    let takes = right_for(method, call.split('?').next().unwrap()).to_string();
+    let forced = body.contains("\"force\":true") && right == "admin";
+    assert!(right == takes || forced, "{method} {path} takes {takes}: {refusal}");
+    match rest.strip_prefix(" of ").and_then(|of| of.split_once(" for ")) {
+        Some((of, _)) => format!("lacks {right} of {of}"),
+        None => format!("lacks {right}"),
+    }
 }
 
 #[test]
@@ -249,7 +274,7 @@ no such call: relay watch, relay relay, relay join
         snapbox::str![[r#"
 yes: node, watch n2, generation, config, relay node, relay generation, relay config
 lacks read: cluster, events, identity, doctor, trail, logs, leftovers, probe, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe
-node n2 cannot speak for node n1: watch n1
+lacks agent of node n1: watch n1
 lacks operate: order, force, reload, force here, relay order, relay force, relay reload
 lacks admin: stage, switch, unknown, wrong method, invite, relay invite, relay stage, relay switch
 lacks join: join
@@ -261,7 +286,7 @@ no such call: relay watch, relay relay, relay join
         all_calls(&n1, &n2, Some("admin root, or so he says")),
         snapbox::str![[r#"
 yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, order, reload, generation, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
-node n2 cannot speak for node n1: watch n1
+lacks agent of node n1: watch n1
 lacks admin: force, stage, switch, unknown, wrong method, force here, invite, relay force, relay invite, relay stage, relay switch
 lacks agent: config, relay config
 lacks join: join

@@ -1,6 +1,9 @@
 //! The house rules that the compiler does not know: which layer may import which, where `unsafe` may stand, how
 //! large a file may grow.
 
+#[path = "tidy/advisories.rs"]
+mod advisories;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
