@@ -638,7 +638,7 @@ fn a_node_without_a_certificate_joins_by_a_token_and_only_once() {
     let mut cluster = Secured::new("invite", "");
     cluster.join_and_start("n1");
     wait("the agent to answer", || cluster.status("n1"));
-    let invite = |more: &[&str]| {
+    let invite = |cluster: &Secured, more: &[&str]| {
         let (file, ca, socket) = (cluster.file(), cluster.file_named("ca"), cluster.socket("n1"));
         let mut args = vec!["pki", "invite", "n2", "--config", file.to_str().unwrap()];
         args.extend(["--ca", ca.to_str().unwrap()]);
@@ -648,8 +648,9 @@ fn a_node_without_a_certificate_joins_by_a_token_and_only_once() {
         }
         clusterctl(&args)
     };
+    let target = cluster.target(1);
     let stranger = || {
-        let client = Client::new(cluster.target(1));
+        let client = Client::new(target.clone());
         client.secured(Security::Stranger(clusterd::pki::stranger().unwrap()), None)
     };
     // Nobody is expected: whoever has no certificate is not even listened to.
@@ -663,11 +664,11 @@ fn a_node_without_a_certificate_joins_by_a_token_and_only_once() {
     let alice = Who::Operator { name: "alice".into(), role: Role::Read };
     cluster.hand_out("alice", &cluster.ca().issue(alice, Validity::days(1)).unwrap().bundle);
     let (who, at) = (cluster.handed_out("alice"), cluster.target(1).to_string());
-    let told = invite(&["--agent", &at, "--identity", who.to_str().unwrap()]);
+    let told = invite(&cluster, &["--agent", &at, "--identity", who.to_str().unwrap()]);
     assert!(told.code != 0 && told.err.contains("lacks the right `admin`"), "{told:?}");
     assert!(cluster.ca().issued().unwrap().iter().all(|c| c.name.who != node("n2")));
 
-    let told = invite(&[]);
+    let told = invite(&cluster, &[]);
     let token = told.out.trim().to_owned();
     assert!(told.code == 0 && token.len() == 35 && told.err.contains("clusterd join --token"), "{told:?}");
     // Now strangers may knock, and see nothing; n2, which is not there, they reach through nobody.
@@ -689,12 +690,20 @@ no such call: relay watch, relay relay, relay join
     let told = join_by(&cluster, "n1", "elsewhere", from, &token);
     assert!(told.code != 0 && told.err.contains("the invitation is not for node n1"), "{told:?}");
 
+    // An agent that is replaced has it still, and one that gave it away knows that.
+    let again = |cluster: &mut Secured| {
+        cluster.kill("n1");
+        cluster.start("n1");
+        wait("the next agent to answer", || cluster.status("n1"));
+    };
+    again(&mut cluster);
     let told = join_by(&cluster, "n2", "n2/state", &[], &format!("{}\n", token.to_uppercase()));
     assert!(told.code == 0 && told.out.contains("n2 has joined cluster"), "{told:?}");
+    again(&mut cluster);
     let told = join_by(&cluster, "n2", "thief", from, &token);
     assert!(told.code != 0 && told.err.contains("was taken already, from 127."), "{told:?}");
     assert!(!cluster.file_named("thief").join("identity.pem").exists());
-    let told = invite(&["--for", "1ms"]);
+    let told = invite(&cluster, &["--for", "1ms"]);
     assert_eq!(told.code, 0, "{told:?}");
     let told = join_by(&cluster, "n2", "late", from, &told.out);
     assert!(told.code != 0 && told.err.contains("no invitation for this token is open here"), "{told:?}");
