@@ -178,7 +178,7 @@ fn cluster_file_reads(bytes: &[u8]) {
         Sources { cluster, folder: "units".into(), units: BTreeMap::new(), unread: BTreeMap::new() };
     for (path, text) in parts(bytes) {
         let unit = path.strip_prefix("units/").and_then(|p| p.strip_suffix(".toml")).map(str::to_owned);
-        let source = Source { path: path.into(), text };
+        let source = Source { path, text };
         match unit {
             Some(unit) => drop(sources.units.insert(unit, source)),
             None => sources.cluster = source,
