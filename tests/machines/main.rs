@@ -14,4 +14,5 @@ mod bare;
 mod installed;
 mod odd;
 mod power;
+mod systemd;
 mod three;
