@@ -17,10 +17,8 @@ static ROOM: Semaphore = Semaphore::const_new(1);
 
 impl Api {
     pub async fn examine(&self) -> Result<DoctorReport, Refusal> {
-        let Ok(_room) = ROOM.try_acquire() else {
-            let error = "it is being looked at already".to_owned();
-            return Err(Refusal { error, hint: Some("clusterctl doctor, in a moment".to_owned()) });
-        };
+        // Whoever comes waits: nobody has many in the line.
+        let _room = ROOM.acquire().await;
         let shell = &self.0;
         let (found, peers) = tokio::join!(self.own(), self.peers());
         let claims = shell.namesakes.borrow_mut().claims(clock::now());

@@ -247,6 +247,7 @@ impl Shell {
         let vips = Vips::of(parts.engine.cluster(), parts.engine.node());
         let (manage, real) = (Manage::of(&parts.places.run), Real::of(&parts.places.run));
         let staged = Slot::durable(parts.places.state.join("staged.json"));
+        let invitations = Invitations::of(&parts.places.run);
         Shell {
             places: parts.places,
             id: parts.id,
@@ -277,7 +278,7 @@ impl Shell {
             manage,
             real,
             security: RefCell::new(Security::Missing),
-            invitations: Invitations::default(),
+            invitations,
             messages: parts.messages,
             finished: Cell::new(false),
             probers: RefCell::default(),
