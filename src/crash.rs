@@ -62,11 +62,22 @@ pub enum Done {
     LetGo,
     /// All is stopped, for the machine goes down.
     Finished,
+    /// A folder for keys is there. (This one and those below: `clusterctl pki` and `clusterd join` end here as well.)
+    KeyFolder,
+    /// A file with a key or a certificate lies whole beside its place.
+    KeyAside,
+    /// It has its place.
+    KeyPlaced,
+    /// One that is of no use any more is gone.
+    KeyRemoved,
 }
 
 impl Done {
     /// What an agent comes to only when a configuration is applied. `tests/agents/apply.rs` dies at these.
     pub const APPLY: [Done; 3] = [Done::Staged, Done::Switched, Done::FilesWritten];
+
+    /// What `clusterctl pki` and `clusterd join` come to. `tests/pki_kills.rs` dies at these.
+    pub const KEYS: [Done; 4] = [Done::KeyFolder, Done::KeyAside, Done::KeyPlaced, Done::KeyRemoved];
 
     /// What it comes to in any life.
     pub const ALL: [Done; 23] = [

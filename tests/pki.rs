@@ -4,6 +4,7 @@ mod agents;
 mod secured;
 
 use agents::wait;
+use clusterd::api::caller::right_for;
 use clusterd::api::client::{Client, ClientError, Target};
 use clusterd::api::tls::Security;
 use clusterd::api::wire::{ClusterStatus, NodeStatus};
@@ -12,6 +13,7 @@ use clusterd::model::{Source, Sources};
 use clusterd::pki::{Bundle, Ca, Role, Tls, Validity, Who};
 use hyper::{Method, StatusCode};
 use secured::{Secured, clusterctl, clusterd_join};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -91,6 +93,17 @@ fn every_call_has_its_row() {
         assert!(has("/v1/at/n2"), "{method} {path} through another agent has no row");
     }
 }
+
+/// What is said to go over the wire is what can be asked for.
+#[test]
+fn every_call_is_told_of_and_no_other() {
+    let text = include_str!("../src/api/wire.rs");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    let calls = rows.filter_map(|row| row.split(['?', '`', ' ']).take(2).collect::<Vec<_>>().try_into().ok());
+    let told: BTreeSet<String> = calls.map(|[method, path]: [&str; 2]| format!("{method} {path}")).collect();
+    let known = clusterd::api::caller::CALLS.iter().map(|(method, path, _)| format!("{method} {path}"));
+    assert_eq!(told, known.collect());
+}
 /// Over at once, so that the door is not open for whoever has no certificate.
 const INVITE: &str =
     r#"{"node":"n2","number":"00000000000000000000000000000000","sealed":"","for_ms":0,"by":"test"}"#;
@@ -123,13 +136,15 @@ async fn ask(
     body: &'static str,
     on_behalf: Option<&str>,
 ) -> String {
+    let no = |refusal: &str| no(refusal, &method, path, body);
     if path.starts_with("/v1/watch") {
         return match client.lines(path).await {
             Ok(_) => "yes".into(),
+            Err(ClientError::Refused { refusal, .. }) => no(&refusal.error),
             Err(error) => in_short(error),
         };
     }
-    match client.raw(method, path, body.into(), on_behalf).await {
+    match client.raw(method.clone(), path, body.into(), on_behalf).await {
         Ok((StatusCode::FORBIDDEN, body)) => {
             let refusal: serde_json::Value = serde_json::from_slice(&body).unwrap();
             no(refusal["error"].as_str().unwrap())
@@ -145,7 +160,6 @@ async fn ask(
 
 fn in_short(error: ClientError) -> String {
     match error {
-        ClientError::Refused { refusal, .. } => no(&refusal.error),
         ClientError::Distrust { why, .. } => why,
         ClientError::HungUp { .. } => "hung up".into(),
         ClientError::NoAgent { cause, .. } => format!("{:?}", cause.kind()),
@@ -153,9 +167,20 @@ fn in_short(error: ClientError) -> String {
     }
 }
 
-fn no(refusal: &str) -> String {
-    let right = refusal.split_once("lacks the right `").and_then(|(_, rest)| rest.split_once('`'));
-    right.map_or_else(|| refusal.to_owned(), |(right, _)| format!("lacks {right}"))
+/// The right that a refusal names: it must name one, and the one that the call takes.
+fn no(refusal: &str, method: &Method, path: &str, body: &str) -> String {
+    let named = refusal.split_once("lacks the right `").and_then(|(_, rest)| rest.split_once('`'));
+    let (right, rest) = named.unwrap_or_else(|| panic!("{method} {path}: {refusal}"));
+    let call =
+        path.strip_prefix("/v1/at/").and_then(|at| at.split_once('/')).map(|(_, call)| format!("/{call}"));
+    let call = call.unwrap_or_else(|| path.to_owned());
+    let takes = right_for(method, call.split('?').next().unwrap()).to_string();
+    let forced = body.contains("\"force\":true") && right == "admin";
+    assert!(right == takes || forced, "{method} {path} takes {takes}: {refusal}");
+    match rest.strip_prefix(" of ").and_then(|of| of.split_once(" for ")) {
+        Some((of, _)) => format!("lacks {right} of {of}"),
+        None => format!("lacks {right}"),
+    }
 }
 
 #[test]
@@ -170,7 +195,7 @@ fn who_may_do_what() {
     let calls = |security: &Security| all_calls(&n1, security, None);
     let good = Validity::days(10);
 
-    let stranger = Ca::init(&cluster.file_named("stranger"), cluster.name(), good).unwrap();
+    let stranger = Ca::init(&cluster.file_named("stranger"), cluster.name(), good, None).unwrap();
     let revoked = ca.issue(operator(Role::Admin), good).unwrap();
     let taken = Security::Tls(Arc::new(Tls::new(&Bundle::parse(&revoked.bundle).unwrap()).unwrap()));
     let mut warm = Client::new(n1.clone()).secured(taken.clone(), None);
@@ -249,7 +274,7 @@ no such call: relay watch, relay relay, relay join
         snapbox::str![[r#"
 yes: node, watch n2, generation, config, relay node, relay generation, relay config
 lacks read: cluster, events, identity, doctor, trail, logs, leftovers, probe, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe
-node n2 cannot speak for node n1: watch n1
+lacks agent of node n1: watch n1
 lacks operate: order, force, reload, force here, relay order, relay force, relay reload
 lacks admin: stage, switch, unknown, wrong method, invite, relay invite, relay stage, relay switch
 lacks join: join
@@ -261,7 +286,7 @@ no such call: relay watch, relay relay, relay join
         all_calls(&n1, &n2, Some("admin root, or so he says")),
         snapbox::str![[r#"
 yes: node, cluster, events, identity, doctor, trail, logs, leftovers, probe, watch n2, order, reload, generation, relay node, relay cluster, relay events, relay identity, relay doctor, relay trail, relay logs, relay leftovers, relay probe, relay order, relay reload, relay generation
-node n2 cannot speak for node n1: watch n1
+lacks agent of node n1: watch n1
 lacks admin: force, stage, switch, unknown, wrong method, force here, invite, relay force, relay invite, relay stage, relay switch
 lacks agent: config, relay config
 lacks join: join
@@ -474,7 +499,7 @@ fn join_takes_in_what_is_this_nodes_and_nothing_else() {
     let mine = bundle(&ca, node("n1"));
     refused(&bundle(&ca, node("n2")), "it is for node n2, and this is n1");
     refused(&bundle(&ca, operator(Role::Admin)), "it is for operator alice (admin)");
-    let other = Ca::init(&cluster.file_named("other"), "elsewhere", Validity::days(1)).unwrap();
+    let other = Ca::init(&cluster.file_named("other"), "elsewhere", Validity::days(1), None).unwrap();
     refused(&bundle(&other, node("n1")), "it is for cluster elsewhere");
     refused(&mine[..mine.len() - 40], "damaged or was cut short");
     refused("", "damaged or was cut short");
@@ -494,7 +519,7 @@ fn join_takes_in_what_is_this_nodes_and_nothing_else() {
     // A new certificate of the same CA is taken; one of another CA is not.
     cluster.hand_out("n1", &bundle(&ca, node("n1")));
     assert!(cluster.try_join("n1").code == 0);
-    let false_ca = Ca::init(&cluster.file_named("false"), cluster.name(), Validity::days(1)).unwrap();
+    let false_ca = Ca::init(&cluster.file_named("false"), cluster.name(), Validity::days(1), None).unwrap();
     refused(&bundle(&false_ca, node("n1")), "another CA");
 }
 
@@ -613,7 +638,7 @@ fn a_node_without_a_certificate_joins_by_a_token_and_only_once() {
     let mut cluster = Secured::new("invite", "");
     cluster.join_and_start("n1");
     wait("the agent to answer", || cluster.status("n1"));
-    let invite = |more: &[&str]| {
+    let invite = |cluster: &Secured, more: &[&str]| {
         let (file, ca, socket) = (cluster.file(), cluster.file_named("ca"), cluster.socket("n1"));
         let mut args = vec!["pki", "invite", "n2", "--config", file.to_str().unwrap()];
         args.extend(["--ca", ca.to_str().unwrap()]);
@@ -623,8 +648,9 @@ fn a_node_without_a_certificate_joins_by_a_token_and_only_once() {
         }
         clusterctl(&args)
     };
+    let target = cluster.target(1);
     let stranger = || {
-        let client = Client::new(cluster.target(1));
+        let client = Client::new(target.clone());
         client.secured(Security::Stranger(clusterd::pki::stranger().unwrap()), None)
     };
     // Nobody is expected: whoever has no certificate is not even listened to.
@@ -638,11 +664,11 @@ fn a_node_without_a_certificate_joins_by_a_token_and_only_once() {
     let alice = Who::Operator { name: "alice".into(), role: Role::Read };
     cluster.hand_out("alice", &cluster.ca().issue(alice, Validity::days(1)).unwrap().bundle);
     let (who, at) = (cluster.handed_out("alice"), cluster.target(1).to_string());
-    let told = invite(&["--agent", &at, "--identity", who.to_str().unwrap()]);
+    let told = invite(&cluster, &["--agent", &at, "--identity", who.to_str().unwrap()]);
     assert!(told.code != 0 && told.err.contains("lacks the right `admin`"), "{told:?}");
     assert!(cluster.ca().issued().unwrap().iter().all(|c| c.name.who != node("n2")));
 
-    let told = invite(&[]);
+    let told = invite(&cluster, &[]);
     let token = told.out.trim().to_owned();
     assert!(told.code == 0 && token.len() == 35 && told.err.contains("clusterd join --token"), "{told:?}");
     // Now strangers may knock, and see nothing; n2, which is not there, they reach through nobody.
@@ -664,12 +690,20 @@ no such call: relay watch, relay relay, relay join
     let told = join_by(&cluster, "n1", "elsewhere", from, &token);
     assert!(told.code != 0 && told.err.contains("the invitation is not for node n1"), "{told:?}");
 
+    // An agent that is replaced has it still, and one that gave it away knows that.
+    let again = |cluster: &mut Secured| {
+        cluster.kill("n1");
+        cluster.start("n1");
+        wait("the next agent to answer", || cluster.status("n1"));
+    };
+    again(&mut cluster);
     let told = join_by(&cluster, "n2", "n2/state", &[], &format!("{}\n", token.to_uppercase()));
     assert!(told.code == 0 && told.out.contains("n2 has joined cluster"), "{told:?}");
+    again(&mut cluster);
     let told = join_by(&cluster, "n2", "thief", from, &token);
     assert!(told.code != 0 && told.err.contains("was taken already, from 127."), "{told:?}");
     assert!(!cluster.file_named("thief").join("identity.pem").exists());
-    let told = invite(&["--for", "1ms"]);
+    let told = invite(&cluster, &["--for", "1ms"]);
     assert_eq!(told.code, 0, "{told:?}");
     let told = join_by(&cluster, "n2", "late", from, &told.out);
     assert!(told.code != 0 && told.err.contains("no invitation for this token is open here"), "{told:?}");
@@ -682,6 +716,144 @@ no such call: relay watch, relay relay, relay join
         "{trail}"
     );
     assert!(!trail.contains(&token), "{trail}");
+}
+
+/// A CA whose key has a passphrase: who has the folder alone issues nothing.
+#[test]
+fn the_cas_key_may_have_a_passphrase() {
+    use std::process::Command;
+    let cluster = Secured::new("passphrase", "");
+    let dir = cluster.file_named("mine");
+    fs::create_dir(&dir).unwrap();
+    let (first, second) = ("correct horse battery", "staple & other things");
+    let secret = |name: &str, text: &str| {
+        fs::write(dir.join(name), text).unwrap();
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    secret("first", &format!("{first}\n"));
+    secret("second", second);
+    let told = std::cell::RefCell::new(String::new());
+    let typing = |args: &[&str], typed: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clusterctl"));
+        command.env_clear().current_dir(&dir).env("CREDENTIALS_DIRECTORY", &dir);
+        command.arg("pki").args(args).args(["--ca", "ca", "--config"]).arg(cluster.file());
+        let said = agents::told_typing(command, typed);
+        told.borrow_mut().push_str(&said.text());
+        said
+    };
+    let pki = |args: &[&str]| typing(args, "");
+    let of_file = ["--passphrase-file", "first"];
+
+    let short = typing(&["init", "--passphrase"], "seven77\n");
+    assert!(short.code != 0 && short.err.contains("fewer than 8 characters"), "{short:?}");
+    assert_eq!(typing(&["init", "--passphrase"], &format!("{first}\n")).code, 0);
+    let pem = fs::read_to_string(dir.join("ca/ca.pem")).unwrap();
+    assert!(pem.contains("BEGIN ENCRYPTED PRIVATE KEY") && !pem.contains("BEGIN PRIVATE KEY"), "{pem}");
+
+    // Whoever signs is asked, and whoever only looks is not.
+    for verb in [
+        &["bundle"][..],
+        &["issue", "n1"],
+        &["operator", "bob", "--role", "read"],
+        &["invite", "n1"],
+        &["rotate", "--begin"],
+        &["passphrase", "--remove"],
+    ] {
+        let none = pki(verb);
+        assert!(none.code == 1 && none.err.contains("no passphrase of the CA's key was given"), "{none:?}");
+        let wrong = typing(verb, &format!("{second}\n"));
+        assert!(wrong.code == 1 && wrong.err.contains("is not the one of the CA's key"), "{wrong:?}");
+    }
+    assert_eq!(cluster.ca().issued().unwrap().len(), 0);
+    assert_eq!(pki(&["show"]).code, 0);
+    assert_eq!(typing(&["issue", "n1"], &format!("{first}\n")).code, 0);
+    assert_eq!(pki(&[&["bundle"], &of_file[..]].concat()).code, 0);
+    assert_eq!(pki(&["operator", "bob", "--role", "read", "--passphrase-credential", "first"]).code, 0);
+    let gone = pki(&["issue", "n2", "--passphrase-credential", "../first"]);
+    assert!(gone.code == 2 && gone.err.contains("LoadCredential=../first"), "{gone:?}");
+    assert_eq!(pki(&["revoke", "bob"]).code, 0);
+    fs::set_permissions(dir.join("first"), fs::Permissions::from_mode(0o644)).unwrap();
+    let open = pki(&[&["issue", "n2"], &of_file[..]].concat());
+    assert!(open.code != 0 && open.err.contains("chmod 600"), "{open:?}");
+    fs::set_permissions(dir.join("first"), fs::Permissions::from_mode(0o600)).unwrap();
+
+    // A new CA has the passphrase of the one before.
+    fs::create_dir(dir.join("new")).unwrap();
+    assert_eq!(pki(&[&["rotate", "--begin", "--out", "new"], &of_file[..]].concat()).code, 0);
+    let ours = |pass: &str| {
+        let openssl = Command::new("openssl")
+            .args(["pkcs8", "-in", "ca/ca.pem", "-passin", &format!("file:{pass}")])
+            .current_dir(&dir)
+            .output();
+        match openssl {
+            Ok(done) => done.status.success().then(|| String::from_utf8(done.stdout).unwrap()),
+            Err(e) => {
+                eprintln!("skipped: openssl: {e}");
+                None
+            }
+        }
+    };
+    let has_openssl = Command::new("openssl").arg("version").output().is_ok();
+    let key = ours("first");
+    assert_eq!(key.is_some(), has_openssl, "any tool reads it");
+    assert_eq!(ours("second"), None);
+
+    let change = [&["passphrase", "--new-passphrase-file", "second"], &of_file[..]].concat();
+    assert_eq!(pki(&change).code, 0);
+    assert_eq!(ours("second"), key);
+    let told_wrong = pki(&change);
+    assert!(told_wrong.err.contains("is not the one of the CA's key"), "{told_wrong:?}");
+    assert_eq!(pki(&["passphrase", "--remove", "--passphrase-file", "second"]).code, 0);
+    let pem = fs::read_to_string(dir.join("ca/ca.pem")).unwrap();
+    assert!(pem.contains("BEGIN PRIVATE KEY"));
+    assert!(key.is_none_or(|key| pem.replace('\r', "").contains(key.trim())), "the same key");
+    assert_eq!(pki(&["issue", "n2", "--out", "new/.."]).code, 1, "its file is there");
+    let said = told.borrow();
+    assert!(!said.contains(first) && !said.contains(second), "{said}");
+}
+
+/// On a terminal it is typed twice, and nobody sees it: not on the screen, and not in what others may read of processes.
+#[test]
+fn a_passphrase_that_is_typed_is_not_shown() {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+    let cluster = Secured::new("typed", "");
+    let ca = cluster.file_named("mine");
+    let init = |answers: [&str; 2]| {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clusterctl"));
+        command.args(["pki", "init", "--passphrase", "--ca"]).arg(&ca).arg("--config").arg(cluster.file());
+        command.stdin(pty.slave.try_clone().unwrap()).stdout(pty.slave).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let (mut screen, mut asked) = (fs::File::from(pty.master), child.stderr.take().unwrap());
+        let mut said = String::new();
+        for answer in answers {
+            // The question comes when what is typed is not shown any more.
+            while !said.trim_end_matches(' ').ends_with(':') {
+                let mut byte = [0];
+                assert_eq!(asked.read(&mut byte).unwrap(), 1, "{said}");
+                said.push(char::from(byte[0]));
+            }
+            for file in ["cmdline", "environ"] {
+                let text = fs::read(format!("/proc/{}/{file}", child.id())).unwrap();
+                assert!(!String::from_utf8_lossy(&text).contains(answer));
+            }
+            said.push('\n');
+            screen.write_all(format!("{answer}\n").as_bytes()).unwrap();
+        }
+        asked.read_to_string(&mut said).unwrap();
+        let mut shown = Vec::new();
+        let _ = screen.read_to_end(&mut shown); // EIO where all other ends are closed
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(answers.iter().all(|a| !said.contains(a) && !shown.contains(a)), "{said} {shown}");
+        (child.wait().unwrap().success(), said)
+    };
+    let (done, said) = init(["correct horse", "Correct horse"]);
+    assert!(!done && said.contains("not the same") && !ca.join("ca.pem").exists(), "{said}");
+    let (done, said) = init(["correct horse", "correct horse"]);
+    assert!(done && said.contains("once more:"), "{said}");
+    assert!(Ca::open(&ca).unwrap().is_locked());
 }
 
 #[test]

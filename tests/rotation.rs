@@ -141,7 +141,7 @@ fn a_new_ca_and_all_certificates_and_nobody_notices() {
     }
     let told = rotate(&cluster, &[]);
     assert!(told.code == 0 && told.err.contains("the rotation is over"), "{told:?}");
-    assert!(!ca.join("before.pem").exists(), "the old key is gone");
+    assert!(!ca.join("before.pem").exists(), "nothing is left of it");
     new.end();
 
     // What the old CA issues is worth nothing now, and nothing was restarted.

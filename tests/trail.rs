@@ -63,7 +63,8 @@ fn what_operators_do_stands_on_the_trail_of_each_node_concerned() {
     assert_ne!(over(&alice, &["start", "cache", "--force", "--no-wait"]).code, 0);
     cluster.signal("n2", Signal::SIGHUP);
     // Somebody with a certificate of another CA, who believes ours.
-    let stranger = Ca::init(&cluster.file_named("stranger"), cluster.name(), Validity::days(1)).unwrap();
+    let stranger =
+        Ca::init(&cluster.file_named("stranger"), cluster.name(), Validity::days(1), None).unwrap();
     let theirs = stranger.issue(operator("eve", Role::Admin), Validity::days(1)).unwrap().bundle;
     let ours = ca.issue(operator("eve", Role::Admin), Validity::days(1)).unwrap().bundle;
     let block = |text: &str, n: usize| text.split_inclusive("-----END ").nth(n).unwrap().to_owned();

@@ -7,6 +7,7 @@ mod uninvited {
     pub mod bytes;
     pub mod clocks;
     pub mod crashes;
+    pub mod greedy;
     pub mod liar;
     pub mod rogue;
     pub mod secrets;

@@ -72,7 +72,7 @@ impl Cluster {
 
     /// Has the agents speak TLS: from now on each that starts has a certificate of this CA.
     pub fn secure(&mut self) -> &Ca {
-        let ca = Ca::init(&self.folder().join("ca"), &self.name, Validity::days(10));
+        let ca = Ca::init(&self.folder().join("ca"), &self.name, Validity::days(10), None);
         self.ca.insert(ca.expect("a folder of our own"))
     }
 

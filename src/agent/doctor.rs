@@ -17,10 +17,8 @@ static ROOM: Semaphore = Semaphore::const_new(1);
 
 impl Api {
     pub async fn examine(&self) -> Result<DoctorReport, Refusal> {
-        let Ok(_room) = ROOM.try_acquire() else {
-            let error = "it is being looked at already".to_owned();
-            return Err(Refusal { error, hint: Some("clusterctl doctor, in a moment".to_owned()) });
-        };
+        // Whoever comes waits: nobody has many in the line.
+        let _room = ROOM.acquire().await;
         let shell = &self.0;
         let (found, peers) = tokio::join!(self.own(), self.peers());
         let claims = shell.namesakes.borrow_mut().claims(clock::now());
@@ -62,6 +60,7 @@ impl Api {
 impl Shell {
     /// The instances that have a process.
     fn running(&self) -> Vec<String> {
-        self.held.borrow().keys().map(ToString::to_string).collect()
+        let by_systemd = self.systemd.running();
+        self.held.borrow().keys().map(ToString::to_string).chain(by_systemd).collect()
     }
 }

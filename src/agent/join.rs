@@ -111,6 +111,7 @@ fn fetch(cluster: &Cluster, me: &str, number: &str, from: Option<&str>) -> anyho
         }
     }
     Err(anyhow!(
-        "no agent has an invitation for this token:{refusals}\n  hint: where the CA is: clusterctl pki invite {me}"
+        "no agent has an invitation for this token:{refusals}\n  hint: it is good for one agent, until that machine is \
+         booted, and once. A new one, where the CA is: clusterctl pki invite {me}"
     ))
 }

@@ -190,9 +190,8 @@ impl Agent for Api {
         let question = by_hand::configured(instance, at_home);
         let mut question = question.map_err(|no| refused(no.to_string(), Some(no.hint)))?;
         question.timeout = question.timeout.min(BY_HAND);
-        let Ok(_hand) = HANDS.try_acquire() else {
-            return Err(refused("four questions by hand are under way here already".into(), None));
-        };
+        // Whoever comes waits: nobody has many in the line.
+        let _hand = HANDS.acquire().await;
         Ok(by_hand::ask(question).await)
     }
 

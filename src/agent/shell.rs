@@ -17,6 +17,7 @@ use super::orphans::Orphan;
 use super::real::Real;
 use super::record::Recorder;
 use super::sweeps::Sweeps;
+use super::systemd::{self, Systemd};
 use super::trail::Scribe;
 use super::vips::Vips;
 use crate::api::tls::Security;
@@ -96,6 +97,8 @@ pub enum Message {
     },
     /// A log cannot be rotated, or can be again.
     Log(Trouble),
+    /// Of what systemd runs.
+    Systemd(systemd::Word),
     /// The configuration is to be another one.
     Configure {
         what: Configure,
@@ -193,6 +196,7 @@ pub struct Shell {
     pub problems: RefCell<HashMap<&'static str, String>>,
     pub links: Links,
     pub sweeps: Sweeps,
+    pub(super) systemd: Systemd,
     /// Who holds the virtual addresses.
     pub(super) vips: Vips,
     /// What is rendered for this node, where the agent applies it.
@@ -247,6 +251,7 @@ impl Shell {
         let vips = Vips::of(parts.engine.cluster(), parts.engine.node());
         let (manage, real) = (Manage::of(&parts.places.run), Real::of(&parts.places.run));
         let staged = Slot::durable(parts.places.state.join("staged.json"));
+        let invitations = Invitations::of(&parts.places.run);
         Shell {
             places: parts.places,
             id: parts.id,
@@ -272,11 +277,12 @@ impl Shell {
             problems: RefCell::new(parts.problems),
             links: Links::default(),
             sweeps: Sweeps::default(),
+            systemd: Systemd::default(),
             vips,
             manage,
             real,
             security: RefCell::new(Security::Missing),
-            invitations: Invitations::default(),
+            invitations,
             messages: parts.messages,
             finished: Cell::new(false),
             probers: RefCell::default(),
@@ -358,7 +364,7 @@ impl Shell {
             Action::Pace { question, every } => self.pace(question, every),
             Action::Verify { question } => self.prober(question, Prober::verify),
             Action::Clean { instance } => return Some(self.clean(instance)),
-            Action::Spawn { instance, memory, unit } => return Some(self.spawn(instance, memory, unit)),
+            Action::Spawn { instance, memory, unit } => return self.spawn(instance, memory, unit),
             Action::Adopt { instance, pid, memory, unit } => return self.adopt(instance, pid, memory, unit),
             Action::FindMain { instance, memory } => return Some(self.find_main(instance, memory)),
             Action::Remember { instance, memory } => {
@@ -453,6 +459,7 @@ impl Shell {
                     self.feed_all(std::mem::take(&mut inputs));
                     let _ = reply.send(self.configure(what)); // whoever asked may have gone
                 }
+                Message::Systemd(word) => inputs.extend(self.systemd_said(word)),
                 Message::Crashed { what } => return Err(what),
                 message => inputs.extend(self.input(message)),
             }
@@ -531,7 +538,8 @@ impl Shell {
                 self.tell_log(&trouble);
                 return None;
             }
-            Message::Configure { .. } | Message::Crashed { .. } => return None, // see above
+            // See above.
+            Message::Configure { .. } | Message::Systemd(_) | Message::Crashed { .. } => return None,
         })
     }
 

@@ -175,7 +175,11 @@ impl Caller {
     pub fn may_speak_for(&self, node: &str) -> Result<(), Refusal> {
         match &self.rights {
             Rights::Agent(own) if own != node => {
-                Err(Refusal { error: format!("{} cannot speak for node {node}", self.name), hint: None })
+                let error = format!(
+                    "{} lacks the right `agent` of node {node} for this call: a node speaks for itself only",
+                    self.name
+                );
+                Err(Refusal { error, hint: None })
             }
             _ => Ok(()),
         }

@@ -18,7 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -81,7 +81,36 @@ struct Source {
 #[derive(Debug, Default)]
 struct Known {
     connections: usize,
-    turn: Rc<Mutex<()>>,
+    turns: Rc<Turns>,
+}
+
+/// How many of a guest's calls are worked on at once, on however many connections it asks: so it has its turns where
+/// another has as many. Each kind by itself, so that who waits for a slow answer gets the quick ones meanwhile.
+#[derive(Debug)]
+pub struct Turns {
+    /// What this thread works on until it is done.
+    pub answers: Semaphore,
+    /// Pages that are read from the disk.
+    pub pages: Semaphore,
+    /// What all nodes are asked for; one that is dead holds up each such call.
+    pub whole: Semaphore,
+    /// Questions by hand.
+    pub questions: Semaphore,
+    /// What is looked for on the machine.
+    pub examinations: Semaphore,
+}
+
+impl Default for Turns {
+    fn default() -> Turns {
+        let turns = |most| Semaphore::new(most);
+        Turns {
+            answers: turns(1),
+            pages: turns(1),
+            whole: turns(8),
+            questions: turns(2),
+            examinations: turns(1),
+        }
+    }
 }
 
 /// Somebody who knocks; the end of it when dropped.
@@ -97,9 +126,7 @@ pub struct Knock {
 pub struct Place {
     door: Rc<Door>,
     guest: Guest,
-    /// Held while a call of this guest is worked on: so a guest with many connections has one turn where another has
-    /// one, too.
-    pub turn: Rc<Mutex<()>>,
+    pub turns: Rc<Turns>,
 }
 
 impl Default for Door {
@@ -147,9 +174,9 @@ impl Door {
             return None;
         }
         known.connections += 1;
-        let turn = known.turn.clone();
+        let turns = known.turns.clone();
         state.inside += 1;
-        Some(Place { door: self.clone(), guest, turn })
+        Some(Place { door: self.clone(), guest, turns })
     }
 }
 

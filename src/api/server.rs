@@ -10,7 +10,7 @@
 
 use super::caller::{CALLS, Caller, Right, right_for};
 use super::deed::Watched;
-use super::door::{Door, Guest, Knock, Place};
+use super::door::{Door, Guest, Knock, Place, Turns};
 use super::patience::{Course, Patient};
 use super::tls::{self, Peer, Security};
 use super::wire::*;
@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 /// For the body of a request.
@@ -214,12 +214,12 @@ async fn serve_connection<A: Agent>(
 ) {
     let course = Course::default();
     let stream = Patient::new(stream, course.clone());
-    let turn = place.turn.clone();
+    let turns = place.turns.clone();
     let service = service_fn(move |request| {
-        let (agent, peer, course, turn) = (agent.clone(), peer.clone(), course.clone(), turn.clone());
+        let (agent, peer, course, turns) = (agent.clone(), peer.clone(), course.clone(), turns.clone());
         course.answering();
         async move {
-            let answer = answer(agent, peer, request, &turn).await;
+            let answer = answer(agent, peer, request, &turns).await;
             // A stream goes on for as long as both ends live.
             if answer.body().size_hint().exact().is_some() {
                 course.answered();
@@ -237,12 +237,7 @@ async fn serve_connection<A: Agent>(
     drop(place);
 }
 
-async fn answer<A: Agent>(
-    agent: A,
-    peer: Peer,
-    request: Request<Incoming>,
-    turn: &Mutex<()>,
-) -> Response<Body> {
+async fn answer<A: Agent>(agent: A, peer: Peer, request: Request<Incoming>, turns: &Turns) -> Response<Body> {
     crash::trip("connection");
     let caller = peer.caller.clone().behind(request.headers());
     if let Err(why) = agent.security().still_believes(&peer) {
@@ -250,7 +245,7 @@ async fn answer<A: Agent>(
         return json(StatusCode::FORBIDDEN, &Refusal { error, hint: None });
     }
     let watched = Watched::new(agent.clone(), &caller, &peer.from, request.method(), request.uri().path());
-    match route(agent, &caller, &peer.from, request, turn, &watched).await {
+    match route(agent, &caller, &peer.from, request, turns, &watched).await {
         Ok(response) => {
             watched.done(response.status());
             response
@@ -273,7 +268,7 @@ async fn route<A: Agent>(
     caller: &Caller,
     from: &str,
     request: Request<Incoming>,
-    turn: &Mutex<()>,
+    turns: &Turns,
     watched: &Watched<A>,
 ) -> Result<Response<Body>, Refused> {
     let mut path = request.uri().path().to_owned();
@@ -312,11 +307,18 @@ async fn route<A: Agent>(
     if !CALLS.iter().any(|(method, known, _)| method == request.method() && *known == path) {
         return Err(not_found(&path));
     }
-    // What is worked on at once, one of a guest's calls after the other. What waits for others has limits of its own.
-    let mut my_turn = None;
-    if matches!(path.as_str(), "/v1/node" | "/v1/events" | "/v1/leftovers") {
-        my_turn = Some(turn.lock().await);
-    }
+    let turn = match path.as_str() {
+        "/v1/node" | "/v1/events" | "/v1/leftovers" => Some(&turns.answers),
+        "/v1/logs" | "/v1/trail" => Some(&turns.pages),
+        "/v1/cluster" => Some(&turns.whole),
+        "/v1/probe" => Some(&turns.questions),
+        "/v1/doctor" => Some(&turns.examinations),
+        _ => None,
+    };
+    let my_turn = match turn {
+        Some(turn) => turn.acquire().await.ok(),
+        None => None,
+    };
     let answer = call(agent, (caller, from), request, &path, parameter, watched).await;
     drop(my_turn);
     answer

@@ -1,6 +1,7 @@
 //! `pki`: the cluster's own CA, on the machine of whoever runs the cluster. Asks no agent.
 
 mod invite;
+mod passphrase;
 mod rotate;
 
 use super::text::{DIM, Look, Row, paint, plural, table};
@@ -8,11 +9,7 @@ use super::{Exit, Global, Misuse, hint};
 use crate::model::Cluster;
 use crate::pki::{Ca, CaError, Certificate, Role, Validity, Who, now};
 use anstyle::{AnsiColor, Style};
-use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +19,8 @@ pub struct PkiArgs {
     /// The CA's folder [default: `pki` beside the cluster file]
     #[arg(long, value_name = "DIR", global = true)]
     ca: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: passphrase::Source,
     #[command(subcommand)]
     verb: PkiVerb,
 }
@@ -29,7 +28,21 @@ pub struct PkiArgs {
 #[derive(Debug, Subcommand)]
 enum PkiVerb {
     /// Make the CA of the cluster that the cluster file names
-    Init,
+    Init {
+        /// Keep its key encrypted with a passphrase, which is asked for (or is where --passphrase-file or
+        /// --passphrase-credential says)
+        #[arg(long)]
+        passphrase: bool,
+    },
+    /// Give the CA's key a passphrase, another one, or none
+    Passphrase {
+        /// None
+        #[arg(long, conflicts_with = "new_passphrase_file")]
+        remove: bool,
+        /// The new one is the first line of this file, which only you can read
+        #[arg(long, value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+    },
     /// Write a file for each node that has no certificate yet; `clusterd join FILE` takes it in there
     Bundle {
         /// Where the files go
@@ -103,23 +116,29 @@ const DAYS: u64 = 2 * 365;
 pub fn run(args: PkiArgs, global: &Global) -> anyhow::Result<Exit> {
     let config = global.config();
     let folder = args.ca.unwrap_or_else(|| config.parent().unwrap_or(Path::new("")).join("pki"));
+    let key = args.passphrase;
     match args.verb {
-        PkiVerb::Init => {
+        PkiVerb::Init { passphrase } => {
             let cluster = super::load(global)?;
-            let ca = Ca::init(&folder, &cluster.name, Validity::days(CA_DAYS))?;
+            let passphrase = key.for_new(passphrase)?;
+            let ca = Ca::init(&folder, &cluster.name, Validity::days(CA_DAYS), passphrase)?;
             super::print(&format!("the CA of cluster {} is in {}\n", ca.cluster(), folder.display()))?;
             hint("keep that folder on this machine only; then: clusterctl pki bundle");
         }
         PkiVerb::Bundle { out } => {
             let (ca, cluster) = open(&folder, global)?;
             let issued = ca.issued()?;
+            let of_node = |node: &str| Who::Node(node.to_owned());
             let new: Vec<&str> = (cluster.nodes.iter().map(|n| n.name.as_str()))
-                .filter(|node| !issued.iter().any(|c| is_node(c, node)))
+                .filter(|node| {
+                    !issued.iter().any(|c| is_node(c, node)) || ca.half_handed_out(&of_node(node), &out)
+                })
                 .collect();
-            for node in &new {
-                hand_out(&ca, Who::Node((*node).to_owned()), &out)?;
-            }
             let had = cluster.nodes.len() - new.len();
+            if !new.is_empty() {
+                let ca = key.unlock(ca)?;
+                new.iter().try_for_each(|node| hand_out(&ca, of_node(node), &out))?;
+            }
             if had > 0 {
                 let theirs = plural(had, "node");
                 hint(&format!("{theirs} had a certificate before; a new one: clusterctl pki issue NODE"));
@@ -128,6 +147,7 @@ pub fn run(args: PkiArgs, global: &Global) -> anyhow::Result<Exit> {
         PkiVerb::Issue { node, out } => {
             let (ca, cluster) = open(&folder, global)?;
             must_have(&cluster, &node)?;
+            let ca = key.unlock(ca)?;
             let before = ca.issued()?;
             hand_out(&ca, Who::Node(node.clone()), &out)?;
             hint_at_old(&before, &node);
@@ -135,16 +155,22 @@ pub fn run(args: PkiArgs, global: &Global) -> anyhow::Result<Exit> {
         PkiVerb::Invite { node, open_for } => {
             let (ca, cluster) = open(&folder, global)?;
             must_have(&cluster, &node)?;
+            let ca = key.unlock(ca)?;
             super::online(invite::run(&ca, &node, open_for, global))?;
         }
         PkiVerb::Operator { name, role, out } => {
-            let ca = open_ca(&folder)?;
+            let ca = key.unlock(open_ca(&folder)?)?;
             let who = Who::Operator { name, role: role.into() };
             hand_out(&ca, who, &out)?;
         }
         PkiVerb::Rotate { begin, out } => {
             let (ca, cluster) = open(&folder, global)?;
-            return rotate::step(rotate::under_way(ca, begin)?, &cluster, &out, global);
+            let ca = rotate::under_way(ca, begin, &key)?;
+            return rotate::step(ca, &cluster, &out, global);
+        }
+        PkiVerb::Passphrase { remove, new_passphrase_file } => {
+            let ca = key.unlock(open_ca(&folder)?)?;
+            passphrase::change(ca, remove, new_passphrase_file.as_deref())?;
         }
         PkiVerb::Show => show(&open_ca(&folder)?, global)?,
         PkiVerb::Revoke { name } => revoke(&open_ca(&folder)?, &name)?,
@@ -193,30 +219,13 @@ fn open(folder: &Path, global: &Global) -> anyhow::Result<(Ca, Cluster)> {
 
 /// Makes a certificate, and the file for whoever it is for. A file that is there already is left alone.
 fn hand_out(ca: &Ca, who: Who, folder: &Path) -> anyhow::Result<()> {
-    let (name, next) = match &who {
-        Who::Ca => ("ca", String::new()),
-        Who::Node(node) => (node.as_str(), format!("on {node}: clusterd join {node}.pem")),
-        Who::Operator { name, .. } => (name.as_str(), format!("clusterctl --identity {name}.pem")),
+    let next = match &who {
+        Who::Ca => String::new(),
+        Who::Node(node) => format!("on {node}: clusterd join {node}.pem"),
+        Who::Operator { name, .. } => format!("clusterctl --identity {name}.pem"),
     };
-    let path = folder.join(format!("{name}.pem"));
-    let line = format!("{}  {who}  {next}\n", path.display());
-    // The file first: a certificate that nobody has would only stand in the list.
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("cannot make {}", path.display()))?;
-    let written = ca.issue(who, Validity::days(DAYS)).map_err(anyhow::Error::from).and_then(|issued| {
-        file.write_all(issued.bundle.as_bytes())
-            .and_then(|()| file.sync_all())
-            .with_context(|| format!("cannot write {}", path.display()))
-    });
-    if written.is_err() {
-        let _ = fs::remove_file(&path); // half of it is of no use
-    }
-    written?;
-    super::print(&line)?;
+    let path = ca.hand_out(who.clone(), Validity::days(DAYS), folder)?;
+    super::print(&format!("{}  {who}  {next}\n", path.display()))?;
     Ok(())
 }
 

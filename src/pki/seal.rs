@@ -90,8 +90,8 @@ mod tests {
     #[test]
     fn a_seal_tells_who_signed_what() {
         let dir = tempfile::tempdir().unwrap();
-        let ca = Ca::init(&dir.path().join("ca"), "shop", Validity::days(9)).unwrap();
-        let other = Ca::init(&dir.path().join("other"), "shop", Validity::days(9)).unwrap();
+        let ca = Ca::init(&dir.path().join("ca"), "shop", Validity::days(9), None).unwrap();
+        let other = Ca::init(&dir.path().join("other"), "shop", Validity::days(9), None).unwrap();
         let admin = || Who::Operator { name: "alice".into(), role: Role::Admin };
         let node = Tls::new(&bundle(&ca, Who::Node("web1".into()))).unwrap();
 

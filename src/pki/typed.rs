@@ -1,7 +1,9 @@
 //! What somebody types and nobody else is to see.
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
 use zeroize::Zeroizing;
 
 /// The longest line that is taken, in bytes.
@@ -35,19 +37,25 @@ impl Drop for Unseen {
 pub fn typed(what: &str) -> io::Result<Zeroizing<String>> {
     let mut unseen = None;
     if io::stdin().is_terminal() {
+        unseen = Unseen::begin(); // first: whoever sees the question may type at once
         eprint!("{what}: ");
         io::stderr().flush()?;
-        unseen = Unseen::begin();
     }
-    // Room for all of it at once: a buffer that grows leaves copies behind. What comes after the line is somebody else's.
-    let mut line = Zeroizing::new(String::with_capacity(MAX_LINE));
-    let mut stdin = io::stdin().lock();
-    let read = io::Read::take(&mut stdin, MAX_LINE as u64).read_line(&mut line)?;
+    // Byte by byte: what standard input reads ahead it does not wipe, and what comes after the line is somebody else's.
+    let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE));
+    let mut byte = Zeroizing::new([0]);
+    let mut ended = false;
+    while !ended && line.len() < MAX_LINE && stdin.read(byte.as_mut())? == 1 {
+        ended = byte[0] == b'\n';
+        line.push(byte[0]);
+    }
     drop(unseen);
-    if read == 0 {
+    if line.is_empty() {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("no {what} was given")));
     }
-    let length = line.trim_end_matches(['\n', '\r']).len();
-    line.truncate(length);
-    Ok(line)
+    let text = std::str::from_utf8(&line);
+    let text =
+        text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("the {what} is no text")))?;
+    Ok(Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned()))
 }

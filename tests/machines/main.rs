@@ -15,4 +15,5 @@ mod directors;
 mod installed;
 mod odd;
 mod power;
+mod systemd;
 mod three;

@@ -54,7 +54,7 @@ impl Secured {
             &[("cache", "{ n1 = \"A1\" }"), ("web", "{ n2 = \"A2\" }")],
         );
         let ca = inner.file_named("ca");
-        Ca::init(&ca, inner.name(), Validity::days(100)).unwrap();
+        Ca::init(&ca, inner.name(), Validity::days(100), None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Secured { inner, ca, runtime }
     }

@@ -4,21 +4,23 @@
 //!    certificate of the new one: who has taken it in shows both, and believes both CAs; who has not believes the new
 //!    one by the old one's word. So they can be taken in one by one, in any order.
 //! 2. Once every node shows its new certificate, the CA before is dropped as any key is: `revoked` in the cluster file.
-//! 3. Once no node believes it any more, its key is removed.
+//! 3. Once no node believes it any more, the rotation is over.
+//!
+//! The key of the CA before is gone from step 1 on. Whoever is killed in a step does it again.
 
 use super::super::{Asked, Exit, Global, Misuse, hint, online};
-use super::{CA_DAYS, hand_out, is_node, print_revoked};
+use super::{CA_DAYS, hand_out, is_node, passphrase, print_revoked};
 use crate::api::wire::Identity;
 use crate::model::Cluster;
 use crate::pki::{Ca, Certificate, Validity, Who};
 use futures_util::future::join_all;
 use std::path::Path;
 
-/// The CA, once a rotation of it is under way.
-pub fn under_way(ca: Ca, begin: bool) -> anyhow::Result<Ca> {
+/// The CA, once a rotation of it is under way, with its key at hand.
+pub fn under_way(ca: Ca, begin: bool, key: &passphrase::Source) -> anyhow::Result<Ca> {
     match (ca.before(), begin) {
-        (Some(_), false) => Ok(ca),
-        (None, true) => Ok(ca.rotate(Validity::days(CA_DAYS))?),
+        (Some(_), false) => key.unlock(ca),
+        (None, true) => Ok(key.unlock(ca)?.rotate(Validity::days(CA_DAYS))?),
         (Some(_), true) => {
             let text = "a rotation of the CA is under way".to_owned();
             Err(Misuse { text, hint: "clusterctl pki rotate, without --begin, carries it on".to_owned() }
@@ -67,14 +69,15 @@ pub fn step(ca: Ca, cluster: &Cluster, out: &Path, global: &Global) -> anyhow::R
         return Ok(Exit::Incomplete);
     }
     ca.rotated()?;
-    eprintln!("no node believes the CA before any more, and its key is removed: the rotation is over");
+    eprintln!("no node believes the CA before any more: the rotation is over");
     Ok(Exit::Done)
 }
 
 /// Makes a certificate of the new CA for each who has one of the CA before, and for each node; whether there was any.
 fn hand_out_all(ca: &Ca, cluster: &Cluster, out: &Path) -> anyhow::Result<bool> {
     let anew = ca.issued_anew()?;
-    let has = |who: &Who| anew.iter().any(|c: &Certificate| c.name.who == *who);
+    let has =
+        |who: &Who| anew.iter().any(|c: &Certificate| c.name.who == *who) && !ca.half_handed_out(who, out);
     let nodes = cluster.nodes.iter().map(|n| Who::Node(n.name.clone()));
     let operators =
         ca.issued()?.into_iter().map(|c| c.name.who).filter(|w| matches!(w, Who::Operator { .. }));

@@ -10,7 +10,7 @@ impl Place {
         Place(tempfile::tempdir().unwrap())
     }
     fn ca(&self, name: &str, cluster: &str) -> Ca {
-        Ca::init(&self.0.path().join(name), cluster, Validity::days(9000)).unwrap()
+        Ca::init(&self.0.path().join(name), cluster, Validity::days(9000), None).unwrap()
     }
 }
 
@@ -211,7 +211,7 @@ fn the_ca_remembers_what_it_issued_and_revoked() {
     // What it issues after it was opened again is of the same CA.
     let (a, b) = (tls(&issue(&ca, node("web1"))), tls(&issue(&again, node("web2"))));
     assert!(meet(&a, Some("web2"), &b).is_ok());
-    assert!(Ca::init(&place.0.path().join("ca"), "shop", Validity::days(1)).is_err());
+    assert!(Ca::init(&place.0.path().join("ca"), "shop", Validity::days(1), None).is_err());
 }
 
 /// Shows no certificate.
