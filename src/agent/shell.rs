@@ -77,6 +77,10 @@ pub enum Message {
     },
     /// An address came or went on this machine's interfaces.
     AddressesChanged,
+    /// The machine of another director answers.
+    Lives {
+        node: String,
+    },
     /// A director has looked for the reason of an alarm; counted by the configuration.
     Examined {
         generation: u64,
@@ -512,6 +516,11 @@ impl Shell {
             Message::AddressesChanged => {
                 self.look_at_addresses();
                 self.manage.look_again();
+                return None;
+            }
+            Message::Lives { node } => {
+                let node = cluster.node_named(&node)?;
+                self.guard(Seen::Lives { node });
                 return None;
             }
             Message::Examined { generation, vip, facts } => {

@@ -354,7 +354,7 @@ pub struct VipAsk {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VirtualService {
     pub service: IpvsName,
-    /// The real servers that should be there.
+    /// The real servers that should be there; those of a mark have port 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<SocketAddr>,
     /// How many real servers with a weight above 0 are enough.
