@@ -5,7 +5,7 @@ use super::clerk::PATIENCE;
 use super::config::Kept;
 use super::shell::{Message, Shell};
 use crate::api::tls::Security;
-use crate::api::wire::{Refusal, ReloadReply};
+use crate::api::wire::{GenerationReply, Refusal, ReloadReply};
 use crate::crash::{self, Done};
 use crate::generation::{Generation, Offer, Relation};
 use crate::model::{self, Cluster, NodeIx};
@@ -181,16 +181,18 @@ async fn ask_round(shell: &Rc<Shell>) -> bool {
     let answers = others.map(|node| {
         let (link, path) = (shell.link(node), path.as_str());
         async move {
-            let ask = link.get::<Generation>(path);
+            let ask = link.get::<GenerationReply>(path);
             let answer = tokio::time::timeout(TELL_WITHIN, ask).await;
-            (node, answer.ok().and_then(Result::ok))
+            let answer = answer.ok().and_then(Result::ok);
+            let GenerationReply { generation, namesakes } = answer?;
+            shell.hear_of_namesakes(namesakes);
+            Some((node, generation))
         }
     });
     let answers = futures_util::future::join_all(answers).await;
     let own = shell.in_force.borrow().generation.clone();
     let (mut newest, mut diverged): (Option<(NodeIx, &Generation)>, Vec<String>) = (None, Vec::new());
-    for (node, theirs) in &answers {
-        let Some(theirs) = theirs else { continue };
+    for (node, theirs) in answers.iter().flatten() {
         match own.relation(theirs) {
             Relation::Same if theirs.number <= own.number => {}
             Relation::Same | Relation::Newer => {
@@ -219,7 +221,7 @@ async fn ask_round(shell: &Rc<Shell>) -> bool {
         }
     }
     shell.say("behind", problem);
-    answers.iter().all(|(_, answer)| answer.is_some())
+    answers.iter().all(Option::is_some)
 }
 
 async fn fetch(shell: &Rc<Shell>, node: NodeIx, from: &str) -> Result<(), String> {
