@@ -84,6 +84,9 @@ impl Shell {
     }
 
     fn stage(&self, offer: Offer) -> Result<ReloadReply, String> {
+        if self.places.etcd.is_some() {
+            return Err("this node's files are in etcd: put them there, and every node follows".to_owned());
+        }
         let (kept, ..) = self.examine(offer, false)?;
         let (slot, generation) = (self.staged.clone(), kept.generation.clone());
         let done = self.clerk.have_done(PATIENCE, move || slot.write(&kept).map_err(|e| e.to_string()));
@@ -190,6 +193,10 @@ async fn ask_round(shell: &Rc<Shell>) -> bool {
         }
     });
     let answers = futures_util::future::join_all(answers).await;
+    let all_answered = answers.iter().all(Option::is_some);
+    if shell.places.etcd.is_some() {
+        return all_answered; // what is in force is agreed on there
+    }
     let own = shell.in_force.borrow().generation.clone();
     let (mut newest, mut diverged): (Option<(NodeIx, &Generation)>, Vec<String>) = (None, Vec::new());
     for (node, theirs) in answers.iter().flatten() {
@@ -221,7 +228,7 @@ async fn ask_round(shell: &Rc<Shell>) -> bool {
         }
     }
     shell.say("behind", problem);
-    answers.iter().all(Option::is_some)
+    all_answered
 }
 
 async fn fetch(shell: &Rc<Shell>, node: NodeIx, from: &str) -> Result<(), String> {
