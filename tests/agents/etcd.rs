@@ -104,8 +104,9 @@ fn a_change_in_etcd_is_taken_a_mistake_is_not_and_a_boot_without_it_begins_with_
     });
     assert!(said.contains("/prod/shop/cluster.toml"), "{said}");
     assert_eq!(cluster.pid_if("n1", "b@n1", "ready"), Some(b));
-    let staged = cluster.ctl("n1", &["apply", "--yes", cluster.file().to_str().unwrap()]);
-    assert_ne!(staged.code, 0, "{staged:?}");
+    cluster.write(&both, &[("nap", &format!("{UNIT}usually = \"20ms\"\n"))]);
+    let applied = cluster.ctl("n1", &["apply", "--yes", cluster.file().to_str().unwrap()]);
+    assert!(applied.code != 0 && applied.text().contains("are in etcd"), "{applied:?}");
     etcd.put("/prod/shop/cluster.toml", &both);
     wait("all to be well again", || problems(&cluster).is_empty().then_some(()));
 
