@@ -76,7 +76,9 @@ impl Place {
         }
         let server = |text: &str| {
             text.parse::<SocketAddr>().map_err(|_| {
-                format!("\"{text}\" is no address with a port (names are not looked up: DNS may be down); {form}")
+                format!(
+                    "\"{text}\" is no address with a port (names are not looked up: DNS may be down); {form}"
+                )
             })
         };
         let servers: Vec<SocketAddr> = servers.split(',').map(server).collect::<Result<_, _>>()?;
@@ -112,7 +114,8 @@ impl Place {
             let source = || Ok::<_, String>(Source { path: self.shown(name), text: text(&pair.value)? });
             if name == "cluster.toml" {
                 cluster = Some(source()?);
-            } else if let Some(unit) = name.strip_prefix("units/").and_then(|unit| unit.strip_suffix(".toml")) {
+            } else if let Some(unit) = name.strip_prefix("units/").and_then(|unit| unit.strip_suffix(".toml"))
+            {
                 units.insert(unit.to_owned(), source()?);
             }
         }
@@ -275,7 +278,10 @@ pub async fn follow(shell: Rc<Shell>, place: Place) {
                 Err(why) => why,
                 Ok(never) => match never {},
             };
-            shell.say("etcd", Some(format!("etcd is not heard, the copy of what it held last is in force: {why}")));
+            shell.say(
+                "etcd",
+                Some(format!("etcd is not heard, the copy of what it held last is in force: {why}")),
+            );
         }
         sleep(AGAIN).await;
     }
@@ -328,9 +334,8 @@ async fn take(shell: &Rc<Shell>, place: &Place, found: &Found, last: &mut Option
         Ok(()) => reload(shell).await.err(),
         Err(why) => Some(why),
     };
-    let problem = refused.map(|why| {
-        format!("what etcd holds is refused, the one before stays in force: {why}")
-    });
+    let problem =
+        refused.map(|why| format!("what etcd holds is refused, the one before stays in force: {why}"));
     if let Some(problem) = &problem {
         shell.events.borrow_mut().record("", "config-refused", problem, Value::Null);
     }

@@ -142,7 +142,9 @@ fn machines_that_are_wrong_each_in_its_way() {
     // It is told so by whomever it asks, and starts nothing new.
     wait("the second n2 to start nothing", || {
         let events = ctl("n9", &["events", "store@n2"]);
-        events.contains("cannot be started: another machine, at 10.78.0.2, says that it is n2, too").then_some(())
+        events
+            .contains("cannot be started: another machine, at 10.78.0.2, says that it is n2, too")
+            .then_some(())
     });
     let seen = found("n3", &[]);
     for text in [

@@ -14,7 +14,10 @@ struct Etcd {
 
 impl Etcd {
     fn start(cluster: &Cluster) -> Etcd {
-        let (client, peer) = (format!("http://{}:2379", cluster.address(250)), format!("http://{}:2380", cluster.address(250)));
+        let (client, peer) = (
+            format!("http://{}:2379", cluster.address(250)),
+            format!("http://{}:2380", cluster.address(250)),
+        );
         let server = Command::new("etcd")
             .arg("--data-dir")
             .arg(cluster.dir().join("etcd"))
@@ -98,7 +101,9 @@ fn a_change_in_etcd_is_taken_a_mistake_is_not_and_a_boot_without_it_begins_with_
     assert_eq!(cluster.pid_if("n1", "a@n1", "ready"), Some(a), "what was there goes on");
 
     etcd.put("/prod/shop/cluster.toml", &both.replace("on =", "no ="));
-    let problems = |cluster: &Cluster| cluster.node_status("n1").map(|node| node.problems.join("\n")).unwrap_or_default();
+    let problems = |cluster: &Cluster| {
+        cluster.node_status("n1").map(|node| node.problems.join("\n")).unwrap_or_default()
+    };
     let said = wait("the mistake to be told", || {
         Some(problems(&cluster)).filter(|said| said.contains("what etcd holds is refused"))
     });
