@@ -8,6 +8,7 @@ use super::{Asker, meaning, net};
 use crate::facts::Report;
 use crate::model::{
     Ask, BrokerAsk, FastdfsAsk, Get, GrpcHealth, Instance, Login, Probe, Question, Record, Secret,
+    is_systemd_unit,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// What can be typed as KIND, each with its port where it has one of its own.
-const KINDS: [(&str, Option<u16>); 15] = [
+const KINDS: [(&str, Option<u16>); 16] = [
     ("tcp", None),
     ("http", None),
     ("mysql", Some(3306)),
@@ -30,6 +31,7 @@ const KINDS: [(&str, Option<u16>); 15] = [
     ("unix", None),
     ("file", None),
     ("mount", None),
+    ("systemd", None),
     ("clock", None),
 ];
 
@@ -205,6 +207,14 @@ fn of_this_machine(kind: &str, url: &str) -> Result<Option<Ask>, NoQuestion> {
         "unix" => Ask::Unix { path },
         "file" => Ask::File { path, contains: None, max_age: None },
         "mount" => Ask::Mount { path, fs: None },
+        "systemd" if is_systemd_unit(url) => return Ok(Some(Ask::Systemd { unit: url.to_owned() })),
+        "systemd" => {
+            let why = format!("'{url}' is no unit of systemd's");
+            return Err(NoQuestion::new(
+                why,
+                "write it as `systemctl list-units` shows it: systemd nginx.service",
+            ));
+        }
         _ => return Ok(None),
     };
     if kind != "clock" && !url.starts_with('/') {
@@ -270,6 +280,7 @@ mod tests {
         assert_eq!(name, "shop.example");
         assert_eq!(host("grpc", "web1:50051/orders"), ("web1".into(), 50051));
         assert_eq!(read("clock", "").unwrap().ask, Ask::Clock { max_error: None });
+        assert_eq!(read("systemd", "a@b.mount").unwrap().ask, Ask::Systemd { unit: "a@b.mount".into() });
         assert_eq!(read("mount", "/srv").unwrap().ask, Ask::Mount { path: "/srv".into(), fs: None });
         assert_eq!(read("http", "web1/health").unwrap().ask, Ask::Http(Get::of("http://web1/health")));
     }
@@ -284,6 +295,7 @@ mod tests {
         let secret = "a password in a command is seen by every user of this machine";
         assert_eq!(why("mysql", "root:hunter2@db"), secret);
         assert_eq!(why("http", "https://me:hunter2@web1/"), secret);
+        assert_eq!(why("systemd", "nginx"), "'nginx' is no unit of systemd's");
         assert_eq!(why("unix", "run/x"), "'run/x' is not an absolute path");
         assert_eq!(why("dns", "10.0.0.1"), "a name server is asked for a name");
         assert_eq!(why("udp", "10.0.0.1:9"), "an empty datagram gets no reply");

@@ -59,6 +59,16 @@ fn systemd_runs_what_clusterd_orders() {
     machine.wait("its end", "clusterctl events redis@one | grep -q 'and not by clusterd'");
     machine.wait_up();
     machine.ok("clusterctl stop web@one && test $(systemctl is-active nginx) = inactive");
+    let told = machine.ok(
+        "for unit in redis-server.service nginx.service none.service; do clusterctl probe systemd $unit || true; done",
+    );
+    for said in [
+        "ready (redis-server.service is active (running))",
+        "nginx.service is not active (dead)",
+        "systemd knows no none.service",
+    ] {
+        assert!(told.contains(said), "{told}");
+    }
     machine.ok("clusterctl start web@one");
     machine.wait_up();
 
