@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, Error, NoTls, SimpleQueryMessage};
+use zeroize::Zeroizing;
 
 /// The most bytes read over one connection. An answer is about 150 bytes, and a connection lives for six hundred
 /// answers at most.
@@ -98,13 +99,13 @@ impl Client {
 async fn log_in(
     stream: TcpStream,
     login: &Login,
-    password: Option<String>,
+    password: Option<Zeroizing<String>>,
     database: &str,
 ) -> Result<tokio_postgres::Client, Error> {
     let mut config = Config::new();
     config.user(&login.user).dbname(database).application_name("clusterd").ssl_mode(SslMode::Disable);
     if let Some(password) = password {
-        config.password(password);
+        config.password(password.as_bytes());
     }
     let (client, connection) = config.connect_raw(Capped { stream, left: MOST }, NoTls).await?;
     // It ends when the client is dropped, or the server hangs up; what went wrong, the client tells.
