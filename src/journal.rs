@@ -5,9 +5,11 @@
 
 use crate::engine::view::Wish;
 use crate::engine::{Action, Found, Memory};
+use crate::facts::Moment;
 use crate::model::{Cluster, RunKind, Unit};
 use crate::process::{Boot, Identity, Marked};
 use crate::store::{Disk, Slot, StoreError};
+use crate::systemd;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -33,6 +35,9 @@ pub struct Record {
     /// The position in its log where its own lines begin; `None`: unknown, as in the journal of an older agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub printed_from: Option<u64>,
+    /// Where systemd runs it: which activation of its unit it is; there is no identity then. `None` until it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invocation: Option<String>,
 }
 
 /// What a record is written for.
@@ -83,7 +88,7 @@ impl Line {
         match () {
             () if !gave_up.is_empty() => Line::GaveUp,
             () if *completed => Line::Completed,
-            () if record.identity.is_none() => Line::Ended,
+            () if record.identity.is_none() && record.invocation.is_none() => Line::Ended,
             () if *stopping => Line::Stopping,
             () if *was_ready => Line::Ready,
             () => Line::Runs,
@@ -275,7 +280,7 @@ fn ended_with_it(record: &Record) -> bool {
         && match run.kind {
             // A daemon may have handed over to another one, which its pid file names (nginx is upgraded so).
             RunKind::Forking => record.memory.main && run.pidfile.is_none(),
-            RunKind::Exec | RunKind::Oneshot | RunKind::Notify => true,
+            RunKind::Exec | RunKind::Oneshot | RunKind::Notify | RunKind::Systemd => true,
         }
 }
 
@@ -304,7 +309,107 @@ fn search_marked<P: Processes>(
         unit: unit.clone(),
         memory: memory.clone(),
         printed_from: None,
+        invocation: None,
     };
     let found = Found::Running { pid, memory, unit: None };
     Searched { found, held: Some((held, nonce)), journal: Some(record) }
+}
+
+/// What already runs of an instance that systemd runs, by how its unit is, and what is to be journalled of it. `unit` is
+/// the file's.
+pub fn search_unit(
+    record: Option<Record>,
+    boot: &Boot,
+    unit: &Arc<Unit>,
+    state: &systemd::State,
+) -> (Found, Option<Record>) {
+    let runs = !state.is_over() && !state.restarts();
+    let pid = state.pid();
+    let Some(record) = record else {
+        if !runs {
+            return (Found::Nothing, None);
+        }
+        // Enabled at boot, or started by hand.
+        let flags = vec!["started by somebody else, adopted".to_owned()];
+        let memory = Memory { incarnation: 1, main: true, flags, ..Memory::default() };
+        let record = Record {
+            boot: boot.clone(),
+            identity: None,
+            nonce: String::new(),
+            unit: unit.clone(),
+            memory: memory.clone(),
+            printed_from: None,
+            invocation: Some(state.invocation.clone()),
+        };
+        return (Found::Running { pid, memory, unit: None }, Some(record));
+    };
+    let memory = record.memory.clone();
+    let is_it = match &record.invocation {
+        Some(invocation) => *invocation == state.invocation,
+        // Its start was ordered, and nothing of it had been heard; of one whose end was seen there is no moment.
+        None => memory.spawned != Moment(0),
+    };
+    if !(runs && is_it) {
+        return (Found::Ended { memory, left: false }, None);
+    }
+    let started = Some(record.unit.clone());
+    let invocation = Some(state.invocation.clone());
+    let journal = (record.invocation != invocation).then_some(Record { invocation, ..record });
+    (Found::Running { pid, memory, unit: started }, journal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Source, Sources, parse};
+    use crate::systemd::{Active, State};
+
+    fn unit() -> Arc<Unit> {
+        let source = |text: &str| Source { path: "file".into(), text: text.into() };
+        let sources = Sources {
+            cluster: source(
+                "[cluster]\nname = \"t\"\n[nodes]\nall = { n1 = \"10.0.0.1\" }\n[services]\ndb = { on = \"n1\" }\n",
+            ),
+            folder: "units".into(),
+            units: [("db".to_owned(), source("[run]\nkind = \"systemd\"\nunit = \"db.service\"\n"))].into(),
+            unread: Default::default(),
+        };
+        parse(&sources).unwrap_or_else(|e| panic!("{e}")).instances[0].unit.clone()
+    }
+
+    fn record(invocation: Option<&str>, spawned: u64) -> Option<Record> {
+        Some(Record {
+            boot: Boot::current().unwrap(),
+            identity: None,
+            nonce: String::new(),
+            unit: unit(),
+            memory: Memory { incarnation: 3, spawned: Moment(spawned), ..Memory::default() },
+            printed_from: None,
+            invocation: invocation.map(str::to_owned),
+        })
+    }
+
+    #[test]
+    fn a_unit_is_known_again_by_its_invocation() {
+        let search = |record, active, invocation: &str| {
+            let state = State { active, invocation: invocation.into(), main_pid: 7, ..State::default() };
+            search_unit(record, &Boot::current().unwrap(), &unit(), &state)
+        };
+        let (found, journal) = search(record(Some("a"), 5), Active::Active, "a");
+        assert!(matches!(found, Found::Running { pid: 7, unit: Some(_), .. }) && journal.is_none());
+        let (found, _) = search(record(Some("a"), 5), Active::Active, "b");
+        assert!(matches!(found, Found::Ended { left: false, .. }), "somebody has started it anew");
+        let (found, _) = search(record(Some("a"), 5), Active::Failed, "a");
+        assert!(matches!(found, Found::Ended { .. }));
+        let (found, journal) = search(record(None, 5), Active::Activating, "b");
+        assert!(matches!(found, Found::Running { .. }), "the agent died while it ordered the start");
+        assert_eq!(journal.unwrap().invocation.as_deref(), Some("b"));
+        let (found, _) = search(record(None, 0), Active::Active, "b");
+        assert!(matches!(found, Found::Ended { .. }), "its end had been seen");
+        let (found, journal) = search(None, Active::Active, "b");
+        let Found::Running { memory, unit: None, .. } = found else { panic!("{found:?}") };
+        assert_eq!(memory.flags, ["started by somebody else, adopted"]);
+        assert!(journal.is_some());
+        assert_eq!(search(None, Active::Inactive, "").0, Found::Nothing);
+    }
 }

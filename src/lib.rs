@@ -12,6 +12,7 @@
 //! - [`probe`], [`process`], [`leftover`], [`store`]: the hands and eyes; they know nothing of the engine.
 //! - [`director`]: virtual addresses: what keepalived, IPVS and the firewall are told.
 //! - [`broker`]: activemq.xml of others, judged.
+//! - [`systemd`]: units of the machine's own that systemd runs for us.
 //! - [`journal`]: what an agent writes down, and the search for what runs that the next one begins with.
 //! - [`trail`]: who did what: a chain of hashes that shows what was changed.
 //! - [`logs`]: what services print: positions, rotation, reading.
@@ -50,4 +51,5 @@ pub mod rig;
 pub mod sim;
 pub mod standin;
 pub mod store;
+pub mod systemd;
 pub mod trail;

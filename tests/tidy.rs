@@ -25,7 +25,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("trail", &["store"]),
     ("logs", &["crash", "model", "store"]),
     ("leftover", &["facts", "address", "crash", "model", "process"]),
-    ("journal", &["model", "engine", "process", "store"]),
+    ("systemd", &["facts"]),
+    ("journal", &["facts", "model", "engine", "process", "store", "systemd"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
     ("pki", &["facts", "clock", "crash", "store"]),
@@ -47,6 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "director",
             "leftover",
             "store",
+            "systemd",
             "journal",
             "logs",
             "pki",

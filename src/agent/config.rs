@@ -253,6 +253,7 @@ impl Shell {
         self.manage.reconfigure();
         self.look_at_addresses();
         self.search_these(&added);
+        self.systemd.reconfigured();
         // Before anybody is dialled: the file tells whose keys are revoked.
         self.look_at_trust();
         links::follow_peers(self);

@@ -60,6 +60,7 @@ impl Api {
 impl Shell {
     /// The instances that have a process.
     fn running(&self) -> Vec<String> {
-        self.held.borrow().keys().map(ToString::to_string).collect()
+        let by_systemd = self.systemd.running();
+        self.held.borrow().keys().map(ToString::to_string).chain(by_systemd).collect()
     }
 }

@@ -43,11 +43,14 @@ impl Shell {
         self.cluster().instance(instance).name.clone()
     }
 
-    /// Looks for what already runs of an instance: by the journal, then by marks.
-    pub fn search(self: &Rc<Self>, instance: InstanceIx, marked: &[Marked]) -> Input {
+    /// Looks for what already runs of an instance: by the journal, then by marks. Nothing where systemd is asked first.
+    pub fn search(self: &Rc<Self>, instance: InstanceIx, marked: &[Marked]) -> Option<Input> {
         let name = self.name(instance);
         let unit = self.cluster().instance(instance).unit.clone();
         let known = (self.journal.read(&name), self.journal.boot());
+        if self.seek_unit(&name, known.0.as_ref(), &unit) {
+            return None;
+        }
         let printed_from = known.0.as_ref().and_then(|record| record.printed_from);
         let Searched { found, held, journal } = journal::search(&mut &self.tree, &name, known, marked, &unit);
         if let Some(record) = journal {
@@ -60,7 +63,7 @@ impl Shell {
             self.hold(&name, Held::new(handle, memory.incarnation, nonce, printed_from), started.log);
             self.listen_again(&name, memory.incarnation, started);
         }
-        Input::Searched { instance, found }
+        Some(Input::Searched { instance, found })
     }
 
     /// Keeps a process, and waits for its end.
@@ -108,7 +111,19 @@ impl Shell {
         lines.map(|lines| lines.join(" | ")).unwrap_or_default()
     }
 
-    pub(super) fn spawn(self: &Rc<Self>, instance: InstanceIx, memory: Memory, unit: Arc<Unit>) -> Input {
+    pub(super) fn spawn(
+        self: &Rc<Self>,
+        instance: InstanceIx,
+        memory: Memory,
+        unit: Arc<Unit>,
+    ) -> Option<Input> {
+        match unit.run.kind {
+            RunKind::Systemd => self.start_unit(instance, memory, unit),
+            _ => Some(self.spawn_process(instance, memory, unit)),
+        }
+    }
+
+    fn spawn_process(self: &Rc<Self>, instance: InstanceIx, memory: Memory, unit: Arc<Unit>) -> Input {
         let name = self.name(instance);
         let incarnation = memory.incarnation;
         let failed =
@@ -120,7 +135,7 @@ impl Shell {
         }
         let read = self.own_file(instance);
         let boot = self.journal.boot().clone();
-        let mut record = Record { boot, identity: None, nonce, unit, memory, printed_from };
+        let mut record = Record { boot, identity: None, nonce, unit, memory, printed_from, invocation: None };
         // A process that is not journalled could be started twice: no journal, no start. This replaces an older memory.
         self.memories.borrow_mut().remove(&instance);
         if let Err(e) = self.journal.write(Line::Starting, &name, &record) {
@@ -196,6 +211,9 @@ impl Shell {
         let name = self.name(instance);
         let incarnation = memory.incarnation;
         self.memories.borrow_mut().remove(&instance);
+        if self.systemd.is_to_adopt(&name) {
+            return Some(self.adopt_unit(instance, pid, memory, unit));
+        }
         let judged = self.to_adopt.borrow_mut().remove(&name).filter(|handle| handle.pid() == pid);
         match judged.filter(Handle::is_alive) {
             Some(handle) => {
@@ -209,6 +227,7 @@ impl Shell {
                     unit,
                     memory,
                     printed_from,
+                    invocation: None,
                 };
                 self.write_journal(Line::Adopted, &name, &record);
                 self.hold(&name, Held::new(handle, incarnation, String::new(), printed_from), log);
@@ -249,6 +268,7 @@ impl Shell {
                         unit,
                         memory,
                         printed_from,
+                        invocation: None,
                     },
                 );
                 self.hold(&name, Held::new(handle, incarnation, nonce, printed_from), log);
@@ -297,20 +317,24 @@ impl Shell {
         let nonce = held.map(|h| h.nonce.clone()).unwrap_or_default();
         let printed_from = held.and_then(|h| h.printed_from);
         let boot = self.journal.boot().clone();
-        let record = Record { boot, identity, nonce, unit, memory, printed_from };
+        let invocation = self.systemd.invocation(&name, memory.incarnation);
+        let record = Record { boot, identity, nonce, unit, memory, printed_from, invocation };
         self.write_journal(Line::remembers(&record), &name, &record);
     }
 
     /// A later line of the journal that cannot be written does not undo what is done; it is said.
-    fn write_journal(&self, line: Line, name: &str, record: &Record) {
+    pub(super) fn write_journal(&self, line: Line, name: &str, record: &Record) {
         if let Err(e) = self.journal.write(line, name, record) {
             tracing::error!("cannot journal {name}: {e}; a new agent will search its processes");
         }
     }
 
-    pub(super) fn signal(&self, instance: InstanceIx, incarnation: u64, signal: i32) {
+    pub(super) fn signal(self: &Rc<Self>, instance: InstanceIx, incarnation: u64, signal: i32) {
         self.remember_now(instance);
         let name = self.name(instance);
+        if self.systemd.follows(&name, incarnation) {
+            return self.stop_unit(&name);
+        }
         let held = self.held.borrow();
         let Some(held) = held.get(&name).filter(|h| h.incarnation == incarnation) else { return };
         // Without a cgroup, what wiped out its marks is known by its parents only, and these are about to die.
@@ -340,7 +364,10 @@ impl Shell {
         crash::here(Done::LetGo);
     }
 
-    pub(super) fn clean(&self, instance: InstanceIx) -> Input {
+    pub(super) fn clean(self: &Rc<Self>, instance: InstanceIx) -> Input {
+        if let Some(cleaned) = self.judge_unit(instance) {
+            return Input::Cleaned { instance, cleaned };
+        }
         let outcome = self.judge(instance, leftover::Mode::Remove);
         // Whoever is to be adopted stays held from the judging on, so that it is that very process.
         let name = self.name(instance);

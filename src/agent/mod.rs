@@ -29,6 +29,7 @@ mod safe;
 mod serve;
 mod shell;
 mod sweeps;
+mod systemd;
 mod tasks;
 mod trail;
 mod trust;
@@ -210,6 +211,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
         shell.search_all();
         links::follow_peers(&shell);
         tokio::task::spawn_local(vips::watch_addresses(shell.clone()));
+        let talking = shell.clone();
+        shell.carry("the one that talks to systemd", move || systemd::talk(talking.clone()));
         let asking = shell.clone();
         shell.carry("the one that asks keepalived", move || vips::ask_keepalived(asking.clone()));
         let managed = shell.clone();
@@ -218,7 +221,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
         tokio::task::spawn_local(generations::keep_up(shell.clone()));
     }
     if waited == Waited::PowerFails {
-        shell.feed(Input::ShutdownBegan);
+        shell.go_down();
     }
 
     while !shell.finished.get() {
@@ -232,7 +235,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = power_fails.recv() => {
                 shell.signalled("SIGPWR", "stop all: the machine goes down", Ok(String::new()));
-                shell.feed(Input::ShutdownBegan);
+                shell.go_down();
             }
             _ = sign_of_life.tick(), if watchdog.is_some() => notify::alive(),
             Some(message) = inbox.recv() => {
@@ -308,8 +311,9 @@ impl Shell {
         });
         crash::here(Done::Searched);
         for instance in instances {
-            let input = self.search(*instance, &marked);
-            self.feed(input);
+            if let Some(input) = self.search(*instance, &marked) {
+                self.feed(input);
+            }
         }
     }
 

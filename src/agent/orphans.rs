@@ -47,7 +47,11 @@ impl Shell {
         let marked = self.tree.find_marked().unwrap_or_default();
         for name in names {
             let Some(record) = self.journal.read(&name) else { continue };
-            let (unit, printed_from) = (record.unit.clone(), record.printed_from);
+            let unit = record.unit.clone();
+            if self.seek_unit(&name.as_str().into(), Some(&record), &unit) {
+                continue;
+            }
+            let printed_from = record.printed_from;
             let known = (Some(record), self.journal.boot());
             let Searched { found, held, .. } = journal::search(&mut &self.tree, &name, known, &marked, &unit);
             let (Found::Running { memory, .. }, Some((handle, nonce))) = (found, held) else { continue };
@@ -55,12 +59,15 @@ impl Shell {
             let held: Held = Held::new(handle, memory.incarnation, nonce, printed_from);
             let pid = held.handle.pid();
             self.hold(&name, held, unit.log);
-            self.orphans
-                .borrow_mut()
-                .insert(name.clone(), Orphan { unit, since: clock::now(), stopping: None });
-            let text = format!("pid {pid} runs, and the file does not know it: left running");
-            self.events.borrow_mut().record(&name, "orphaned", &text, json!({ "pid": pid }));
+            self.is_orphaned(&name, unit, pid);
         }
+    }
+
+    /// Of what runs on, once it is held or followed.
+    pub(super) fn is_orphaned(&self, name: &Arc<str>, unit: Arc<Unit>, pid: i32) {
+        self.orphans.borrow_mut().insert(name.clone(), Orphan { unit, since: clock::now(), stopping: None });
+        let text = format!("pid {pid} runs, and the file does not know it: left running");
+        self.events.borrow_mut().record(name, "orphaned", &text, json!({ "pid": pid }));
     }
 
     /// As `status` shows them.
@@ -120,17 +127,27 @@ impl Shell {
         let text = format!("stopped by {by}: it is orphaned");
         self.events.borrow_mut().record(&name, "stopping", &text, serde_json::Value::Null);
         let held = self.held.borrow().get(&name).map(|held| (held.handle.clone(), held.incarnation));
-        let Some((handle, incarnation)) = held else {
-            self.sweep_named(name, 0);
-            return "stops".to_owned();
+        let incarnation = match (held, self.systemd.incarnation(&name)) {
+            (Some((handle, incarnation)), _) => {
+                if let Err(e) = handle.signal(signal) {
+                    tracing::error!("cannot signal {name} (pid {}): {e}", handle.pid());
+                }
+                incarnation
+            }
+            (None, Some(incarnation)) => {
+                self.stop_unit(&name);
+                incarnation
+            }
+            (None, None) => {
+                self.sweep_named(name, 0);
+                return "stops".to_owned();
+            }
         };
-        if let Err(e) = handle.signal(signal) {
-            tracing::error!("cannot signal {name} (pid {}): {e}", handle.pid());
-        }
         let shell = self.clone();
         tokio::task::spawn_local(async move {
             tokio::time::sleep(timeout).await;
-            let same = shell.held.borrow().get(&name).is_some_and(|held| held.incarnation == incarnation);
+            let same = shell.held.borrow().get(&name).is_some_and(|held| held.incarnation == incarnation)
+                || shell.systemd.follows(&name, incarnation);
             if same && shell.is_orphan(&name) {
                 shell.sweep_named(name, incarnation);
             }
@@ -139,7 +156,7 @@ impl Shell {
     }
 
     /// The main process of an instance that the file does not know has ended: what it left is swept.
-    pub fn orphan_exited(&self, name: &Arc<str>, incarnation: u64, exit: &Exit) {
+    pub fn orphan_exited(self: &Rc<Self>, name: &Arc<str>, incarnation: u64, exit: &Exit) {
         if !self.is_orphan(name) {
             return;
         }

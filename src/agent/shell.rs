@@ -17,6 +17,7 @@ use super::orphans::Orphan;
 use super::real::Real;
 use super::record::Recorder;
 use super::sweeps::Sweeps;
+use super::systemd::{self, Systemd};
 use super::trail::Scribe;
 use super::vips::Vips;
 use crate::api::tls::Security;
@@ -76,6 +77,10 @@ pub enum Message {
     },
     /// An address came or went on this machine's interfaces.
     AddressesChanged,
+    /// The machine of another director answers.
+    Lives {
+        node: String,
+    },
     /// A director has looked for the reason of an alarm; counted by the configuration.
     Examined {
         generation: u64,
@@ -92,6 +97,8 @@ pub enum Message {
     },
     /// A log cannot be rotated, or can be again.
     Log(Trouble),
+    /// Of what systemd runs.
+    Systemd(systemd::Word),
     /// The configuration is to be another one.
     Configure {
         what: Configure,
@@ -189,6 +196,7 @@ pub struct Shell {
     pub problems: RefCell<HashMap<&'static str, String>>,
     pub links: Links,
     pub sweeps: Sweeps,
+    pub(super) systemd: Systemd,
     /// Who holds the virtual addresses.
     pub(super) vips: Vips,
     /// What is rendered for this node, where the agent applies it.
@@ -269,6 +277,7 @@ impl Shell {
             problems: RefCell::new(parts.problems),
             links: Links::default(),
             sweeps: Sweeps::default(),
+            systemd: Systemd::default(),
             vips,
             manage,
             real,
@@ -355,7 +364,7 @@ impl Shell {
             Action::Pace { question, every } => self.pace(question, every),
             Action::Verify { question } => self.prober(question, Prober::verify),
             Action::Clean { instance } => return Some(self.clean(instance)),
-            Action::Spawn { instance, memory, unit } => return Some(self.spawn(instance, memory, unit)),
+            Action::Spawn { instance, memory, unit } => return self.spawn(instance, memory, unit),
             Action::Adopt { instance, pid, memory, unit } => return self.adopt(instance, pid, memory, unit),
             Action::FindMain { instance, memory } => return Some(self.find_main(instance, memory)),
             Action::Remember { instance, memory } => {
@@ -450,6 +459,7 @@ impl Shell {
                     self.feed_all(std::mem::take(&mut inputs));
                     let _ = reply.send(self.configure(what)); // whoever asked may have gone
                 }
+                Message::Systemd(word) => inputs.extend(self.systemd_said(word)),
                 Message::Crashed { what } => return Err(what),
                 message => inputs.extend(self.input(message)),
             }
@@ -508,6 +518,11 @@ impl Shell {
                 self.manage.look_again();
                 return None;
             }
+            Message::Lives { node } => {
+                let node = cluster.node_named(&node)?;
+                self.guard(Seen::Lives { node });
+                return None;
+            }
             Message::Examined { generation, vip, facts } => {
                 if generation == self.vips.generation() {
                     self.guard(Seen::Examined { vip, facts });
@@ -523,7 +538,8 @@ impl Shell {
                 self.tell_log(&trouble);
                 return None;
             }
-            Message::Configure { .. } | Message::Crashed { .. } => return None, // see above
+            // See above.
+            Message::Configure { .. } | Message::Systemd(_) | Message::Crashed { .. } => return None,
         })
     }
 

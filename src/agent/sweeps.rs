@@ -75,13 +75,16 @@ impl Sweeps {
 }
 
 impl Shell {
-    pub(super) fn sweep(&self, instance: InstanceIx, incarnation: u64) {
+    pub(super) fn sweep(self: &Rc<Self>, instance: InstanceIx, incarnation: u64) {
         self.remember_now(instance);
         self.sweep_named(self.name(instance), incarnation);
     }
 
     /// As [`Shell::sweep`], for what the file may not know.
-    pub(super) fn sweep_named(&self, name: Arc<str>, incarnation: u64) {
+    pub(super) fn sweep_named(self: &Rc<Self>, name: Arc<str>, incarnation: u64) {
+        if self.systemd.follows(&name, incarnation) {
+            return self.sweep_unit(&name, incarnation);
+        }
         // An adopted process of somebody else is in no tree of ours: it is killed by its own handle.
         if let Some(held) = self.held.borrow().get(&name).filter(|h| h.incarnation == incarnation)
             && held.handle.is_alive()

@@ -17,14 +17,16 @@ use crate::model::{Cluster, InstanceIx, IpvsName, NodeIx, OnSplitBrain};
 use crate::probe::ipvs::{self, Balanced};
 use crate::probe::keepalived::{self, Vrrp};
 use crate::process::proc;
+use futures_util::future::join_all;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -45,6 +47,9 @@ const RELEASE_TIMES: u32 = 50;
 /// a second must have come, then every second.
 const LISTEN_FIRST: Duration = Duration::from_millis(1060);
 const LISTEN_EVERY: Duration = Duration::from_secs(1);
+/// How long a machine may take to answer, and how soon it is asked again.
+const KNOCK_WITHIN: Duration = Duration::from_secs(1);
+const KNOCK_AGAIN: Duration = Duration::from_millis(200);
 /// Whoever was not heard for so long is not heard.
 const HEARD_FOR: Duration = Duration::from_secs(4);
 /// How often the packet filter is looked at meanwhile, how long that may take, and how much it may print.
@@ -365,7 +370,7 @@ fn real_servers(of: &Balanced) -> impl Iterator<Item = RealServer> {
     };
     of.reals.iter().map(move |real| RealServer {
         service: service.clone(),
-        server: real.address.to_string(),
+        server: ipvs::server_told(real.address),
         forward: real.forward.clone(),
         weight: real.weight,
         active: real.active,
@@ -374,8 +379,41 @@ fn real_servers(of: &Balanced) -> impl Iterator<Item = RealServer> {
 
 // --- looking for the reason of an alarm ---
 
-/// Looks for the reason, again and again, until it is aborted.
+/// Finds out who lives, and looks for the reason, again and again, until it is aborted.
 async fn examine(shell: Rc<Shell>, vip: usize) {
+    tokio::join!(knock(&shell, vip), look_for_the_reason(&shell, vip));
+}
+
+/// Finds out which of the other directors' machines live: one that lost its power says nothing, and its stream stands
+/// for some seconds more.
+async fn knock(shell: &Shell, vip: usize) {
+    let (cluster, me) = (shell.cluster(), shell.engine.borrow().node());
+    let Some(model) = cluster.vips.get(vip) else { return };
+    let others = model.on.iter().filter(|node| **node != me);
+    join_all(others.map(async |node| {
+        let node = cluster.node(*node);
+        while !answers(SocketAddr::new(node.address, cluster.port)).await {
+            tokio::time::sleep(KNOCK_AGAIN).await;
+        }
+        let _ = shell.messages.send(Message::Lives { node: node.name.clone() }).await;
+    }))
+    .await;
+}
+
+/// Whether a machine answers, if only that nobody listens there. No agent needs to be awake for it.
+async fn answers(at: SocketAddr) -> bool {
+    match tokio::time::timeout(KNOCK_WITHIN, TcpStream::connect(at)).await {
+        Ok(Ok(_)) => true,
+        Ok(Err(e)) => e.kind() == io::ErrorKind::ConnectionRefused,
+        Err(_) => false,
+    }
+}
+
+/// Does nothing on a node that is no director.
+async fn look_for_the_reason(shell: &Rc<Shell>, vip: usize) {
+    if !shell.vips.directs.get() {
+        return;
+    }
     let generation = shell.vips.generation();
     let mut listener = Listener::open();
     let begun = Instant::now();
@@ -401,7 +439,7 @@ async fn examine(shell: Rc<Shell>, vip: usize) {
         let cluster = shell.cluster();
         let Some(model) = cluster.vips.get(vip) else { return };
         let own = shell.vips.keeper.borrow().as_ref().map(|k| k.instance);
-        let settings = own_settings(&shell, own, model.address);
+        let settings = own_settings(shell, own, model.address);
         if firewall.as_ref().is_none_or(|(at, _)| at.elapsed() >= FIREWALL_EVERY) {
             let me = shell.engine.borrow().node();
             let own = cluster.node(me).address;
@@ -418,7 +456,7 @@ async fn examine(shell: Rc<Shell>, vip: usize) {
             heard: listener.as_ref().map(|_| from).map_err(ToString::to_string),
             listened_ms: begun.elapsed().as_millis() as u64,
             firewall: firewall.as_ref().map_or(Firewall::Clear, |(_, f)| f.clone()),
-            frozen: own.and_then(|ix| frozen(&shell, ix)),
+            frozen: own.and_then(|ix| frozen(shell, ix)),
         };
         let _ = shell.messages.send(Message::Examined { generation, vip, facts }).await;
         next = if next == begun { begun + LISTEN_FIRST } else { next.max(Instant::now()) + LISTEN_EVERY };

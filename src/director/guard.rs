@@ -52,6 +52,10 @@ pub enum Seen {
     Refused {
         node: NodeIx,
     },
+    /// Its machine answers; what its agent told last stands.
+    Lives {
+        node: NodeIx,
+    },
     /// What holds addresses on this node. (One instance: two keepalived on a machine would fight.)
     Keeper(Option<Keeper>),
     /// This director has looked for the reason.
@@ -76,7 +80,8 @@ pub struct Keeper {
 pub enum Deed {
     /// Tell the others: [`Guard::words`] changed.
     Tell,
-    /// Look for the reason, from now on or no more. Answered by [`Seen::Examined`] again and again.
+    /// Find out which of its other directors' machines live, each answered by [`Seen::Lives`]; and on a director look for
+    /// the reason, answered by [`Seen::Examined`] again and again. From now on, or no more.
     Examine {
         vip: usize,
         on: bool,
@@ -126,8 +131,9 @@ enum Contact {
 #[derive(Clone, Debug)]
 struct Director {
     contact: Contact,
-    /// When its agent told last.
+    /// When its agent told last, and when its machine gave a sign of life.
     told: Moment,
+    lived: Moment,
     held: Option<(String, Moment)>,
     sees: Vec<String>,
     yields: bool,
@@ -182,6 +188,7 @@ impl Guard {
             let directors = vip.directors.iter().map(|(node, ..)| Director {
                 contact: contact(*node),
                 told: now,
+                lived: now,
                 held: None,
                 sees: Vec::new(),
                 yields: false,
@@ -283,7 +290,7 @@ impl Guard {
                     let Some(d) = w.at(node) else { continue };
                     let word = words.iter().find(|word| word.vip == w.vip.name);
                     w.directors[d].contact = Contact::Here;
-                    w.directors[d].told = now;
+                    (w.directors[d].told, w.directors[d].lived) = (now, now);
                     w.directors[d].same_file = same_file;
                     let Some(word) = word else { continue };
                     let held = word.held.as_ref();
@@ -296,7 +303,11 @@ impl Guard {
                 }
             }
             Seen::Lost { node } => self.contact(node, Contact::Lost { answers: false }),
-            Seen::Refused { node } => self.contact(node, Contact::Lost { answers: true }),
+            Seen::Refused { node } => {
+                self.contact(node, Contact::Lost { answers: true });
+                self.lives(node);
+            }
+            Seen::Lives { node } => self.lives(node),
             Seen::Keeper(keeper) => {
                 self.keeper = keeper;
                 let keeper = self.keeper.as_ref();
@@ -316,6 +327,14 @@ impl Guard {
                 }
             }
             Seen::TimeCame => {}
+        }
+    }
+
+    fn lives(&mut self, node: NodeIx) {
+        for w in &mut self.vips {
+            if let Some(d) = w.at(node) {
+                w.directors[d].lived = self.now;
+            }
         }
     }
 
@@ -347,7 +366,11 @@ impl Guard {
             return;
         };
         let early = self.now < since + self.vips[v].patience(wrong);
-        if !raised && (early || (wrong == Wrong::Nobody && self.is_announced(&self.vips[v]))) {
+        let doubtful = match wrong {
+            Wrong::Nobody => self.is_announced(&self.vips[v]),
+            Wrong::Several => !self.vips[v].all_live(self.me, since),
+        };
+        if !raised && (early || doubtful) {
             return;
         }
         let w = &self.vips[v];
@@ -407,13 +430,11 @@ impl Guard {
             };
             self.out.push(Deed::Record { what: "vip-clear", text, data: serde_json::json!({ "vip": name }) });
         }
-        if let Some(d) = w.at(self.me) {
-            if wrong.is_none() {
-                w.directors[d].facts = None;
-            }
-            if before.is_none() || wrong.is_none() {
-                self.out.push(Deed::Examine { vip: v, on: wrong.is_some() });
-            }
+        if let Some(d) = w.at(self.me).filter(|_| wrong.is_none()) {
+            w.directors[d].facts = None;
+        }
+        if before.is_none() || wrong.is_none() {
+            self.out.push(Deed::Examine { vip: v, on: wrong.is_some() });
         }
     }
 
@@ -600,6 +621,12 @@ impl Watched {
 
     fn unseen(&self) -> impl Iterator<Item = usize> {
         (0..self.directors.len()).filter(|d| self.directors[*d].contact != Contact::Here)
+    }
+
+    /// Whether each holder but this node (`me`) has given a sign of life `since`. One that lost its power tells nothing, not even
+    /// that it lost the address: its last word is old by the time that another one has taken over.
+    fn all_live(&self, me: NodeIx, since: Moment) -> bool {
+        self.holders().all(|h| self.vip.directors[h].0 == me || self.directors[h].lived >= since)
     }
 
     /// Whether all directors but this node's own (`me`) are heard, act by the same file, see the same holders as it

@@ -4,6 +4,7 @@
 //! they lead to.
 
 use super::{About, Diagnosis, Patient, base};
+use crate::model::Run;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
@@ -32,7 +33,8 @@ pub fn examine(patient: &Patient) -> Vec<Diagnosis> {
         let programs = programs(&path);
         let ours =
             patient.cluster.node(patient.node).instances.iter().map(|ix| patient.cluster.instance(*ix));
-        let started = ours.into_iter().find(|i| programs.iter().any(|program| runs(&i.unit.run, program)));
+        let is_it = |run: &Run| run.systemd_unit() == Some(&service) || programs.iter().any(|p| runs(run, p));
+        let started = ours.into_iter().find(|i| is_it(&i.unit.run));
         if let Some(instance) = started {
             let what = format!("systemd starts {service} at boot, which is what {} runs", instance.name);
             let why =
@@ -63,7 +65,7 @@ fn enabled(folder: &Path) -> BTreeSet<String> {
     services
 }
 
-fn find_unit(patient: &Patient, service: &str) -> Option<PathBuf> {
+pub(super) fn find_unit(patient: &Patient, service: &str) -> Option<PathBuf> {
     let template = service.split_once('@').map(|(name, _)| format!("{name}@.service"));
     let names = [Some(service.to_owned()), template];
     let paths = names.iter().flatten().flat_map(|name| UNITS.map(|folder| patient.under(folder).join(name)));
@@ -82,7 +84,7 @@ fn programs(unit: &Path) -> Vec<PathBuf> {
 }
 
 /// Whether a unit of ours runs that program: by its path, or by the name of what its process shows.
-fn runs(run: &crate::model::Run, program: &Path) -> bool {
+fn runs(run: &Run, program: &Path) -> bool {
     let ours = run.command.first().map(PathBuf::from);
     let name = base(program);
     let is_named = |path: &Path| !name.is_empty() && base(path) == name;

@@ -9,6 +9,7 @@ mod disk;
 mod ports;
 mod programs;
 mod running;
+mod units;
 
 pub use running::{Running, running};
 
@@ -89,6 +90,7 @@ pub fn examine(patient: &Patient) -> Vec<Diagnosis> {
     found.extend(clock::examine(patient));
     found.extend(programs::examine(patient));
     found.extend(ports::examine(patient));
+    found.extend(units::examine(patient));
     found.extend(boot::examine(patient));
     found
 }
@@ -105,9 +107,15 @@ mod tests {
 
     /// A web server on n1, by a unit like nginx's.
     pub fn cluster() -> Cluster {
+        cluster_with(
+            "[run]\ncommand = [\"/usr/sbin/nginx\"]\nuser = \"nobody-at-all\"\n\
+             [ready]\nprobe = { kind = \"tcp\", port = 80 }\n",
+        )
+    }
+
+    /// As [`cluster`], by another unit.
+    pub fn cluster_with(unit: &str) -> Cluster {
         let source = |text: &str| Source { path: "file".into(), text: text.into() };
-        let unit = "[run]\ncommand = [\"/usr/sbin/nginx\"]\nuser = \"nobody-at-all\"\n\
-                    [ready]\nprobe = { kind = \"tcp\", port = 80 }\n";
         let sources = Sources {
             cluster: source(
                 "[cluster]\nname = \"t\"\n[nodes]\nall = { n1 = \"10.0.0.1\" }\n[services]\nweb = { on = \"n1\" }\n",

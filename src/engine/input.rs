@@ -44,6 +44,7 @@ pub enum Input {
         instance: InstanceIx,
         incarnation: u64,
         exit: Exit,
+        /// What it printed last; where systemd runs it, what systemd says of the end before that.
         last_words: String,
         #[serde(default, skip_serializing_if = "is_false")]
         alone: bool,

@@ -30,7 +30,7 @@ impl Engine {
             since_ms: ms(local.since),
             reason: local.reason.clone(),
             percent,
-            pid: local.process.as_ref().and_then(|p| p.pid),
+            pid: local.process.as_ref().and_then(|p| p.pid).filter(|pid| *pid > 0),
             starts: local.starts,
             failures: local.failures.in_a_row,
             next_ms,

@@ -24,7 +24,10 @@ impl Engine {
             Input::Adopted { instance, incarnation, pid } => {
                 self.with_process(instance, incarnation, |e, l| {
                     e.locals[l].process.as_mut().expect("with_process checked").pid = Some(pid);
-                    let text = format!("pid {pid}, started by somebody else, is this instance: adopted");
+                    let text = match e.locals[l].unit.run.systemd_unit() {
+                        Some(unit) => format!("{unit} was started by somebody else (pid {pid}): adopted"),
+                        None => format!("pid {pid}, started by somebody else, is this instance: adopted"),
+                    };
                     e.record(l, "adopted", text, json!({ "pid": pid }));
                 });
             }
@@ -115,7 +118,11 @@ impl Engine {
                 let unit = unit.unwrap_or_else(|| self.locals[l].unit.clone());
                 let process = Process::found(Some(pid), &memory, self.now, &unit);
                 self.hold(l, process);
-                self.record(l, "found-running", format!("pid {pid} still runs: kept"), json!({ "pid": pid }));
+                let mut text = format!("pid {pid} still runs: kept");
+                for flag in &memory.flags {
+                    text += &format!("; {flag}");
+                }
+                self.record(l, "found-running", text, json!({ "pid": pid }));
                 self.begin_starting(l, "found running by a new agent; its own probe is asked");
                 if memory.stopping {
                     self.begin_stopping(l, "an earlier agent had begun to stop it".to_owned());
@@ -181,7 +188,10 @@ impl Engine {
         self.locals[l].failures.shortages = 0;
         let process = self.locals[l].process.as_mut().expect("with_process checked");
         let (evidence, incarnation) = (std::mem::take(&mut process.evidence), process.incarnation);
-        let mut text = format!("pid {pid}");
+        let mut text = match self.locals[l].unit_in_force().run.systemd_unit() {
+            Some(unit) => format!("{unit}, pid {pid}"),
+            None => format!("pid {pid}"),
+        };
         let names: Vec<_> = evidence.iter().map(|e| format!("{} ({})", e.to, e.answer.detail)).collect();
         if !names.is_empty() {
             text += &format!(", after {}", names.join(", "));
@@ -247,7 +257,9 @@ impl Engine {
         }
         let mut text = exit.to_string();
         if !last_words.is_empty() {
-            text += &format!("; last words: {last_words}");
+            // systemd's own word on it goes first, where it runs it.
+            let label = if unit.run.kind == RunKind::Systemd { "" } else { "last words: " };
+            text += &format!("; {label}{last_words}");
         }
         self.record(l, "exited", text.clone(), json!({ "exit": exit }));
         match self.locals[l].state {

@@ -250,6 +250,9 @@ impl Engine {
         }
         local.process = Some(process);
         let awaited = match self.locals[l].own {
+            Own::Notified if self.locals[l].unit.run.systemd_unit().is_some() => {
+                "systemd has not said yet that its unit is active"
+            }
             Own::Notified => "has not said yet that it is ready",
             _ => "its own probe has not passed yet",
         };

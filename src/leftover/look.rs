@@ -170,7 +170,9 @@ pub(super) fn pid_in(text: &str) -> Result<i32, FileState> {
 
 /// Which executables the unit's processes can have.
 pub(super) fn expected(unit: &Unit, journal: Option<&Identity>) -> Expected {
-    let program = unit.run.command.first().map(PathBuf::from).unwrap_or_default();
+    let program =
+        unit.run.command.first().map(PathBuf::from).or_else(|| unit.run.executables.first().cloned());
+    let program = program.unwrap_or_default();
     let mut expected = Expected { program: name_of(&program), ..Expected::default() };
     let mut expect = |path: &Path| {
         expected.names.push(name_of(path));

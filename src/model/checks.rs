@@ -16,10 +16,17 @@ const SEARCH_STEPS: usize = 2_000_000;
 pub(super) fn conflicts(instances: &[Draft], file: &ClusterFile<'_>, log: &Log) {
     let mut pidfiles: HashMap<(NodeIx, &Path), &Draft> = HashMap::new();
     let mut addresses: HashMap<(NodeIx, SocketAddr), &Draft> = HashMap::new();
+    let mut units: HashMap<(NodeIx, &str), &Draft> = HashMap::new();
     let mut commands: HashMap<(NodeIx, &[String]), &Draft> = HashMap::new();
     for draft in instances.iter().filter(|draft| draft.node != NodeIx::OUTSIDE) {
         let Some(unit) = &draft.unit else { continue };
         let mut fought = false;
+        if let Some(name) = unit.run.systemd_unit()
+            && let Some(other) = units.insert((draft.node, name), draft)
+        {
+            fight(draft, other, &format!("systemd's {name}"), None, file, log);
+            fought = true;
+        }
         if let Some(path) = &unit.run.pidfile
             && let Some(other) = pidfiles.insert((draft.node, path), draft)
         {
@@ -33,7 +40,8 @@ pub(super) fn conflicts(instances: &[Draft], file: &ClusterFile<'_>, log: &Log) 
             fight(draft, other, &format!("the address {address}"), draft.probe_at, file, log);
             fought = true;
         }
-        if let Some(other) = commands.insert((draft.node, &unit.run.command), draft)
+        if !unit.run.command.is_empty()
+            && let Some(other) = commands.insert((draft.node, &unit.run.command), draft)
             && !fought
         {
             let (first, second) = (service_at(other, file), service_at(draft, file));

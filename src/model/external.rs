@@ -79,6 +79,7 @@ fn unit(question: Question, every: Duration, lost_after: u32) -> Unit {
             care: Default::default(),
             watchdog: None,
             ready_fd: None,
+            unit: None,
         },
         ready: Readiness {
             local: Probe::Ask(question.clone()),

@@ -22,6 +22,7 @@ mod probe_daemons;
 mod probe_table;
 mod shelf;
 mod source;
+mod systemd_table;
 mod unit;
 mod unit_file;
 mod vip;

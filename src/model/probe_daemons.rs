@@ -4,7 +4,7 @@ use super::diag::Problem;
 use super::fields::{Fields, Value};
 use super::probe_table::{address, login, socket_address};
 use super::{Ask, BrokerAsk, Conversion, IpvsName, Jolokia, StoreAsk, VipAsk, VirtualService};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// How long a tiny document may take: an office converts one at a time, so it may have to wait for a large one.
@@ -89,6 +89,14 @@ pub(super) fn vip(fields: &mut Fields<'_>) -> Option<Ask> {
     Some(Ask::Vip(VipAsk { addresses: addresses?, held: held?, keepalived: keepalived? }))
 }
 
+/// What comes in by a mark keeps its port: a real server has none, which the kernel writes as 0.
+fn server_of_a_mark(value: Value<'_>) -> Option<SocketAddr> {
+    match value.words()?.parse() {
+        Ok(ip) => Some(SocketAddr::new(ip, 0)),
+        Err(_) => socket_address(value),
+    }
+}
+
 pub(super) fn ipvs(fields: &mut Fields<'_>) -> Option<Ask> {
     type Named = fn(std::net::SocketAddr) -> IpvsName;
     let kinds: [(&str, Named); 3] =
@@ -103,8 +111,10 @@ pub(super) fn ipvs(fields: &mut Fields<'_>) -> Option<Ask> {
         let mark = value.number(1..=i64::from(u32::MAX)).and_then(|mark| u32::try_from(mark).ok());
         named.push((value, mark.map(IpvsName::Fwmark)));
     }
+    let is_marked = matches!(named[..], [(_, Some(IpvsName::Fwmark(_)))]);
+    let read = if is_marked { server_of_a_mark } else { socket_address };
     let servers = match fields.take("servers") {
-        Some(value) => value.items().into_iter().map(socket_address).collect::<Option<Vec<_>>>(),
+        Some(value) => value.items().into_iter().map(read).collect::<Option<Vec<_>>>(),
         None => Some(Vec::new()),
     };
     let least = fields.take("least").map_or(Some(1), |v| v.number(0..=10_000));

@@ -31,7 +31,7 @@ pub struct Unit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     pub kind: RunKind,
-    /// Program (absolute path) and arguments; never empty. No shell.
+    /// Program (absolute path) and arguments; empty only where systemd runs it. No shell.
     pub command: Vec<String>,
     /// User and group names; `None` is the agent's own.
     pub user: Option<String>,
@@ -59,6 +59,16 @@ pub struct Run {
     /// 255.
     #[serde(default)]
     pub ready_fd: Option<i32>,
+    /// `systemd`: the unit that is started and stopped, with its suffix: `redis-server.service`. The command is empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+}
+
+impl Run {
+    /// The systemd unit that runs it, where systemd does.
+    pub fn systemd_unit(&self) -> Option<&str> {
+        self.unit.as_deref().filter(|_| self.kind == RunKind::Systemd)
+    }
 }
 
 fn is_default(care: &Care) -> bool {
@@ -77,6 +87,8 @@ pub enum RunKind {
     Oneshot,
     /// In the foreground, and it says itself how it fares: sd_notify(3).
     Notify,
+    /// systemd holds it: a unit of the machine's own is started and stopped over D-Bus.
+    Systemd,
 }
 
 /// `[ready]`
@@ -107,7 +119,7 @@ pub enum Probe {
     },
     /// A oneshot: ready means completed.
     Completed,
-    /// It says so itself (`READY=1`).
+    /// It says so itself (`READY=1`); of what systemd runs, systemd says that its unit is active.
     Notified,
 }
 
@@ -342,7 +354,7 @@ pub struct VipAsk {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VirtualService {
     pub service: IpvsName,
-    /// The real servers that should be there.
+    /// The real servers that should be there; those of a mark have port 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<SocketAddr>,
     /// How many real servers with a weight above 0 are enough.

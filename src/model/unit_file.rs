@@ -4,6 +4,7 @@ use super::care_table::{read_care, read_size};
 use super::diag::{Problem, Span};
 use super::fields::{Fields, Reader, Value};
 use super::probe_table::{local_probe, remote_question};
+use super::systemd_table;
 use super::words::{show_duration, show_size};
 use super::{Leftovers, LogLimits, Probe, Readiness, Restart, Run, RunKind, Stop, Unit};
 use nix::sys::signal::Signal;
@@ -65,10 +66,20 @@ pub(super) fn fill(
     let ready = fields.take("ready").and_then(|v| v.table("`[ready]`"));
     let kind = run.as_ref().map_or(RunKind::Exec, |r| r.kind);
     let (ready, probe_at) = read_ready(ready, kind, node, &mut said, (reader, top, name));
-    let stop = read_stop(section(&mut fields, "stop", "`[stop]`"), &mut said);
+    let stop = read_stop(section(&mut fields, "stop", "`[stop]`"), kind, &mut said);
     let restart = read_restart(section(&mut fields, "restart", "`[restart]`"), &mut said);
-    let leftovers = read_leftovers(section(&mut fields, "leftovers", "`[leftovers]`"));
-    let log = read_log(section(&mut fields, "log", "`[log]`"), &mut said);
+    let leftovers = section(&mut fields, "leftovers", "`[leftovers]`");
+    if kind == RunKind::Systemd
+        && let (Some(table), Some(run)) = (&leftovers, &run)
+    {
+        systemd_table::check_leftovers(table, run);
+    }
+    let leftovers = read_leftovers(leftovers);
+    let log = match section(&mut fields, "log", "`[log]`") {
+        Some(table) if kind == RunKind::Systemd => systemd_table::no_log(table),
+        None if kind == RunKind::Systemd => Some(LogLimits::default()),
+        table => read_log(table, &mut said),
+    };
     fields.finish();
     if reader.log.count() > before {
         return None;
@@ -144,12 +155,22 @@ fn read_run(fields: &mut Fields<'_>, said: &mut Defaults<'_>) -> (Option<Run>, O
             ("forking", RunKind::Forking),
             ("oneshot", RunKind::Oneshot),
             ("notify", RunKind::Notify),
+            ("systemd", RunKind::Systemd),
         ]),
         None => {
             said.note("run.kind", || "exec".to_string());
             Some(RunKind::Exec)
         }
     };
+    if kind == Some(RunKind::Systemd) {
+        return (systemd_table::read_run(fields), None);
+    }
+    if let Some(unit) = fields.take("unit") {
+        unit.error(
+            "`unit` names a unit of systemd, and this one is not run by systemd",
+            "write `kind = \"systemd\"` and nothing of how it is run; or take this out",
+        );
+    }
     let command = fields
         .need(
             "command",
@@ -220,6 +241,7 @@ fn read_run(fields: &mut Fields<'_>, said: &mut Defaults<'_>) -> (Option<Run>, O
         care,
         watchdog,
         ready_fd,
+        unit: None,
     });
     (run, pidfile_at)
 }
@@ -287,7 +309,7 @@ fn read_umask(value: Value<'_>) -> Option<u32> {
     umask
 }
 
-fn read_executables(value: Value<'_>) -> Vec<PathBuf> {
+pub(super) fn read_executables(value: Value<'_>) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     for item in value.items() {
         let Some(text) = item.words() else { continue };
@@ -314,7 +336,7 @@ fn read_ready(
     let probe_at = probe.map(|v| v.span());
     let local = match probe {
         Some(value) => local_probe(value, node).filter(|probe| {
-            let heard = *probe != Probe::Notified || kind == RunKind::Notify;
+            let heard = *probe != Probe::Notified || matches!(kind, RunKind::Notify | RunKind::Systemd);
             if !heard {
                 value.error(
                     "nothing is heard from a unit of this kind",
@@ -325,6 +347,10 @@ fn read_ready(
         }),
         None if kind == RunKind::Notify => {
             said.note("ready.probe", || "its own READY=1".to_string());
+            Some(Probe::Notified)
+        }
+        None if kind == RunKind::Systemd => {
+            said.note("ready.probe", || "systemd's word that it is active".to_string());
             Some(Probe::Notified)
         }
         None if kind == RunKind::Oneshot => Some(Probe::Completed),
@@ -382,8 +408,10 @@ fn read_usually(value: Value<'_>, within: Option<Duration>) -> Option<Duration> 
     Some(usually)
 }
 
-fn read_stop(mut fields: Option<Fields<'_>>, said: &mut Defaults<'_>) -> Option<Stop> {
+fn read_stop(mut fields: Option<Fields<'_>>, kind: RunKind, said: &mut Defaults<'_>) -> Option<Stop> {
     let signal = match fields.as_mut().and_then(|f| f.take("signal")) {
+        Some(value) if kind == RunKind::Systemd => systemd_table::no_signal(value),
+        None if kind == RunKind::Systemd => Some(Signal::SIGTERM as i32),
         Some(value) => read_signal(value),
         None => {
             said.note("stop.signal", || "TERM".to_string());

@@ -17,12 +17,14 @@ const TABLE: &str = "/proc/thread-self/net/ip_vs";
 const MOST: u64 = 4 << 20;
 /// The most bytes of rules that are read.
 const MOST_RULES: u64 = 4 << 20;
+/// The most characters of a rule that are told.
+const MOST_TOLD: usize = 300;
 /// Who prints the rules that mark, in the order in which they are asked; the first has those of both kinds where it
-/// is nft's.
+/// is nft's. Without counters: an answer is news only when something changed.
 const RULES: [&[&str]; 3] = [
     &["/usr/sbin/iptables-save", "-t", "mangle"],
     &["/usr/sbin/iptables-legacy-save", "-t", "mangle"],
-    &["/usr/sbin/nft", "list", "ruleset"],
+    &["/usr/sbin/nft", "-s", "list", "ruleset"],
 ];
 
 pub(super) async fn ask(wanted: &VirtualService, course: Course<'_>) -> Verdict {
@@ -38,14 +40,13 @@ pub(super) async fn ask(wanted: &VirtualService, course: Course<'_>) -> Verdict 
             return Verdict::not_ready(Trouble::Unaskable, why);
         }
     };
-    let verdict = judge(wanted, &table);
-    let IpvsName::Fwmark(mark) = wanted.service else { return verdict };
-    if !verdict.is_ready() {
-        return verdict;
-    }
-    match course.limit(is_marked(mark)).await {
-        Some(Ok(true)) => verdict,
-        Some(Ok(false)) => Verdict::not_ready(
+    let (detail, mark) = match (judge(wanted, &table), wanted.service) {
+        (Verdict::Ready(ready), IpvsName::Fwmark(mark)) => (ready.detail, mark),
+        (verdict, _) => return verdict,
+    };
+    match course.limit(rule_of(mark)).await {
+        Some(Ok(Some(rule))) => Verdict::ready(format!("{detail}, marked by: {rule}")),
+        Some(Ok(None)) => Verdict::not_ready(
             Trouble::Declined,
             format!("no rule of the mangle table gives the mark {mark}: nothing reaches the virtual service"),
         ),
@@ -147,7 +148,7 @@ fn judge(wanted: &VirtualService, table: &str) -> Verdict {
     let works = |server: &SocketAddr| reals.iter().any(|r| r.address == *server && r.weight > 0);
     let missing = wanted.servers.iter().filter(|server| !works(server)).map(|server| {
         let listed = reals.iter().any(|r| r.address == *server);
-        format!("{server} {}", if listed { "has weight 0" } else { "is missing" })
+        format!("{} {}", server_told(*server), if listed { "has weight 0" } else { "is missing" })
     });
     let missing: Vec<_> = missing.collect();
     let missing = if missing.is_empty() { String::new() } else { format!(", {}", missing.join(", ")) };
@@ -163,6 +164,11 @@ fn judge(wanted: &VirtualService, table: &str) -> Verdict {
     Verdict::ready(format!("{name} has {servers}{missing}"))
 }
 
+/// A real server as it is said: those of a mark get a packet at whatever port it was sent to.
+pub fn server_told(server: SocketAddr) -> String {
+    if server.port() == 0 { server.ip().to_string() } else { server.to_string() }
+}
+
 /// A virtual service as it is said: `TCP 192.168.1.100:80`, `fwmark 3`.
 pub(super) fn told(name: IpvsName) -> String {
     match name {
@@ -173,19 +179,21 @@ pub(super) fn told(name: IpvsName) -> String {
     }
 }
 
-/// Whether a rule of the firewall gives the mark; or why nobody could tell.
-async fn is_marked(mark: u32) -> Result<bool, String> {
+/// The firewall's rule that gives the mark, if there is one; or why nobody could tell.
+async fn rule_of(mark: u32) -> Result<Option<String>, String> {
     let mut why = "neither iptables-save nor nft is there to list the rules that mark".to_owned();
     let mut listed = false;
     for command in RULES {
         match rules(command).await {
-            Ok(text) if gives(mark, &text) => return Ok(true),
-            Ok(_) => listed = true,
+            Ok(text) => match giving(mark, &text) {
+                Some(rule) => return Ok(Some(rule)),
+                None => listed = true,
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => why = format!("cannot list the rules that mark: {}", net::plain(&error)),
         }
     }
-    if listed { Ok(false) } else { Err(why) }
+    if listed { Ok(None) } else { Err(why) }
 }
 
 async fn rules(command: &[&str]) -> io::Result<String> {
@@ -210,9 +218,9 @@ async fn rules(command: &[&str]) -> io::Result<String> {
     }
 }
 
-/// Whether one of these rules gives the mark: `-j MARK --set-xmark 0x3/0xffffffff` of iptables, `meta mark set
+/// The first of these rules that gives the mark: `-j MARK --set-xmark 0x3/0xffffffff` of iptables, `meta mark set
 /// 0x00000003` of nft.
-fn gives(mark: u32, rules: &str) -> bool {
+fn giving(mark: u32, rules: &str) -> Option<String> {
     let is_mark = |word: &str| {
         let word = word.split('/').next().unwrap_or(word);
         match word.strip_prefix("0x") {
@@ -220,14 +228,16 @@ fn gives(mark: u32, rules: &str) -> bool {
             None => word.parse() == Ok(mark),
         }
     };
-    rules.lines().any(|line| {
+    let gives = |line: &&str| {
         let words: Vec<_> = line.split_ascii_whitespace().collect();
         let after = |before: &[&str]| {
             words.windows(before.len() + 1).any(|w| w.starts_with(before) && is_mark(w[before.len()]))
         };
         let iptables = || after(&["MARK", "--set-xmark"]) || after(&["MARK", "--set-mark"]);
         iptables() || after(&["mark", "set"])
-    })
+    };
+    let rule = rules.lines().map(str::trim).find(gives)?;
+    Some(rule.chars().filter(|c| !c.is_control()).take(MOST_TOLD).collect())
 }
 
 #[cfg(test)]
@@ -292,6 +302,11 @@ FWM  00000003 rr
             enough,
             Verdict::ready("TCP 192.168.1.100:80 has 1 real server, 192.168.1.21:80 has weight 0")
         );
+        let marked = ["192.168.1.23:0", "192.168.1.25:0"];
+        declined(
+            asked(IpvsName::Fwmark(3), 3, &marked),
+            "fwmark 3 has 2 real servers with a weight, not 3, 192.168.1.25 is missing",
+        );
         let dns = IpvsName::Udp("192.168.1.100:53".parse().unwrap());
         declined(asked(dns, 1, &[]), "UDP 192.168.1.100:53 has no real server with a weight, not 1");
         declined(asked(IpvsName::Fwmark(4), 1, &[]), "IPVS has no virtual service fwmark 4");
@@ -302,10 +317,11 @@ FWM  00000003 rr
         let iptables = "*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 192.168.1.100/32 -p tcp -m tcp --dport 80 \
             -m mac ! --mac-source 52:54:00:09:03:01 -j MARK --set-xmark 0x3/0xffffffff\nCOMMIT\n";
         let nft = "table ip mangle {\n\tchain pre {\n\t\tip daddr 192.168.1.100 tcp dport 80 meta mark set 0x00000003\n\t}\n}\n";
-        for rules in [iptables, nft] {
-            assert!(gives(3, rules) && !gives(4, rules) && !gives(80, rules));
+        for (rules, line) in [(iptables, 2), (nft, 2)] {
+            assert_eq!(giving(3, rules).as_deref(), rules.lines().nth(line).map(str::trim));
+            assert_eq!((giving(4, rules), giving(80, rules)), (None, None));
         }
-        assert!(!gives(3, "-A PREROUTING -m mark --mark 0x3 -j ACCEPT\n"));
+        assert_eq!(giving(3, "-A PREROUTING -m mark --mark 0x3 -j ACCEPT\n"), None);
     }
 
     #[tokio::test]

@@ -14,11 +14,13 @@
 //! - `PeerSaid` only of a neighbour and of its own instances; `PeerLost` only of one that has been heard since.
 //! - `Ordered` counts up from 1 and speaks of own instances.
 //! - After `Finished` nothing more comes.
+//! - Of what systemd runs, the search and what comes of `Spawn` take their time: `Searched`, `Spawned` and `SpawnFailed`
+//!   may come later, `MainFound` unasked, and a run may be `Exited` before it was `Spawned`.
 
 use super::{Step, Watcher};
 use crate::engine::{Action, Engine, Found, Input, QuestionIx};
 use crate::facts::{Answer, Exit, Moment, Verdict};
-use crate::model::{Cluster, InstanceIx, NodeIx};
+use crate::model::{Cluster, InstanceIx, NodeIx, RunKind};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +104,9 @@ struct Run {
     /// The latest incarnation of each that was ever held.
     latest: BTreeMap<Arc<str>, u64>,
     sweeps: BTreeSet<Process>,
+    /// Of what systemd runs: who is searched, and what was told to start.
+    sought: BTreeSet<Arc<str>>,
+    started: BTreeSet<Process>,
     questions: HashMap<QuestionIx, Asked>,
     /// Answers to questions that were begun before are an earlier configuration's, whatever their number.
     renumbered: Option<Moment>,
@@ -125,6 +130,8 @@ impl Run {
             held: BTreeMap::new(),
             latest: BTreeMap::new(),
             sweeps: BTreeSet::new(),
+            sought: BTreeSet::new(),
+            started: BTreeSet::new(),
             questions: HashMap::new(),
             renumbered: None,
             neighbours: BTreeSet::new(),
@@ -142,13 +149,21 @@ impl Run {
         let before = std::mem::take(&mut self.own);
         for instance in engine.own_instances() {
             let name = self.name(instance);
-            if !before.contains(&name) {
+            if before.contains(&name) {
+            } else if self.is_by_systemd(instance) {
+                self.sought.insert(name.clone());
+            } else {
                 self.searches.push_back(instance);
             }
             self.own.insert(name);
         }
         let names = engine.neighbours().into_iter().map(|n| self.cluster.node(n).name.clone());
         self.neighbours.extend(names);
+    }
+
+    fn is_by_systemd(&self, instance: InstanceIx) -> bool {
+        let instance = self.cluster.instances.get(instance.0 as usize);
+        instance.is_some_and(|i| i.unit.run.kind == RunKind::Systemd)
     }
 
     fn name(&self, instance: InstanceIx) -> Arc<str> {
@@ -223,7 +238,23 @@ impl Run {
     /// What nothing makes come at this very moment.
     fn take_unasked(&mut self, input: &Input) -> Result<(), String> {
         match input {
-            Input::Searched { instance, .. } => Err(format!("{} was searched already", self.name(*instance))),
+            Input::Searched { instance, found } => {
+                if !self.sought.remove(&self.name(*instance)) {
+                    return Err(format!("{} was searched already", self.name(*instance)));
+                }
+                if let Found::Running { memory, .. } = found {
+                    self.held_one_more(*instance, memory.incarnation);
+                }
+                Ok(())
+            }
+            Input::Spawned { instance, incarnation, .. }
+            | Input::SpawnFailed { instance, incarnation, .. }
+                if self.started.remove(&(self.name(*instance), *incarnation)) =>
+            {
+                self.hold(input);
+                Ok(())
+            }
+            Input::MainFound { instance, .. } if self.is_by_systemd(*instance) => Ok(()),
             Input::Cleaned { .. }
             | Input::Spawned { .. }
             | Input::SpawnFailed { .. }
@@ -235,6 +266,7 @@ impl Run {
                 match self.held.get_mut(&process) {
                     Some(1) => drop(self.held.remove(&process)),
                     Some(more) => *more -= 1,
+                    None if self.started.remove(&process) => {}
                     None => return Err(format!("no process of {}/{} is held", process.0, process.1)),
                 }
                 Ok(())
@@ -294,6 +326,9 @@ impl Run {
             }
             Action::Verify { question } => self.questions.entry(*question).or_default().verify(self.now),
             Action::Clean { instance } => self.owed.push_back(Owed::Cleaned(*instance)),
+            Action::Spawn { instance, memory, unit } if unit.run.kind == RunKind::Systemd => {
+                self.started.insert((self.name(*instance), memory.incarnation));
+            }
             Action::Spawn { instance, memory, .. } => {
                 self.owed.push_back(Owed::Spawned(*instance, memory.incarnation));
             }

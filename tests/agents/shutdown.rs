@@ -1,4 +1,4 @@
-//! What `units/clusterd.service` does when it is stopped: by its own line, as a shell runs it.
+//! What `units/clusterd-shutdown.service` does when it is stopped: by its own line, as a shell runs it.
 
 use super::agents::{Cluster, wait};
 use std::fs::{self, Permissions};
@@ -7,7 +7,8 @@ use std::process::Command;
 
 /// The script of the unit's `ExecStop`, as systemd hands it to the shell.
 fn exec_stop() -> String {
-    let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/units/clusterd.service")).unwrap();
+    let unit =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/units/clusterd-shutdown.service")).unwrap();
     let unit = unit.replace("\\\n", "");
     let line = unit.lines().find_map(|l| l.strip_prefix("ExecStop=/bin/sh -c '")).unwrap();
     line.strip_suffix('\'').unwrap().replace("$$", "$")
@@ -34,12 +35,15 @@ fn stopping_the_agent_leaves_the_services_and_a_shutdown_stops_them_in_their_ord
     let stopped = cluster.file().with_file_name("stopped");
     let systemctl = cluster.file().with_file_name("systemctl");
     let run = |cluster: &Cluster, state: &str| {
-        fs::write(&systemctl, format!("#!/bin/sh\ntest \"$1\" = is-system-running && echo {state}\n"))
-            .unwrap();
+        let pid = cluster.pid("n1");
+        let script = format!(
+            "#!/bin/sh\ncase $1 in\nis-system-running) echo {state} ;;\nshow) echo {pid} ;;\nkill) kill -PWR {pid} ;;\nesac\n"
+        );
+        fs::write(&systemctl, script).unwrap();
         fs::set_permissions(&systemctl, Permissions::from_mode(0o755)).unwrap();
         let path = format!("{}:{}", systemctl.parent().unwrap().display(), std::env::var("PATH").unwrap());
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", &exec_stop()]).env("PATH", path).env("MAINPID", cluster.pid("n1").to_string());
+        shell.args(["-c", &exec_stop()]).env("PATH", path);
         shell.spawn().unwrap()
     };
     cluster.start("n1");

@@ -48,7 +48,11 @@ fn make() -> Disks {
     let of = Path::new(TOP).join("tests/machines");
     let script = of.join("image");
     let release = fs::read_to_string("/etc/os-release").expect("a release");
-    let base_hash = hash_of(&[script.clone(), of.join("tree"), of.join("guest")], &release);
+    // The kernel's modules are on it.
+    let kernels = fs::read_dir("/usr/lib/uml/modules").expect("a kernel; run tests/install");
+    let kernels: String =
+        kernels.map(|k| k.expect("an entry").file_name().into_string().expect("a name")).collect();
+    let base_hash = hash_of(&[script.clone(), of.join("tree"), of.join("guest")], &(release + &kernels));
     let base = cached(&folder, "base", &base_hash, |to| {
         run(Command::new(&script).arg(to));
     });

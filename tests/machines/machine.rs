@@ -5,9 +5,10 @@
 use super::deadline::{self, wait};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clusterd::api::wire::{ClusterStatus, NodeStatus};
+use clusterd::api::wire::{ClusterStatus, EventRecord, NodeStatus};
 use clusterd::engine::view::InstanceView;
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -21,22 +22,45 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
-/// A network of its own for the machines of one test: a namespace in which nothing else lives.
+/// A network of its own for the machines of one test: a namespace in which nothing else lives. Its switch is a bridge,
+/// through which the namespace itself is one more host, [`Network::OWN`].
 pub struct Network {
     name: String,
 }
 
 impl Network {
+    /// Its own address.
+    pub const OWN: &str = "192.168.9.254";
+
     pub fn new() -> Network {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("clusterd-machines-{}-{number}", std::process::id());
         ip(&["netns", "add", &name]);
         ip(&["-n", &name, "link", "set", "lo", "up"]);
-        ip(&["-n", &name, "link", "set", "lo", "multicast", "on"]);
-        // The machines' cable is a multicast group, which stays on this interface.
-        ip(&["-n", &name, "route", "add", "224.0.0.0/4", "dev", "lo"]);
+        ip(&["-n", &name, "link", "add", "switch", "type", "bridge", "mcast_snooping", "0"]);
+        ip(&["-n", &name, "addr", "add", &format!("{}/24", Network::OWN), "dev", "switch"]);
+        ip(&["-n", &name, "link", "set", "switch", "up"]);
         Network { name }
+    }
+
+    /// A cable from the switch to a machine, which goes by the machine's name.
+    fn cable(&self, machine: &str) {
+        ip(&["-n", &self.name, "tuntap", "add", "dev", machine, "mode", "tap"]);
+        ip(&["-n", &self.name, "link", "set", machine, "master", "switch", "up"]);
+    }
+
+    /// Does something as a host of it.
+    pub fn visit<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        let inside = File::open(Path::new("/run/netns").join(&self.name)).expect("a namespace");
+        std::thread::scope(|scope| {
+            let visitor = scope.spawn(|| {
+                // Of this thread alone.
+                setns(inside, CloneFlags::CLONE_NEWNET).expect("a visit");
+                what()
+            });
+            visitor.join().unwrap_or_else(|e| std::panic::resume_unwind(e))
+        })
     }
 
     /// A program that runs in it.
@@ -88,6 +112,7 @@ impl Machine {
     /// A machine that is off. Its disk begins as a copy of `disk`, which has what differs from `base`; without one it is as
     /// `base`. Its address is 192.168.9.`number`.
     pub fn new(network: &Network, name: &str, number: u8, base: &Path, disk: Option<&Path>) -> Machine {
+        network.cable(name);
         let folder = tempfile::Builder::new().prefix("clusterd-machine-").tempdir().expect("a folder");
         fs::create_dir(folder.path().join("host")).expect("a folder");
         let own = folder.path().join("disk.cow");
@@ -133,7 +158,7 @@ impl Machine {
             .args(["console=tty0", "quiet", "net.ifnames=0", "panic=-1"])
             .arg(format!("systemd.hostname={}", self.name))
             .arg(format!("systemd.machine_id={:032x}", self.number))
-            .arg(format!("eth0=mcast,52:54:00:09:03:{:02x},230.9.0.3,19003,1", self.number))
+            .arg(format!("eth0=tuntap,{},{}", self.name, self.mac()))
             .arg(format!("tests.address={}/24", self.address()))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stderr(log.try_clone().expect("the console's file"))
@@ -159,6 +184,11 @@ impl Machine {
 
     pub fn address(&self) -> String {
         format!("192.168.9.{}", self.number)
+    }
+
+    /// Its card's.
+    pub fn mac(&self) -> String {
+        format!("52:54:00:09:03:{:02x}", self.number)
     }
 
     /// Runs a script in bash on the machine.
@@ -225,6 +255,15 @@ impl Machine {
         found.unwrap_or_else(|| panic!("no {instance} on {}", self.name))
     }
 
+    /// What its agent says has happened, oldest first.
+    pub fn events(&mut self) -> Vec<EventRecord> {
+        // Other nodes tell theirs, too, or say nothing at all.
+        let said = self.run("clusterctl events --last 100000 --json").text;
+        let lines = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let own = lines.filter(|line| line["node"] == *self.name);
+        own.filter_map(|mut line| serde_json::from_value(line["event"].take()).ok()).collect()
+    }
+
     /// The number of the instance's main process.
     pub fn pid(&mut self, instance: &str) -> i32 {
         let view = self.view(instance);
@@ -249,6 +288,13 @@ impl Machine {
         wait("the machine's processes to be gone", || {
             (killpg(group, None) == Err(Errno::ESRCH)).then_some(())
         });
+    }
+
+    /// The power is gone and comes back; waits until all is up again.
+    pub fn outage(&mut self) {
+        self.cut();
+        self.boot();
+        self.wait_up();
     }
 
     /// Orders an end, and waits for it.

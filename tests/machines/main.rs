@@ -11,7 +11,9 @@ mod disks;
 mod machine;
 
 mod bare;
+mod directors;
 mod installed;
 mod odd;
 mod power;
+mod systemd;
 mod three;

@@ -53,9 +53,7 @@ fn the_clock_says_1970() {
          systemctl enable tests-clock && systemctl start clusterd");
     machine.wait_up();
     machine.ok("sync");
-    machine.cut();
-    machine.boot();
-    machine.wait_up();
+    machine.outage();
     assert!(machine.ok("date +%Y") == "1970");
     assert!(machine.problems().is_empty());
     assert_eq!(machine.view("redis@one").starts, 1);
@@ -70,9 +68,7 @@ fn the_disk_is_full_at_boot() {
     machine.wait_up();
     // Root has what is reserved for it: all of that, too.
     machine.ok("dd if=/dev/zero of=/var/full bs=1M 2>/dev/null; dd if=/dev/zero of=/var/full2 bs=1k 2>/dev/null; sync; test $(df --output=avail / | tail -n 1) = 0");
-    machine.cut();
-    machine.boot();
-    machine.wait_up();
+    machine.outage();
     machine.ok("redis-cli -h 192.168.9.1 ping");
     machine.ok("clusterctl stop redis@one || test $? = 5");
     machine.ok("! pgrep -x redis-server");
@@ -95,9 +91,7 @@ fn var_is_read_only() {
          sed -i -e 's|^logfile .*|logfile \"\"|' -e 's|^dir .*|dir /run/redis|' /etc/redis/redis.conf\n\
          systemctl enable tests-var && sync",
     );
-    machine.cut();
-    machine.boot();
-    machine.wait_up();
+    machine.outage();
     machine.ok("! touch /var/lib/clusterd/x && redis-cli -h 192.168.9.1 ping");
 }
 

@@ -51,9 +51,7 @@ fn cut_and_boot(machine: &mut Machine, after: u64) -> String {
     std::thread::sleep(Duration::from_secs(after - 1));
     machine.ok("dd if=/dev/zero of=/var/lib/other bs=1 count=1 conv=fsync status=none");
     std::thread::sleep(Duration::from_secs(1));
-    machine.cut();
-    machine.boot();
-    machine.wait_up();
+    machine.outage();
     machine.ok("redis-cli ping");
     assert_eq!(machine.ok("pgrep -xc redis-server"), "1");
     assert_eq!(machine.view("redis@one").starts, 1, "the first start of this boot");
@@ -87,8 +85,6 @@ fn redis_is_up_again_over_the_pid_file_of_an_earlier_boot() {
     // And the number is somebody else's now: of one that lives, and is left alone.
     machine.wait_up();
     machine.ok("sync");
-    machine.cut();
-    machine.boot();
-    machine.wait_up();
+    machine.outage();
     machine.ok("systemctl is-active systemd-journald dbus tests-control");
 }

@@ -113,14 +113,10 @@ impl Three {
 
     /// The last start of an instance: when, by the machines' clocks, which are this one's, and what it rests on.
     fn started(&mut self, machine: usize, instance: &str) -> (u64, String) {
-        let events = self.machines[machine].ok(&format!("clusterctl events {instance} --json"));
-        let started = |line: &str| {
-            let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            let event = &line["event"];
-            let is = event["what"] == "started";
-            is.then(|| Some((event["clock_ms"].as_u64()?, event["text"].as_str()?.to_owned())))?
-        };
-        events.lines().filter_map(started).next_back().unwrap_or_else(|| panic!("no start in {events}"))
+        let mut events = self.machines[machine].events();
+        events.retain(|event| event.instance == instance && event.what == "started");
+        let last = events.pop().unwrap_or_else(|| panic!("no start of {instance}"));
+        (last.clock_ms, last.text)
     }
 }
 

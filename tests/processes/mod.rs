@@ -19,6 +19,7 @@ pub fn unit(command: &[&str]) -> Unit {
             kind: RunKind::Exec,
             watchdog: None,
             ready_fd: None,
+            unit: None,
             command: command.iter().map(|s| s.to_string()).collect(),
             user: None,
             group: None,

@@ -283,6 +283,22 @@ fn nobody_yields_who_does_not_hear_all_others() {
     }
 }
 
+/// A power cut: its stream stands for some seconds more, while the other has long taken over.
+#[test]
+fn a_machine_without_power_is_no_second_holder() {
+    let mut world = World::new(2, &[("www", WWW, &[0, 1])], false);
+    world.holds(0, &[WWW]);
+    world.pass(10_000);
+    world.linked = vec![vec![false; 2]; 2];
+    world.pass(3500);
+    world.holds(1, &[WWW]);
+    world.pass(5500);
+    world.cut(0, 1, false);
+    world.pass(60_000);
+    // By lvs0's own guard, which is dead, nothing is said.
+    world.check("19000 lvs1 vip-moved: www (10.0.0.100) moved from lvs0 to lvs1");
+}
+
 /// The last word before a cut that nobody notices was told while they took over from each other, and both held it.
 #[test]
 fn nobody_yields_by_an_old_word() {
@@ -296,6 +312,9 @@ fn nobody_yields_by_an_old_word() {
     world.pass(3000);
     world.holds(1, &[WWW]);
     world.examine(1, 0, false);
+    world.pass(60_000);
+    assert!(!world.told.contains("lvs1 vip-alarm"), "{}", world.told);
+    world.give(1, Seen::Lives { node: NodeIx(0) });
     world.pass(60_000);
     let told = std::mem::take(&mut world.told);
     assert!(told.contains("lvs1 vip-alarm") && !told.contains("lvs1 yields"), "{told}");

@@ -282,6 +282,7 @@ mod tests {
                     RunKind::Forking => "forking",
                     RunKind::Oneshot => "oneshot",
                     RunKind::Notify => "notify",
+                    RunKind::Systemd => "systemd",
                 });
                 if service.exclusive {
                     seen.insert("exclusive");

@@ -196,7 +196,8 @@ impl World<'_, '_> {
 
     /// It says that it is ready, where its unit has it so. Nobody hears it while no agent lives.
     fn notify(&mut self, node: NodeIx, instance: InstanceIx, pid: i32, serial: u64) {
-        if self.cluster.instance(instance).unit.run.kind != RunKind::Notify {
+        let kind = self.cluster.instance(instance).unit.run.kind;
+        if !matches!(kind, RunKind::Notify | RunKind::Systemd) {
             return;
         }
         let machine = &mut self.machines[node.0 as usize];
@@ -293,5 +294,6 @@ impl World<'_, '_> {
 
 /// What a unit's processes show as their executable.
 fn program(unit: &Unit) -> PathBuf {
-    unit.run.command.first().map(PathBuf::from).unwrap_or_default()
+    let named = unit.run.command.first().map(String::as_str).or(unit.run.systemd_unit());
+    named.map(PathBuf::from).unwrap_or_default()
 }

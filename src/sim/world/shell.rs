@@ -289,6 +289,7 @@ impl World<'_, '_> {
             unit,
             memory,
             printed_from: None,
+            invocation: None,
         };
         self.write_journal(node, instance, &record);
     }
@@ -334,7 +335,8 @@ impl World<'_, '_> {
         };
         let nonce = format!("{:x}-{incarnation}", now.0);
         let boot = self.machines[node.0 as usize].boot.clone();
-        let mut record = Record { boot, identity: None, nonce, unit, memory, printed_from: None };
+        let mut record =
+            Record { boot, identity: None, nonce, unit, memory, printed_from: None, invocation: None };
         if let Some(agent) = self.agent(node) {
             agent.memories.remove(&instance);
         }
@@ -377,6 +379,7 @@ impl World<'_, '_> {
             unit,
             memory,
             printed_from: None,
+            invocation: None,
         };
         self.is_its_own(node, instance, &process)?;
         self.write_journal(node, instance, &record);
@@ -400,8 +403,15 @@ impl World<'_, '_> {
                 let (boot, identity) = (machine.boot.clone(), Some(machine.identity(process)));
                 let (pid, process) = (process.pid, Process::from(process));
                 let memory = Memory { main: true, ..memory };
-                let record =
-                    Record { boot, identity, nonce: nonce.clone(), unit, memory, printed_from: None };
+                let record = Record {
+                    boot,
+                    identity,
+                    nonce: nonce.clone(),
+                    unit,
+                    memory,
+                    printed_from: None,
+                    invocation: None,
+                };
                 self.write_journal(node, instance, &record);
                 self.hold(node, instance, incarnation, nonce, process);
                 Input::MainFound { instance, incarnation, pid }
