@@ -40,6 +40,8 @@ pub mod engine;
 pub mod facts;
 pub mod generation;
 pub mod graph;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod hostile;
 pub mod journal;
 pub mod leftover;
 pub mod logs;

@@ -58,6 +58,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "api",
         ],
     ),
+    (
+        "hostile",
+        &["api", "broker", "director", "engine", "journal", "model", "pki", "probe", "store", "trail"],
+    ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),
     (
         "ctl",

@@ -72,12 +72,13 @@ fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |n, d| d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0')))
 }
 
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
+/// By openssl 3.0, good until 2027-03-03 07:49:48 UTC.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) const SIGNED: &[u8] = include_bytes!("../../tests/captures/certificate.der");
 
-    /// By openssl 3.0, good until 2027-03-03 07:49:48 UTC.
-    pub const SIGNED: &[u8] = include_bytes!("../../tests/captures/certificate.der");
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn a_real_certificate_ends_when_openssl_says() {

@@ -237,7 +237,7 @@ fn trouble(address: SocketAddr, error: &hyper::Error) -> Verdict {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use crate::model::Ask;
     use crate::probe::testing::{answers, ask, ask_in_vain, greets, nobody, not_ready, server};
@@ -248,7 +248,7 @@ pub(super) mod tests {
     use std::convert::Infallible;
 
     /// `SERVING` as grpc-go sends it.
-    pub const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
+    const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
 
     /// A health server: knows the server as a whole (which serves) and `orders` (which does not); asks for a
     /// `Bearer` nowhere.

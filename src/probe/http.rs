@@ -20,9 +20,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The most bytes of a body that are read.
-const MOST: usize = 64 * 1024;
+pub(super) const MOST: usize = 64 * 1024;
 /// The most bytes of a head that are read.
-const MOST_HEAD: usize = 64 * 1024;
+pub(super) const MOST_HEAD: usize = 64 * 1024;
 
 /// Keeps what certificates are checked by.
 #[derive(Default)]
@@ -163,7 +163,7 @@ async fn read(
     Ok(Answer { status: head.status, headers: head.headers, body, whole })
 }
 
-fn judge(authority: &str, path: &str, get: &Get, answer: &Answer, notes: Vec<String>) -> Verdict {
+pub(super) fn judge(authority: &str, path: &str, get: &Get, answer: &Answer, notes: Vec<String>) -> Verdict {
     let got = answer.status;
     let declined = |why: String| {
         Verdict::not_ready(Trouble::Declined, format!("{authority} answers GET {path} with {got}{why}"))

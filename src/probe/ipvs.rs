@@ -138,7 +138,7 @@ fn hex_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-fn judge(wanted: &VirtualService, table: &str) -> Verdict {
+pub(super) fn judge(wanted: &VirtualService, table: &str) -> Verdict {
     let name = told(wanted.service);
     let declined = |why| Verdict::not_ready(Trouble::Declined, why);
     let found = services(table).into_iter().find(|one| one.service == wanted.service);
@@ -220,7 +220,7 @@ async fn rules(command: &[&str]) -> io::Result<String> {
 
 /// The first of these rules that gives the mark: `-j MARK --set-xmark 0x3/0xffffffff` of iptables, `meta mark set
 /// 0x00000003` of nft.
-fn giving(mark: u32, rules: &str) -> Option<String> {
+pub(super) fn giving(mark: u32, rules: &str) -> Option<String> {
     let is_mark = |word: &str| {
         let word = word.split('/').next().unwrap_or(word);
         match word.strip_prefix("0x") {
@@ -240,14 +240,9 @@ fn giving(mark: u32, rules: &str) -> Option<String> {
     Some(rule.chars().filter(|c| !c.is_control()).take(MOST_TOLD).collect())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Ask;
-    use crate::probe::testing::{ask, not_ready};
-
-    /// As the kernel writes it (`ip_vs_info_seq_show`).
-    const TEXT: &str = "\
+/// As the kernel writes it (`ip_vs_info_seq_show`).
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) const TEXT: &str = "\
 IP Virtual Server version 1.2.1 (size=4096)
 Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port Forward Weight ActiveConn InActConn
@@ -261,6 +256,12 @@ FWM  00000003 rr
   -> C0A80117:0000      Route   1      5          7         
   -> C0A80118:0000      Tunnel  2      0          0         
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Ask;
+    use crate::probe::testing::{ask, not_ready};
 
     fn asked(service: IpvsName, least: u32, servers: &[&str]) -> VirtualService {
         let servers = servers.iter().map(|s| s.parse().unwrap()).collect();

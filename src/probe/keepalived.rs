@@ -172,7 +172,7 @@ fn stamp(file: &Metadata) -> (u64, i64, i64) {
 }
 
 /// Reads the dump; `None` when it is not all there.
-fn instances(text: &[u8]) -> Option<Vec<Vrrp>> {
+pub(super) fn instances(text: &[u8]) -> Option<Vec<Vrrp>> {
     #[derive(Deserialize)]
     struct Entry {
         data: Data,

@@ -21,8 +21,8 @@ mod dns;
 mod exec;
 pub(crate) mod fastdfs;
 mod grpc;
-#[cfg(test)]
-mod hostile;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod hostile;
 mod http;
 pub mod ipvs;
 pub mod keepalived;

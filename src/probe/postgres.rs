@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
@@ -96,12 +95,15 @@ impl Client {
     }
 }
 
-async fn log_in(
-    stream: TcpStream,
+async fn log_in<S>(
+    stream: S,
     login: &Login,
     password: Option<Zeroizing<String>>,
     database: &str,
-) -> Result<tokio_postgres::Client, Error> {
+) -> Result<tokio_postgres::Client, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut config = Config::new();
     config.user(&login.user).dbname(database).application_name("clusterd").ssl_mode(SslMode::Disable);
     if let Some(password) = password {
@@ -121,7 +123,7 @@ fn judge(address: SocketAddr, messages: &[SimpleQueryMessage]) -> Verdict {
     let Some(row) = row else { return net::garbled(address, "PostgreSQL", "the question brings no row") };
     let column = |i| row.try_get(i).ok().flatten().unwrap_or_default();
     let (recovers, read_only, started) = (column(0) == "t", column(1) == "on", column(3));
-    let version = column(2).split(' ').next().unwrap_or_default();
+    let version = net::shown(column(2).split(' ').next().unwrap_or_default().as_bytes());
     let (mode, roles) = match (recovers, read_only) {
         (false, false) => ("writable", vec![Role::Writable]),
         (false, true) => ("read-only", vec![]),
@@ -147,7 +149,10 @@ fn trouble(address: SocketAddr, login: &Login, error: &Error) -> Verdict {
             SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Trouble::Denied,
             _ => Trouble::Declined,
         };
-        return Verdict::not_ready(kind, format!("{address} answers error {}: {said}", code.code()));
+        return Verdict::not_ready(
+            kind,
+            format!("{address} answers error {}: {said}", net::shown(code.code().as_bytes())),
+        );
     }
     if let Some(io) = cause.and_then(|cause| cause.downcast_ref::<io::Error>()) {
         return match io.kind() {
@@ -174,12 +179,12 @@ fn trouble(address: SocketAddr, login: &Login, error: &Error) -> Verdict {
 }
 
 /// A connection that reads no more than so many bytes in its life.
-struct Capped {
-    stream: TcpStream,
+struct Capped<S> {
+    stream: S,
     left: usize,
 }
 
-impl AsyncRead for Capped {
+impl<S: AsyncRead + Unpin> AsyncRead for Capped<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -198,7 +203,7 @@ impl AsyncRead for Capped {
     }
 }
 
-impl AsyncWrite for Capped {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Capped<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -211,6 +216,23 @@ impl AsyncWrite for Capped {
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// One question on this stream, for [`super::hostile`].
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) async fn talk<S>(stream: S, address: SocketAddr) -> Verdict
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let login = Login { user: "clusterd".into(), password: None };
+    let answer = async {
+        let connection = log_in(stream, &login, Some("secret".into()), "postgres").await?;
+        connection.simple_query(QUESTION).await
+    };
+    match answer.await {
+        Ok(messages) => judge(address, &messages),
+        Err(error) => trouble(address, &login, &error),
     }
 }
 

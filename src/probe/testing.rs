@@ -91,21 +91,7 @@ pub async fn greets(words: impl Into<Vec<u8>>) -> SocketAddr {
     .await
 }
 
-/// What a real FastDFS was asked and answered (tests/captures/fastdfs): request and reply.
-pub fn captured(name: &str) -> (Vec<u8>, Vec<u8>) {
-    captured_of("fastdfs", name)
-}
-
-/// What a real server of this kind was asked and answered (tests/captures): request and reply.
-pub fn captured_of(kind: &str, name: &str) -> (Vec<u8>, Vec<u8>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures").join(kind);
-    let text = std::fs::read_to_string(folder.join(name).with_extension("hex")).unwrap();
-    let mut lines = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
-        let digits = line.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).unwrap());
-        digits.map(|two| u8::from_str_radix(two, 16).unwrap()).collect()
-    });
-    (lines.next().unwrap(), lines.next().unwrap())
-}
+pub use super::hostile::captured;
 
 #[track_caller]
 pub fn not_ready(verdict: Verdict, kind: Trouble, reason: impl Into<String>) {

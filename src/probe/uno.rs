@@ -134,21 +134,22 @@ fn trouble(address: SocketAddr, failure: Failure) -> Verdict {
     }
 }
 
+/// What LibreOffice 7.4 says, block by block, each after one of ours (the first one unasked).
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) const SAID: [&[u8]; 3] = [
+    b"\xf8\x04\x96\0\0'com.sun.star.bridge.XProtocolProperties\x15UrpProtocolProperties\0\0\
+      \x19.UrpProtocolPropertiesTid\0\0\x10-\x8d\x08",
+    b"\x05\x01\x0eCurrentContext\0",
+    b"\x88\x05probe\0\x01\x96\0\x01\x1bcom.sun.star.uno.XInterface\
+      455dfba6c4870;gcc3[0];51ef6b2bd7794da392688eee79b9b41\0\x01",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Ask;
     use crate::probe::testing::{ask, ask_in_vain, greets, not_ready, server};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    /// What LibreOffice 7.4 says, block by block, each after one of ours (the first one unasked).
-    const SAID: [&[u8]; 3] = [
-        b"\xf8\x04\x96\0\0'com.sun.star.bridge.XProtocolProperties\x15UrpProtocolProperties\0\0\
-          \x19.UrpProtocolPropertiesTid\0\0\x10-\x8d\x08",
-        b"\x05\x01\x0eCurrentContext\0",
-        b"\x88\x05probe\0\x01\x96\0\x01\x1bcom.sun.star.uno.XInterface\
-          455dfba6c4870;gcc3[0];51ef6b2bd7794da392688eee79b9b41\0\x01",
-    ];
 
     fn block(message: &[u8]) -> Vec<u8> {
         [&(message.len() as u32).to_be_bytes()[..], &1_u32.to_be_bytes(), message].concat()

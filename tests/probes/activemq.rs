@@ -2,21 +2,40 @@
 
 use super::mariadb::MariaDb;
 use super::*;
-use clusterd::model::{BrokerAsk, StoreAsk};
+use clusterd::model::{BrokerAsk, Jolokia, StoreAsk};
+use std::io::{Read, Write};
 
 const POOL: &str = "/usr/share/activemq/lib/optional/commons-dbcp.jar";
 const DRIVER: &str = "/usr/share/java/mariadb-java-client.jar";
+/// What MQTT needs, and a Jolokia in the broker itself, on Jetty: ActiveMQ's web console is that and some pages, but Debian
+/// has left it out.
+const LIBRARIES: [&str; 13] = [
+    "mqtt-client",
+    "hawtbuf",
+    "hawtdispatch",
+    "hawtdispatch-transport",
+    "jolokia-core",
+    "json-simple",
+    "servlet-api",
+    "jetty9-server",
+    "jetty9-servlet",
+    "jetty9-security",
+    "jetty9-http",
+    "jetty9-io",
+    "jetty9-util",
+];
 
 struct Broker {
     dir: TempDir,
     address: SocketAddr,
     stomp: SocketAddr,
+    mqtt: SocketAddr,
 }
 
 impl Broker {
     fn new() -> Broker {
         let dir = tempfile::tempdir().unwrap();
-        Broker { dir, address: free_address(), stomp: free_address() }
+        Broker { dir, address: free_address(), stomp: free_address(), mqtt: free_address() }
     }
 
     fn at(&self, name: &str) -> String {
@@ -25,21 +44,25 @@ impl Broker {
 
     /// `store` is what goes into the broker, `beans` what goes beside it.
     fn start(&self, name: &str, store: &str, beans: &str) -> Daemon {
-        let Broker { address, stomp, .. } = self;
+        let Broker { address, stomp, mqtt, .. } = self;
         let persistent = !store.is_empty();
+        let libraries = LIBRARIES.map(|name| format!("/usr/share/java/{name}.jar")).join(":");
         let text = format!(
             r#"<beans xmlns="http://www.springframework.org/schema/beans"
                  xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="
                    http://www.springframework.org/schema/beans http://www.springframework.org/schema/beans/spring-beans-2.0.xsd
                    http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
                  <broker xmlns="http://activemq.apache.org/schema/core" brokerName="{name}" persistent="{persistent}"
-                     useJmx="false" dataDirectory="{data}">{store}
+                     useJmx="{managed}" dataDirectory="{data}">{store}
+                   <managementContext><managementContext createConnector="false"/></managementContext>
                    <transportConnectors>
                      <transportConnector name="openwire" uri="tcp://{address}"/>
                      <transportConnector name="stomp" uri="stomp://{stomp}"/>
+                     <transportConnector name="mqtt" uri="mqtt://{mqtt}"/>
                    </transportConnectors>
                  </broker>{beans}</beans>"#,
             data = self.at("data"),
+            managed = beans.contains("jolokia"),
         );
         std::fs::write(self.at("activemq.xml"), text).unwrap();
         let log4j = format!(
@@ -55,7 +78,7 @@ impl Broker {
                 .arg("-Dactivemq.home=/usr/share/activemq")
                 .arg(format!("-Dlog4j.configuration=file:{}", self.at("log4j.properties")))
                 .arg(format!("-Dactivemq.base={}", self.dir.path().display()))
-                .arg(format!("-Dactivemq.classpath={DRIVER}:{POOL}"))
+                .arg(format!("-Dactivemq.classpath={DRIVER}:{POOL}:{libraries}"))
                 .arg(format!("-Djava.io.tmpdir={}", self.dir.path().display()))
                 .args(["-jar", "/usr/share/activemq/bin/activemq.jar", "start"])
                 .arg(format!("xbean:file:{}", self.at("activemq.xml"))),
@@ -71,10 +94,10 @@ impl Broker {
         Ask::Activemq { address: self.address, also }
     }
 
-    /// Debian's ActiveMQ has no AMQP, and an MQTT that lacks its libraries.
-    fn in_stomp_too(&self) -> Ask {
-        let also = BrokerAsk { stomp: Some(self.stomp.port()), ..BrokerAsk::default() };
-        Ask::Activemq { address: self.address, also }
+    /// Debian's ActiveMQ has no AMQP.
+    fn in_all_its_tongues(&self) -> Ask {
+        let (stomp, mqtt) = (Some(self.stomp.port()), Some(self.mqtt.port()));
+        Ask::Activemq { address: self.address, also: BrokerAsk { stomp, mqtt, ..BrokerAsk::default() } }
     }
 
     fn complaints(&self) -> Vec<String> {
@@ -91,11 +114,11 @@ async fn activemq_introduces_itself_and_complains_of_nothing() {
     let up = until(mq.question(), Verdict::is_ready).await;
     assert_eq!(up.to_string(), "ready (broker mq1)");
     assert!(identity(&up).starts_with("ID:"), "{up:?}");
-    let all = until(mq.in_stomp_too(), Verdict::is_ready).await;
-    assert_eq!(all.to_string(), "ready (broker mq1, STOMP)");
+    let all = until(mq.in_all_its_tongues(), Verdict::is_ready).await;
+    assert_eq!(all.to_string(), "ready (broker mq1, STOMP, MQTT)");
     for _ in 0..20 {
         assert_eq!(ask(mq.question()).await, up);
-        assert_eq!(ask(mq.in_stomp_too()).await, all);
+        assert_eq!(ask(mq.in_all_its_tongues()).await, all);
     }
     let nothing = free_address();
     let amqp = BrokerAsk { amqp: Some(nothing.port()), ..BrokerAsk::default() };
@@ -238,4 +261,95 @@ async fn a_broker_with_users_tells_who_may_not_ask_its_store() {
          authorized to create: queue://clusterd"
     );
     assert!(reason.starts_with(&begin), "{reason}");
+}
+
+/// A Jolokia that lets only an administrator in, as the one in ActiveMQ's web console.
+fn jolokia(at: SocketAddr, users: &str) -> String {
+    format!(
+        r#"<bean id="jolokia" class="org.eclipse.jetty.server.Server" init-method="start" destroy-method="stop">
+             <constructor-arg><bean class="java.net.InetSocketAddress">
+               <constructor-arg value="{ip}"/><constructor-arg value="{port}"/></bean></constructor-arg>
+             <property name="handler"><bean class="org.eclipse.jetty.servlet.ServletContextHandler">
+               <property name="contextPath" value="/api"/>
+               <property name="securityHandler"><bean class="org.eclipse.jetty.security.ConstraintSecurityHandler">
+                 <property name="loginService"><bean class="org.eclipse.jetty.security.HashLoginService">
+                   <property name="config" value="{users}"/></bean></property>
+                 <property name="authenticator">
+                   <bean class="org.eclipse.jetty.security.authentication.BasicAuthenticator"/></property>
+                 <property name="constraintMappings"><list><bean class="org.eclipse.jetty.security.ConstraintMapping">
+                   <property name="pathSpec" value="/*"/>
+                   <property name="constraint"><bean class="org.eclipse.jetty.util.security.Constraint">
+                     <property name="name" value="BASIC"/><property name="roles" value="admin"/>
+                     <property name="authenticate" value="true"/></bean></property></bean></list></property></bean></property>
+               <property name="servletHandler"><bean class="org.eclipse.jetty.servlet.ServletHandler">
+                 <property name="servlets"><list><bean class="org.eclipse.jetty.servlet.ServletHolder">
+                   <property name="name" value="jolokia"/>
+                   <property name="className" value="org.jolokia.http.AgentServlet"/></bean></list></property>
+                 <property name="servletMappings"><list><bean class="org.eclipse.jetty.servlet.ServletMapping">
+                   <property name="servletName" value="jolokia"/>
+                   <property name="pathSpecs"><list><value>/jolokia/*</value></list></property></bean></list></property>
+               </bean></property></bean></property></bean>"#,
+        ip = at.ip(),
+        port = at.port(),
+    )
+}
+
+/// Leaves messages of 80,000 bytes in a queue that nobody reads.
+fn fill(stomp: SocketAddr, messages: usize) {
+    let mut stream = std::net::TcpStream::connect(stomp).unwrap();
+    stream.write_all(b"CONNECT\naccept-version:1.2\nhost:mq\n\n\0").unwrap();
+    let body = "x".repeat(80_000);
+    for n in 0..messages {
+        let receipt = if n + 1 == messages { "receipt:all\n" } else { "" };
+        let frame = format!("SEND\ndestination:/queue/full\npersistent:true\n{receipt}\n{body}\0");
+        stream.write_all(frame.as_bytes()).unwrap();
+    }
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut said = String::new();
+    while !said.contains("receipt-id:all") {
+        let mut some = [0; 4096];
+        let n = stream.read(&mut some).unwrap();
+        assert!(n > 0, "{said}");
+        said += &String::from_utf8_lossy(&some[..n]);
+    }
+}
+
+/// Its store is nearly full: it serves, and calls its own health worse than good.
+#[tokio::test]
+async fn a_brokers_own_health_is_asked_of_its_jolokia() {
+    let (mq, health) = (Broker::new(), free_address());
+    let users = mq.at("users");
+    std::fs::write(&users, "probe: of its own, admin\nguest: nothing, guest\n").unwrap();
+    let question = |login: Option<Login>| {
+        let jolokia = Jolokia { port: health.port(), path: "/api/jolokia".into(), login };
+        let also = BrokerAsk { jolokia: Some(jolokia), ..BrokerAsk::default() };
+        Ask::Activemq { address: mq.address, also }
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let probe = |user: &str, password: &str| Some(login(dir.path(), user, password));
+    let beans = jolokia(health, &users);
+    let broker = mq.start("mq1", "", &beans);
+    let good = until(question(probe("probe", "of its own")), Verdict::is_ready).await;
+    assert_eq!(good.to_string(), "ready (broker mq1, its health is good)");
+    let refused = format!("the Jolokia of {health} refuses the login");
+    for nobody in [probe("probe", "guessed"), None] {
+        not_ready(ask(question(nobody)).await, Trouble::Denied, refused.clone());
+    }
+    let forbidden = format!("the Jolokia of {health} forbids this: the user needs the role admin");
+    not_ready(ask(question(probe("guest", "nothing"))).await, Trouble::Denied, forbidden);
+    broker.cut();
+
+    let store = format!(
+        r#"<persistenceAdapter><kahaDB directory="{}" journalMaxFileLength="1mb"/></persistenceAdapter>
+           <systemUsage><systemUsage><storeUsage><storeUsage limit="1 mb"/></storeUsage></systemUsage></systemUsage>"#,
+        mq.at("kahadb")
+    );
+    let _broker = mq.start("mq1", &store, &beans);
+    until(question(probe("probe", "of its own")), Verdict::is_ready).await;
+    fill(mq.stomp, 12);
+    let says = format!("the broker at {health} says of its own health: ");
+    let worse = |verdict: &Verdict| matches!(verdict, Verdict::NotReady { kind: Trouble::Declined, reason } if reason.starts_with(&says));
+    let worse = until(question(probe("probe", "of its own")), worse).await;
+    let full = "Getting Worried {org.apache.activemq.StoreLimit: WARNING Message Store size is within 95% of its lim…";
+    assert_eq!(worse.to_string(), format!("{says}{full}"));
 }

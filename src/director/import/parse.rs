@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_bytes_are_read_to_their_end() {
+    fn depth_is_no_danger() {
         let deep = "a {".repeat(200_000);
         let shut = "}".repeat(200_000);
         let mut findings = Vec::new();
@@ -203,37 +203,5 @@ mod tests {
         assert!(findings.is_empty(), "{findings:?}");
         parse("f", &deep, &mut findings);
         assert_eq!(findings.len(), 1);
-        // Every word of the syntax in an order by chance (xorshift).
-        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-        for _ in 0..2000 {
-            let mut text = String::new();
-            for _ in 0..60 {
-                seed ^= seed << 13;
-                seed ^= seed >> 7;
-                seed ^= seed << 17;
-                const BITS: [&str; 16] = [
-                    "{",
-                    "}",
-                    "\n",
-                    " ",
-                    "\"",
-                    "#",
-                    "!",
-                    "'",
-                    "vrrp_instance",
-                    "unicast_peer",
-                    "10.0.0.1/24",
-                    "\0",
-                    "é",
-                    "virtual_ipaddress",
-                    "real_server",
-                    "priority 999999999999",
-                ];
-                text.push_str(BITS[(seed % 16) as usize]);
-            }
-            let mut findings = Vec::new();
-            let statements = parse("f", &text, &mut findings);
-            super::super::conf::read("f", &statements, &mut findings);
-        }
     }
 }

@@ -79,7 +79,12 @@ fn of(verdict: Verdict) -> Verdict {
     }
 }
 
-fn judge(authority: &str, login: Option<&Login>, status: StatusCode, body: &[u8]) -> Result<(), Verdict> {
+pub(in crate::probe) fn judge(
+    authority: &str,
+    login: Option<&Login>,
+    status: StatusCode,
+    body: &[u8],
+) -> Result<(), Verdict> {
     let not = |kind, why: String| Err(Verdict::not_ready(kind, why));
     match status {
         StatusCode::UNAUTHORIZED => {

@@ -7,8 +7,8 @@
 //!
 //! Its store, further ports and the broker's own view of its health are asked for only where the unit names them.
 
-mod jolokia;
-mod others;
+pub(in crate::probe) mod jolokia;
+pub(in crate::probe) mod others;
 pub(in crate::probe) mod store;
 
 use super::course::Course;
@@ -178,15 +178,16 @@ fn string(rest: &mut &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(LONGEST).collect())
 }
 
+/// From a broker of version 5.17 in answer to our greeting.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) const INFO: &[u8] = b"\x02\0\0\0\0\0\x01|\x01\0\x1dID:vm-46527-1795396108413-0:1\
+    \x01\0\x15tcp://127.0.0.1:26161\0\x01\0\tlocalhost\0\0\0";
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::model::Ask;
     use crate::probe::testing::{answers, ask, ask_in_vain, greets, not_ready};
-
-    /// From a broker of version 5.17 in answer to our greeting.
-    pub(in crate::probe) const INFO: &[u8] = b"\x02\0\0\0\0\0\x01|\x01\0\x1dID:vm-46527-1795396108413-0:1\
-        \x01\0\x15tcp://127.0.0.1:26161\0\x01\0\tlocalhost\0\0\0";
 
     fn plain(address: SocketAddr) -> Ask {
         Ask::Activemq { address, also: BrokerAsk::default() }

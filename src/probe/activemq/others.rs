@@ -6,20 +6,22 @@ use super::super::net;
 use crate::facts::{Trouble, Verdict};
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The most bytes of an answer that are read. What matters are the first ones.
-const MOST: usize = 1024;
+pub(in crate::probe) const MOST: usize = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub(in crate::probe) enum Protocol {
     Stomp,
     Amqp,
     Mqtt,
 }
 
 impl Protocol {
+    #[cfg(any(test, feature = "fuzz"))]
+    pub const ALL: [Protocol; 3] = [Protocol::Stomp, Protocol::Amqp, Protocol::Mqtt];
+
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Stomp => "STOMP",
@@ -64,11 +66,17 @@ pub(super) async fn ask(address: SocketAddr, protocol: Protocol, course: Course<
     let name = protocol.name();
     let stream = net::connect(address, course).await.map_err(|verdict| of(name, verdict))?;
     match course.limit(exchange(stream, protocol)).await {
-        Some(Ok(heard)) if protocol.answers().iter().any(|begin| heard.starts_with(begin)) => Ok(()),
-        Some(Ok(heard)) => Err(net::garbled(address, name, format!("it says \"{}\"", net::shown(&heard)))),
+        Some(Ok(heard)) => judge(address, protocol, &heard).map_or(Ok(()), Err),
         Some(Err(error)) => Err(of(name, net::exchange_trouble(address, &error))),
         None => Err(of(name, net::silent(address, course))),
     }
+}
+
+/// What is wrong with an answer.
+pub(in crate::probe) fn judge(address: SocketAddr, protocol: Protocol, heard: &[u8]) -> Option<Verdict> {
+    let sound = protocol.answers().iter().any(|begin| heard.starts_with(begin));
+    let says = || net::garbled(address, protocol.name(), format!("it says \"{}\"", net::shown(heard)));
+    (!sound).then(says)
 }
 
 /// The broker has greeted in OpenWire, so this is about one of its ports only.
@@ -83,7 +91,10 @@ fn of(name: &str, verdict: Verdict) -> Verdict {
     }
 }
 
-async fn exchange(mut stream: TcpStream, protocol: Protocol) -> io::Result<Vec<u8>> {
+pub(in crate::probe) async fn exchange<S>(mut stream: S, protocol: Protocol) -> io::Result<Vec<u8>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     stream.write_all(protocol.greeting()).await?;
     let longest = protocol.answers().iter().map(|begin| begin.len()).max().unwrap_or_default();
     let mut heard = Vec::with_capacity(MOST);

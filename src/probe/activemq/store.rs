@@ -184,7 +184,8 @@ fn text(value: Option<&str>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{INFO, framed as plainly};
+    use super::super::INFO;
+    use super::super::tests::framed as plainly;
     use super::super::{GREETING, MOST};
     use super::*;
     use crate::model::{Ask, BrokerAsk, StoreAsk};
