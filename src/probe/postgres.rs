@@ -227,7 +227,7 @@ where
 {
     let login = Login { user: "clusterd".into(), password: None };
     let answer = async {
-        let connection = log_in(stream, &login, Some("secret".into()), "postgres").await?;
+        let connection = log_in(stream, &login, Some(String::from("secret").into()), "postgres").await?;
         connection.simple_query(QUESTION).await
     };
     match answer.await {
