@@ -5,6 +5,8 @@ mod agents;
 mod apply;
 #[path = "agents/doctor.rs"]
 mod doctor;
+#[path = "agents/etcd.rs"]
+mod etcd;
 #[path = "agents/external.rs"]
 mod external;
 #[path = "agents/logs.rs"]

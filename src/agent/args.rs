@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     #[command(subcommand)]
     pub verb: Option<Verb>,
-    /// The cluster file; units are read from `units/` beside it
+    /// The cluster file; units are read from `units/` beside it. Or a key in etcd, below which the files are:
+    /// etcd://10.0.0.1:2379,10.0.0.2:2379/shop
     #[arg(long, global = true, value_name = "FILE", default_value = "/etc/clusterd/cluster.toml")]
     pub config: PathBuf,
     /// The folder of the unit files, if it is not `units/` beside the cluster file

@@ -114,6 +114,16 @@ fn parsed(sources: Sources) -> Result<(Sources, Cluster), model::Diagnostics> {
     Ok((sources, cluster))
 }
 
+/// Looks whether the agent can act by what comes from elsewhere.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn examined(shell: &Shell, sources: Sources) -> Result<Sources, String> {
+    let cluster = model::parse(&sources).map_err(|e| e.to_string())?;
+    shell.fits(&cluster)?;
+    Ok(sources)
+}
+
 fn read(places: &Places) -> Result<(Sources, Cluster), String> {
     safe::look_at_config(&places.config, places.units.as_deref())?;
     let sources = Sources::read(&places.config, places.units.as_deref()).map_err(|e| e.to_string())?;
@@ -184,6 +194,7 @@ impl Shell {
                 "nothing has changed"
             };
             let text = text.to_owned();
+            self.manage.try_again();
             return Ok(ReloadReply { config: before.hash.clone(), changed: false, text });
         }
         let generation = line_of(Some(&self.in_force.borrow()), &cluster.hash);

@@ -5,7 +5,7 @@ use super::clerk::PATIENCE;
 use super::config::Kept;
 use super::shell::{Message, Shell};
 use crate::api::tls::Security;
-use crate::api::wire::{Refusal, ReloadReply};
+use crate::api::wire::{GenerationReply, Refusal, ReloadReply};
 use crate::crash::{self, Done};
 use crate::generation::{Generation, Offer, Relation};
 use crate::model::{self, Cluster, NodeIx};
@@ -84,6 +84,9 @@ impl Shell {
     }
 
     fn stage(&self, offer: Offer) -> Result<ReloadReply, String> {
+        if self.places.etcd.is_some() {
+            return Err("this node's files are in etcd: put them there, and every node follows".to_owned());
+        }
         let (kept, ..) = self.examine(offer, false)?;
         let (slot, generation) = (self.staged.clone(), kept.generation.clone());
         let done = self.clerk.have_done(PATIENCE, move || slot.write(&kept).map_err(|e| e.to_string()));
@@ -181,16 +184,22 @@ async fn ask_round(shell: &Rc<Shell>) -> bool {
     let answers = others.map(|node| {
         let (link, path) = (shell.link(node), path.as_str());
         async move {
-            let ask = link.get::<Generation>(path);
+            let ask = link.get::<GenerationReply>(path);
             let answer = tokio::time::timeout(TELL_WITHIN, ask).await;
-            (node, answer.ok().and_then(Result::ok))
+            let answer = answer.ok().and_then(Result::ok);
+            let GenerationReply { generation, namesakes } = answer?;
+            shell.hear_of_namesakes(namesakes);
+            Some((node, generation))
         }
     });
     let answers = futures_util::future::join_all(answers).await;
+    let all_answered = answers.iter().all(Option::is_some);
+    if shell.places.etcd.is_some() {
+        return all_answered; // what is in force is agreed on there
+    }
     let own = shell.in_force.borrow().generation.clone();
     let (mut newest, mut diverged): (Option<(NodeIx, &Generation)>, Vec<String>) = (None, Vec::new());
-    for (node, theirs) in &answers {
-        let Some(theirs) = theirs else { continue };
+    for (node, theirs) in answers.iter().flatten() {
         match own.relation(theirs) {
             Relation::Same if theirs.number <= own.number => {}
             Relation::Same | Relation::Newer => {
@@ -219,7 +228,7 @@ async fn ask_round(shell: &Rc<Shell>) -> bool {
         }
     }
     shell.say("behind", problem);
-    answers.iter().all(|(_, answer)| answer.is_some())
+    all_answered
 }
 
 async fn fetch(shell: &Rc<Shell>, node: NodeIx, from: &str) -> Result<(), String> {

@@ -117,6 +117,10 @@ impl Shell {
         memory: Memory,
         unit: Arc<Unit>,
     ) -> Option<Input> {
+        if let Some(reason) = self.namesake() {
+            let incarnation = memory.incarnation;
+            return Some(Input::SpawnFailed { instance, incarnation, reason, shortage: true });
+        }
         match unit.run.kind {
             RunKind::Systemd => self.start_unit(instance, memory, unit),
             _ => Some(self.spawn_process(instance, memory, unit)),

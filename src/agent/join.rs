@@ -1,6 +1,7 @@
 //! `clusterd join`: takes in the certificate and key of this node, from a file or, by a one-time token, from an agent.
 
 use super::args::Args;
+use super::etcd::Place;
 use super::whoami;
 use crate::api::client::{Client, Target};
 use crate::api::tls::Security;
@@ -23,7 +24,8 @@ pub fn identity_file(state: &Path) -> PathBuf {
 /// # Errors
 /// When it is damaged, open to others, not to be had, or not for this node of this cluster; nothing has changed then.
 pub fn join(args: &Args, file: Option<&Path>, from: Option<&str>) -> anyhow::Result<()> {
-    let sources = Sources::read(&args.config, args.units.as_deref())?;
+    let copy = Place::read(&args.config).map(|_| Place::copy_in(&args.state));
+    let sources = Sources::read(copy.as_deref().unwrap_or(&args.config), args.units.as_deref())?;
     let cluster = model::parse(&sources).context("the cluster file is refused")?;
     let me = whoami::decide(&cluster, &whoami::Clues::gather(args.node.clone()))?;
     let node = &cluster.node(me).name;

@@ -9,6 +9,7 @@ mod args;
 mod clerk;
 mod config;
 mod doctor;
+mod etcd;
 mod events;
 mod files;
 mod generations;
@@ -110,9 +111,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn live(args: Args) -> anyhow::Result<()> {
-    let places = Places { config: args.config, units: args.units, state: args.state, run: args.run };
+    let etcd = etcd::Place::read(&args.config).transpose().map_err(anyhow::Error::msg)?;
+    anyhow::ensure!(etcd.is_none() || args.units.is_none(), "the units are in etcd, too: take --units out");
+    let config = etcd.as_ref().map_or(args.config, |_| etcd::Place::copy_in(&args.state));
+    let places = Places { config, etcd, units: args.units, state: args.state, run: args.run };
     make_folders(&places)?;
     let state_lock = store::lock(&places.state)?;
+    if let Some(place) = &places.etcd {
+        etcd::copy_first(place, &places.state).await?;
+    }
     let last_good = Slot::durable(places.state.join("config.json"));
     let (in_force, cluster, problems) = config::load_or_last_good(&places, &last_good)?;
     let me = whoami::decide(&cluster, &whoami::Clues::gather(args.node))?;
@@ -219,6 +226,10 @@ async fn live(args: Args) -> anyhow::Result<()> {
         shell.carry("the one that manages what is rendered", move || manage::manage(managed.clone()));
         shell.write_files();
         tokio::task::spawn_local(generations::keep_up(shell.clone()));
+        if let Some(place) = shell.places.etcd.clone() {
+            let following = shell.clone();
+            shell.carry("the one that follows etcd", move || etcd::follow(following.clone(), place.clone()));
+        }
     }
     if waited == Waited::PowerFails {
         shell.go_down();

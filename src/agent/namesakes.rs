@@ -1,5 +1,6 @@
 //! Machines that have one name. Each agent asks the others what they have every half minute, as a node and with the
-//! random id of its state; two ids of one node within a while are two machines.
+//! random id of its state; two ids of one node within a while are two machines. Whoever asks is told of its namesakes, and
+//! starts nothing new while it has one.
 
 use super::shell::Shell;
 use crate::api::wire::Claim;
@@ -46,6 +47,13 @@ impl Namesakes {
         });
     }
 
+    /// Who else says that it is this node.
+    pub fn others(&mut self, node: &str, id: &str, now: Moment) -> Vec<Claim> {
+        self.forget(now);
+        let heard = self.heard.get(node).into_iter().flatten();
+        heard.filter(|(claim, _)| claim.id != id).map(|(claim, _)| claim.clone()).collect()
+    }
+
     /// What is wrong, as a sentence: two that are one node, or one that is the node that this is, with this id.
     fn problem(&mut self, me: &str, id: &str, now: Moment) -> Option<String> {
         self.forget(now);
@@ -78,6 +86,26 @@ impl Shell {
         }
     }
 
+    /// Who else says that it is this node, as others have heard it: an agent never hears its namesake itself, since
+    /// neither asks itself.
+    pub fn hear_of_namesakes(&self, claims: Vec<Claim>) {
+        let (me, now) = (self.node_name(), clock::now());
+        let of_it = claims.into_iter().take(EACH).filter(|claim| claim.node == me && claim.id != self.id);
+        of_it.for_each(|claim| self.namesakes.borrow_mut().hear(claim, now));
+        self.look_at_names();
+    }
+
+    /// Why nothing new is started here: another machine says that it is this node. What runs is kept.
+    pub fn namesake(&self) -> Option<String> {
+        let me = self.node_name();
+        let other = self.namesakes.borrow_mut().others(&me, &self.id, clock::now()).into_iter().next()?;
+        Some(format!(
+            "another machine, at {}, says that it is {me}, too ({}, and this is {}); while there are two, neither starts \
+             anything new: clusterctl doctor says what to do",
+            other.from, other.id, self.id
+        ))
+    }
+
     /// Says so, or no more, where two machines have one name.
     pub fn look_at_names(&self) {
         let problem = self.namesakes.borrow_mut().problem(&self.node_name(), &self.id, clock::now());
@@ -104,6 +132,8 @@ mod tests {
         names.hear(claim("n2", "b"), begun);
         let said = problem(&mut names, 90).unwrap();
         assert!(said.starts_with("2 machines say that they are n2: one at 10.0.0.9 (a), one at"), "{said}");
+        assert_eq!(names.others("n2", "a", begun).len(), 1);
+        assert_eq!(names.others("n1", "own", begun), []);
         assert_eq!(problem(&mut names, 100), None, "a machine that was replaced is forgotten");
         names.hear(claim("n1", "other"), begun + Duration::from_secs(100));
         assert!(problem(&mut names, 100).unwrap().contains("this one (own)"));

@@ -172,8 +172,10 @@ impl Agent for Api {
         self.own_instances().into_iter().map(view).collect()
     }
 
-    fn hear_claim(&self, claim: Claim) {
+    fn hear_claim(&self, claim: Claim) -> Vec<Claim> {
+        let (node, id) = (claim.node.clone(), claim.id.clone());
         self.0.hear_claim(claim);
+        self.0.namesakes.borrow_mut().others(&node, &id, clock::now())
     }
 
     async fn doctor(&self) -> Result<DoctorReport, Refusal> {

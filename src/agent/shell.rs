@@ -6,6 +6,7 @@
 
 use super::clerk::{Clerk, PATIENCE};
 use super::config::Kept;
+use super::etcd::Place;
 use super::events::Events;
 use super::generations::Configure;
 use super::invitations::Invitations;
@@ -125,7 +126,9 @@ impl Held {
 /// Where things are.
 #[derive(Debug)]
 pub struct Places {
+    /// The cluster file; where it is in etcd, the copy of it.
     pub config: PathBuf,
+    pub(super) etcd: Option<Place>,
     pub units: Option<PathBuf>,
     pub state: PathBuf,
     pub run: PathBuf,

@@ -73,8 +73,8 @@ pub trait Agent: Clone + 'static {
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, Refusal>>;
     /// Where the configuration in force stands.
     fn generation(&self) -> Generation;
-    /// Another agent has said which node it is.
-    fn hear_claim(&self, claim: Claim);
+    /// Another agent has said which node it is: who else says that it is that one.
+    fn hear_claim(&self, claim: Claim) -> Vec<Claim>;
     /// The configuration in force.
     fn config(&self) -> Offer;
     /// Checks a configuration and keeps it aside.
@@ -392,11 +392,12 @@ async fn call<A: Agent>(
             Ok(json(StatusCode::OK, &reply))
         }
         (&Method::GET, "/v1/generation") => {
+            let mut namesakes = Vec::new();
             if let (Some(node), Some(id)) = (parameter("node"), parameter("id")) {
                 caller.may_speak_for(&node).map_err(forbidden)?;
-                agent.hear_claim(Claim { node, id, from: watched.source() });
+                namesakes = agent.hear_claim(Claim { node, id, from: watched.source() });
             }
-            Ok(json(StatusCode::OK, &agent.generation()))
+            Ok(json(StatusCode::OK, &GenerationReply { generation: agent.generation(), namesakes }))
         }
         (&Method::GET, "/v1/config") => Ok(json(StatusCode::OK, &agent.config())),
         (&Method::POST, "/v1/stage") => {

@@ -15,7 +15,7 @@
 //! | `POST /v1/invite` with [`InviteAsk`] | [`InviteReply`]: keeps a sealed bundle for a node that has none yet |
 //! | `POST /v1/join` with [`JoinAsk`] | [`JoinReply`]: that bundle, once, to one without a certificate |
 //! | `GET /v1/trail?after=SEQ` | [`Page`](crate::trail::Page) of that agent's trail: who did what |
-//! | `GET /v1/generation?node=NAME&id=ID` | [`Generation`] of the configuration in force; an agent that asks says who it is ([`Claim`]) |
+//! | `GET /v1/generation?node=NAME&id=ID` | [`GenerationReply`]; an agent that asks says who it is ([`Claim`]) |
 //! | `GET /v1/config` | [`Offer`](crate::generation::Offer): the configuration in force, for another node or `apply` |
 //! | `POST /v1/stage` with an [`Offer`](crate::generation::Offer) | [`ReloadReply`]: checked and kept aside |
 //! | `POST /v1/switch` with [`Switch`] | [`ReloadReply`]: what was kept aside is in force |
@@ -91,6 +91,16 @@ pub struct DoctorReport {
     /// Who has said lately that it is which node.
     #[serde(default)]
     pub claims: Vec<Claim>,
+}
+
+/// The generation of the configuration in force.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct GenerationReply {
+    #[serde(flatten)]
+    pub generation: Generation,
+    /// Who else has said lately that it is the node that asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namesakes: Vec<Claim>,
 }
 
 /// An agent that has said which node it is, in the query of `GET /v1/generation`.

@@ -317,6 +317,16 @@ mod tests {
     }
 
     #[test]
+    fn nodes_that_act_by_different_files_are_named() {
+        let mut nodes = ["n1", "n2", "n3"].map(|name| fixture::node("g", name, vec![]));
+        nodes[1].status.as_mut().unwrap().config = "0123456789abcdef".into();
+        let found = judge(&fixture::status(nodes.into()), &[]);
+        assert_eq!((found[0].about, found[0].node.as_str()), (About::Config, "n1, n2, n3"));
+        assert!(found[0].what.starts_with("2 cluster files are in force: "), "{}", found[0].what);
+        assert!(found[0].what.ends_with("01234567 on n2"), "{}", found[0].what);
+    }
+
+    #[test]
     fn the_clock_that_is_alone_is_wrong() {
         let one = |node: &str, clock| heard(node, Some(report(node, &format!("id-{node}"), &[])), clock);
         assert_eq!(

@@ -655,13 +655,13 @@ pub(crate) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE)? })
 }
 
-/// Lets only this IP protocol's packets through to a packet socket (packet(7), SOCK_DGRAM: packets begin with their
-/// IPv4 header), so that a busy machine's traffic costs nothing.
-pub(crate) fn only_ip_protocol(socket: &OwnedFd, protocol: u8) -> io::Result<()> {
+/// Lets only packets with this byte there through to a packet socket (packet(7), SOCK_DGRAM: packets begin with their
+/// IP header), so that a busy machine's traffic costs nothing.
+pub(crate) fn only_with_byte(socket: &OwnedFd, at: u8, is: u8) -> io::Result<()> {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut steps = [
-        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 9),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, protocol.into()),
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, at.into()),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, is.into()),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
     ];

@@ -122,7 +122,7 @@ fn machines_that_are_wrong_each_in_its_way() {
         problems.contains("2 machines say that they are n2").then_some(())
     });
 
-    let found = |node: &str, more: &[&str]| {
+    let ctl = |node: &str, words: &[&str]| {
         let socket = cluster.run(node).join("clusterd.sock");
         let mut ctl = Command::new("nsenter");
         ctl.args([
@@ -132,12 +132,20 @@ fn machines_that_are_wrong_each_in_its_way() {
             "--net",
             env!("CARGO_BIN_EXE_clusterctl"),
         ]);
-        let said = ctl.arg("doctor").args(more).arg("--socket").arg(socket).output().unwrap();
+        let said = ctl.args(words).arg("--socket").arg(socket).output().unwrap();
         format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
             .split_ascii_whitespace()
             .collect::<Vec<_>>()
             .join(" ")
     };
+    let found = |node: &str, more: &[&str]| ctl(node, &[&["doctor"], more].concat());
+    // It is told so by whomever it asks, and starts nothing new.
+    wait("the second n2 to start nothing", || {
+        let events = ctl("n9", &["events", "store@n2"]);
+        events
+            .contains("cannot be started: another machine, at 10.78.0.2, says that it is n2, too")
+            .then_some(())
+    });
     let seen = found("n3", &[]);
     for text in [
         "n2: 2 machines say that they are n2: ",

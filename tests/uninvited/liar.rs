@@ -82,7 +82,9 @@ impl Agent for Liar {
         node == "n1"
     }
     fn on_trail(&self, _: Deed, _: bool) {}
-    fn hear_claim(&self, _: Claim) {}
+    fn hear_claim(&self, _: Claim) -> Vec<Claim> {
+        Vec::new()
+    }
     async fn doctor(&self) -> Result<DoctorReport, Refusal> {
         Err(no())
     }
