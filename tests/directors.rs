@@ -6,7 +6,7 @@ mod agents;
 mod scene;
 
 use nix::sys::signal::Signal;
-use scene::{FTP, Scene, VIP};
+use scene::{FTP, Family, Scene, VIP, VIP_SIX};
 
 /// An alarm's moment, in seconds after the second holder's, by one machine's one monotonic clock.
 fn late(alarm: u64, held: u64) -> f64 {
@@ -105,6 +105,23 @@ fn two_holders_are_an_alarm_with_its_reason_until_there_is_one() {
     scene.drops(&[]);
     scene.another("web1", "vip-clear", clears);
     scene.wait_held_by(&["lvs1"]);
+
+    // One agent dead: what its machine holds still counts.
+    scene.cluster.kill("lvs1");
+    let before = ["lvs2", "web1"].map(|node| scene.count(node, "vip-alarm"));
+    let helds = scene.count("lvs2", "vip-held");
+    scene.drops(&["ip protocol 112"]);
+    let (second, _) = scene.another("lvs2", "vip-held", helds);
+    for (node, before) in ["lvs2", "web1"].into_iter().zip(before) {
+        let (at, text) = scene.another(node, "vip-alarm", before);
+        assert!(late(at, second) < 2.0, "{node} says so after {:.2} s", late(at, second));
+        println!(
+            "{node}: with the agent of lvs1 dead, alarm {:.2} s after the second holder",
+            late(at, second)
+        );
+        assert!(text.contains("lvs1 (eth0) and lvs2 (eth0) at the same time"), "{text}");
+        assert!(text.contains("the agent of lvs1 is not heard"), "{text}");
+    }
 }
 
 #[test]
@@ -147,7 +164,7 @@ const MANAGED: &str = "[vips.www]\naddress = \"10.77.0.100/24\"\non = [\"lvs1\",
 
 #[test]
 fn what_is_rendered_is_applied_and_put_back_where_keepalived_does_not_take_it() {
-    let mut scene = Scene::of("manage", MANAGED);
+    let mut scene = Scene::of("manage", Family::V4, MANAGED);
     // What has to be kept quiet: a real server with the address on `lo` answers for the director.
     scene.inside("web1", &format!("ip addr add {VIP}/32 dev lo"));
     assert_eq!(scene.answers(VIP), scene.mac("web1"));
@@ -230,14 +247,216 @@ fn what_is_rendered_is_applied_and_put_back_where_keepalived_does_not_take_it() 
     assert!(shown.out.contains("put back as it was"), "{shown:?}");
     scene.wait_held_by(&["lvs1"]);
 
-    // Its service stops: the address goes, and all is as it was.
-    let told = scene.cluster.ctl("web1", &["stop", "web@web1"]);
+    // An id that one side does not take: both hold the address, the alarm names it, and asking again mends it.
+    scene.signal("lvs2", Signal::SIGSTOP);
+    scene.describe(&format!("{MANAGED}vrid = 78\n"));
+    for node in ["lvs1", "lvs2", "web1"] {
+        assert_eq!(scene.cluster.ctl(node, &["reload"]).code, 0);
+    }
+    scene.another("lvs2", "vip-rolled-back", 0);
+    scene.signal("lvs2", Signal::SIGCONT);
+    scene.wait_held_by(&BOTH);
+    scene.told("web1", "virtual_router_id differs: 78 on lvs1, 77 on lvs2");
+    let told = scene.cluster.ctl("lvs2", &["reload"]);
+    assert!(told.out.contains("nothing has changed"), "{told:?}");
+    scene.wait_held_by(&["lvs1"]);
+    assert!(file("lvs2").contains("virtual_router_id 78"));
+
+    // All goes down: the address first, and then all is as it was.
+    let told = scene.cluster.ctl("web1", &["down"]);
     assert_eq!(told.code, 0, "{told:?}");
+    let last = |node: &str, what: &str| scene.events(node, what).last().map(|e| e.0);
+    agents::wait("the web server to have stopped", || last("web1", "stopped"));
+    assert!(last("lvs1", "vip-gone") < last("web1", "stopped"), "the address goes first");
     agents::wait("the real server to be taken back", || {
         let set = scene.inside("web1", quiet);
         (set.starts_with("0\n0\n") && !set.contains(VIP)).then_some(())
     });
     scene.wait_held_by(&[]);
+}
+
+/// How many packets a director has marked, as this program of iptables' family counts them.
+fn marked(scene: &Scene, node: &str, tool: &str) -> u64 {
+    let listed = scene.inside(node, &format!("{tool} -t mangle -nvxL CLUSTERD_VIPS"));
+    let rule = listed.lines().find(|l| l.contains("MARK")).unwrap_or_else(|| panic!("{tool}: {listed}"));
+    rule.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn without_nft_iptables_marks_and_takes_its_rules_back() {
+    let mut scene = Scene::of("iptables", Family::V4, MANAGED);
+    let tools = [("lvs1", "iptables-legacy"), ("lvs2", "iptables-nft")];
+    for (node, tool) in tools {
+        scene.without_nft(node, tool.trim_start_matches("iptables-"));
+        scene.inside(node, &format!("{tool} -t mangle -A PREROUTING -p udp -j ACCEPT"));
+    }
+    scene.start();
+    scene.wait_held_by(&["lvs1"]);
+    let macs = BOTH.map(|node| scene.mac(node));
+    let rules = |node: &str, tool: &str| {
+        scene.inside(node, &format!("{tool} -t mangle -S PREROUTING; {tool} -t mangle -S CLUSTERD_VIPS"))
+    };
+    let wanted = |other: &str| {
+        format!(
+            "-P PREROUTING ACCEPT\n-A PREROUTING -p udp -j ACCEPT\n-A PREROUTING -j CLUSTERD_VIPS\n-N CLUSTERD_VIPS\n\
+             -A CLUSTERD_VIPS -d {VIP}/32 -p tcp -m tcp --dport 80 -m mac ! --mac-source {other} -j MARK --set-xmark 0x7/0xffffffff\n"
+        )
+    };
+    let in_force = |(node, tool): (&str, &str), other: &str| {
+        agents::wait(&format!("{tool} on {node}"), || (rules(node, tool) == wanted(other)).then_some(()));
+    };
+    in_force(tools[0], &macs[1]);
+    in_force(tools[1], &macs[0]);
+
+    // What comes from the client is counted, what the other director sends is not; with each as the holder.
+    let knock = format!("timeout 1 bash -c '</dev/tcp/{VIP}/80' 2>/dev/null");
+    for (at, (node, tool)) in tools.into_iter().enumerate() {
+        let (other, before) = (BOTH[1 - at], marked(&scene, node, tool));
+        scene.inside("client", &knock);
+        let of_client = marked(&scene, node, tool);
+        assert!(of_client > before, "{}", rules(node, tool));
+        scene.inside(other, &knock);
+        assert_eq!(marked(&scene, node, tool), of_client, "{}", rules(node, tool));
+        println!(
+            "{tool}: marked {} of the client's packets, none of the other director's",
+            of_client - before
+        );
+        if at == 0 {
+            scene.cluster.ctl("lvs1", &["stop", "keepalived@lvs1"]);
+            scene.wait_held_by(&["lvs2"]);
+        }
+    }
+
+    // Looked at again, nothing is done anew; what somebody took out is put in again, once.
+    for (at, (node, tool)) in tools.into_iter().enumerate() {
+        let told = scene.count(node, "vip-marks");
+        assert_eq!(scene.cluster.ctl(node, &["reload"]).code, 0);
+        scene.inside(
+            node,
+            &format!("{tool} -t mangle -F CLUSTERD_VIPS; {tool} -t mangle -D PREROUTING -j CLUSTERD_VIPS"),
+        );
+        assert_eq!(scene.cluster.ctl(node, &["reload"]).code, 0);
+        in_force((node, tool), &macs[1 - at]);
+        let again = scene.count(node, "vip-marks");
+        assert!(again == told + 1, "{again} {told}");
+    }
+
+    // Without a mark nothing of it stays, and what others wrote does. Where nothing is managed it is the same.
+    for (vips, node) in
+        [(MANAGED.replace("fwmark = 7\n", ""), 0), (MANAGED.replace("manage = true\n", ""), 1)]
+    {
+        let (node, tool) = tools[node];
+        scene.describe(&vips);
+        assert_eq!(scene.cluster.ctl(node, &["reload"]).code, 0);
+        agents::wait("the rules to be taken out", || {
+            let left = scene.inside(node, &format!("{tool} -t mangle -S"));
+            (!left.contains("CLUSTERD_VIPS") && left.contains("-A PREROUTING -p udp -j ACCEPT")).then_some(())
+        });
+        let (_, text) = scene.events(node, "vip-marks").pop().unwrap();
+        assert_eq!(text, "the marks are taken out (iptables)");
+    }
+}
+
+/// Real keepalived behind a shell that ends it when it is to read its file anew: no file is known that it takes when it is
+/// asked and dies of when it reads it.
+const DIES_OF_IT: &str = r#"#!/bin/bash
+# A stand-in: keepalived that ends of SIGHUP.
+case " $* " in *" --config-test "*) exec /usr/sbin/keepalived "$@" ;; esac
+/usr/sbin/keepalived "$@" &
+trap 'kill $!; wait $!; exit 1' HUP
+trap 'kill $!; wait $!; exit 0' TERM
+wait $!
+"#;
+
+#[test]
+fn a_keepalived_that_dies_of_its_new_file_is_started_with_the_old_one() {
+    let mut scene = Scene::of("dies", Family::V4, MANAGED);
+    let program = scene.cluster.dir().join("keepalived");
+    std::fs::write(&program, DIES_OF_IT).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    scene.keepalived = program.display().to_string();
+    scene.describe(MANAGED);
+    scene.start();
+    scene.wait_held_by(&["lvs1"]);
+    let path = scene.cluster.dir().join("lvs1.conf");
+    let old = std::fs::read_to_string(&path).unwrap();
+    let starts = scene.count("lvs1", "started");
+
+    scene.describe(&format!("{MANAGED}persistence = \"5m\"\n"));
+    assert_eq!(scene.cluster.ctl("lvs1", &["reload"]).code, 0);
+    let (at, text) = scene.another("lvs1", "vip-rolled-back", 0);
+    assert!(
+        text.ends_with("lvs1.conf is put back as it was, the reload failed: keepalived ended of it"),
+        "{text}"
+    );
+    let (started, _) = scene.another("lvs1", "started", starts);
+    assert!(at < started, "it is not started with the new one");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), old);
+    let shown = scene.cluster.ctl("lvs1", &["status"]);
+    assert!(shown.out.contains("the reload failed: keepalived ended of it"), "{shown:?}");
+    scene.wait_held_by(&["lvs1"]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), old, "it is not tried again");
+    assert_eq!(scene.count("lvs1", "vip-rolled-back"), 1);
+}
+
+#[test]
+fn over_ipv6_it_is_the_same() {
+    let vip = format!(
+        "[vips.www]\naddress = \"{VIP_SIX}/64\"\non = \"lvs\"\nto = \"web\"\nport = 80\nfwmark = 7\nvrid = 60\nmanage = true\n"
+    );
+    let mut scene = Scene::of("six", Family::V6, &vip);
+    scene.start();
+    let held = |by: &[&str]| {
+        agents::wait(&format!("{by:?} to hold {VIP_SIX}"), || {
+            (scene.holders_of(VIP_SIX) == by).then_some(())
+        });
+    };
+    held(&["lvs1"]);
+    let shown = scene.inside("web1", "ip -br addr show lo");
+    assert!(shown.contains(&format!("{VIP_SIX}/128")), "{shown}");
+    let knock = format!("timeout 1 bash -c '</dev/tcp/{VIP_SIX}/80' 2>/dev/null");
+    for _ in 0..3 {
+        assert_eq!(scene.answers(VIP_SIX), scene.mac("lvs1"));
+    }
+
+    // The marks, and the neighbour table beside the agent's word.
+    let other = scene.mac("lvs2");
+    let listed = || scene.inside("lvs1", "nft list table inet clusterd_vips");
+    agents::wait("the marks", || listed().contains(&format!("ether saddr != {other}")).then_some(()));
+    let counted =
+        || -> u64 { listed().split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap() };
+    let before = counted();
+    scene.inside("client", &knock);
+    let of_client = counted();
+    assert!(of_client > before, "{}", listed());
+    scene.inside("lvs2", &knock);
+    assert_eq!(counted(), of_client, "{}", listed());
+    scene.inside("lvs1", "ip neigh replace fd77::2 lladdr 02:00:00:00:00:99 dev eth0 nud permanent");
+    scene.cluster.ctl("lvs1", &["reload"]);
+    let strange = "lvs2 is at 02:00:00:00:00:99 by the neighbour table, and not by its agent's word";
+    agents::wait("the neighbour table to be doubted", || {
+        scene.cluster.ctl("lvs1", &["status"]).out.contains(strange).then_some(())
+    });
+    scene.inside("lvs1", "ip neigh del fd77::2 dev eth0");
+
+    // Adverts that are lost, by the network and by a rule.
+    scene.drops(&["ip6 nexthdr 112"]);
+    held(&BOTH);
+    let (_, text) = scene.another("web1", "vip-alarm", 0);
+    assert!(text.contains("is held by lvs1 (eth0) and lvs2 (eth0) at the same time"), "{text}");
+    scene.told("web1", "no advert of lvs2 reaches lvs1");
+    scene.told("web1", "no advert of lvs1 reaches lvs2");
+    scene.drops(&[]);
+    held(&["lvs1"]);
+    scene.another("web1", "vip-clear", 0);
+    scene.nft("lvs2", "add table ip6 site; add chain ip6 site in { type filter hook input priority 0; policy accept; }; add rule ip6 site in ip6 nexthdr 112 drop");
+    held(&BOTH);
+    scene.told(
+        "web1",
+        "a rule on lvs2 drops VRRP (protocol 112): nft table ip6 site, chain in: ip6 nexthdr vrrp drop",
+    );
+    scene.nft("lvs2", "delete table ip6 site");
+    held(&["lvs1"]);
 }
 
 /// How many hold an address over time, by the kernel's word to both agents: moment in nanoseconds, and count from then on.
@@ -275,7 +494,7 @@ fn through_death_frost_and_cuts_each_address_is_served_and_every_second_holder_t
         )
     };
     let mutual = vip("www", VIP, "\"lvs1\", \"lvs2\"") + &vip("ftp", FTP, "\"lvs2\", \"lvs1\"");
-    let mut scene = Scene::of("failover", &mutual);
+    let mut scene = Scene::of("failover", Family::V4, &mutual);
     let macs = BOTH.map(|node| scene.mac(node));
     let mut seen =
         String::from("add table arp seen; add chain arp seen in { type filter hook input priority 0; }");

@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("probe", &["facts", "clock", "crash", "model", "process"]), // the kernel's door
     ("process", &["facts", "clock", "crash", "model"]),
     ("address", &["process"]),
-    ("director", &["facts", "model", "process"]),
+    ("director", &["facts", "address", "model", "process"]),
     ("broker", &["director"]), // what a finding is
     ("store", &["crash"]),
     ("trail", &["store"]),

@@ -1,4 +1,4 @@
-//! The addresses on this machine's interfaces: read, watched, taken off. The one door to them.
+//! The addresses on this machine's interfaces: read, watched, taken off. The one door to them. And who is beside it.
 
 mod netlink;
 
@@ -65,6 +65,19 @@ pub(crate) fn assigned() -> io::Result<Vec<Assigned>> {
                 index: message.index,
                 secondary: u32::from(message.flags) & libc::IFA_F_SECONDARY != 0,
             });
+        }
+    })?;
+    Ok(all)
+}
+
+/// Who was heard of by ARP (IPv4) or neighbour discovery (IPv6), each with its MAC.
+pub(crate) fn neighbours() -> io::Result<Vec<(IpAddr, [u8; 6])>> {
+    let kernel = Netlink::open()?;
+    kernel.send(libc::RTM_GETNEIGH, libc::NLM_F_DUMP, &netlink::ALL_NEIGHBOURS)?;
+    let mut all = Vec::new();
+    kernel.answers(|body| {
+        if all.len() < MAX_ADDRESSES {
+            all.extend(netlink::neighbour(body));
         }
     })?;
     Ok(all)
@@ -153,6 +166,22 @@ mod tests {
                 remove(&held).unwrap();
                 assert_eq!(found(), None);
             }
+        });
+    }
+
+    #[test]
+    fn neighbours_of_both_families_are_told_with_their_macs() {
+        in_a_namespace(|| {
+            ip("link add veth0 type veth peer name veth1");
+            ip("link set veth0 up");
+            let mac = [2, 0, 0, 0, 0, 7];
+            for address in ["192.0.2.7", "fd00::7"] {
+                ip(&format!("neigh add {address} lladdr 02:00:00:00:00:07 dev veth0 nud permanent"));
+                let to: IpAddr = address.parse().unwrap();
+                assert!(neighbours().unwrap().contains(&(to, mac)), "{address}: {:?}", neighbours());
+            }
+            ip("neigh add 192.0.2.8 dev veth0 nud failed");
+            assert!(!neighbours().unwrap().iter().any(|(to, _)| *to == IpAddr::from([192, 0, 2, 8])));
         });
     }
 

@@ -46,20 +46,48 @@ impl AddressMessage {
         let index = u32::from_ne_bytes(head[4..8].try_into().ok()?);
         let message = AddressMessage { family: head[0], prefix: head[1], flags: head[2], index };
         let (mut local, mut plain) = (None, None);
-        let mut rest = &body[Self::LENGTH..];
-        while let Some(head) = rest.get(..4) {
-            let length = u16::from_ne_bytes([head[0], head[1]]) as usize;
-            let kind = u16::from_ne_bytes([head[2], head[3]]);
-            let value = rest.get(4..length)?;
+        for (kind, value) in attributes(&body[Self::LENGTH..]) {
             match kind {
                 libc::IFA_LOCAL => local = ip(value),
                 libc::IFA_ADDRESS => plain = ip(value),
                 _ => {}
             }
-            rest = rest.get(aligned(length)..).unwrap_or_default();
         }
         Some((message, local.or(plain)?))
     }
+}
+
+/// Each attribute of a message: its kind, and its bytes. What is torn ends it.
+fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let head = rest.get(..4)?;
+        let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
+        let value = rest.get(4..length)?;
+        rest = rest.get(aligned(length)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([head[2], head[3]]), value))
+    })
+}
+
+/// `struct ndmsg` of rtnetlink(7) that asks for the neighbours of all families.
+pub(super) const ALL_NEIGHBOURS: [u8; 12] = [0; 12];
+
+/// A neighbour and its MAC, by `struct ndmsg` and what follows it; `None` for one that was looked for in vain, or has
+/// none.
+pub(super) fn neighbour(body: &[u8]) -> Option<(IpAddr, [u8; 6])> {
+    let head = body.get(..ALL_NEIGHBOURS.len())?;
+    let state = u16::from_ne_bytes([head[8], head[9]]);
+    if state & (libc::NUD_INCOMPLETE | libc::NUD_FAILED | libc::NUD_NOARP) != 0 {
+        return None;
+    }
+    let (mut to, mut mac) = (None, None);
+    for (kind, value) in attributes(&body[ALL_NEIGHBOURS.len()..]) {
+        match kind {
+            libc::NDA_DST => to = ip(value),
+            libc::NDA_LLADDR => mac = value.try_into().ok(),
+            _ => {}
+        }
+    }
+    Some((to?, mac?))
 }
 
 fn ip(octets: &[u8]) -> Option<IpAddr> {

@@ -194,6 +194,7 @@ impl Shell {
                 "nothing has changed"
             };
             let text = text.to_owned();
+            self.manage.try_again();
             return Ok(ReloadReply { config: before.hash.clone(), changed: false, text });
         }
         let generation = line_of(Some(&self.in_force.borrow()), &cluster.hash);

@@ -39,6 +39,9 @@ const RELOAD_WITHIN: Duration = Duration::from_secs(5);
 const RELOAD_LOOK: Duration = Duration::from_millis(100);
 /// How long the start of everything waits for the first look.
 const FIRST_WITHIN: Duration = Duration::from_secs(5);
+/// How iptables and its like list what marks, and take rules in one step beside those that are there.
+const LIST_MANGLE: [&str; 4] = ["-w", "-t", "mangle", "-S"];
+const RESTORE: [&str; 2] = ["-w", "--noflush"];
 /// A file needs four; one that somebody else writes at the same time needs no end of them.
 const MOST_STEPS: usize = 10;
 /// How much of what a program says is told, in characters.
@@ -53,6 +56,8 @@ pub struct Manage {
     read: Slot<HasRead>,
     /// A text that keepalived did not take, and what was said of it.
     refused: RefCell<Option<(String, String)>>,
+    /// That the marks in the firewall are this agent's; for as long as they live.
+    marked: Slot<bool>,
     /// Why keepalived may not be started yet.
     not_yet: RefCell<Option<String>>,
 }
@@ -70,6 +75,7 @@ impl Manage {
             macs: RefCell::default(),
             read: Slot::volatile(run.join("keepalived-read")),
             refused: RefCell::default(),
+            marked: Slot::volatile(run.join("marked")),
             not_yet: RefCell::new(Some("what is rendered for it has not been looked at yet".to_owned())),
         }
     }
@@ -77,6 +83,12 @@ impl Manage {
     /// Another configuration is in force; nodes are numbered anew, and their agents tell all again.
     pub fn reconfigure(&self) {
         self.macs.borrow_mut().clear();
+        self.try_again();
+    }
+
+    /// An operator asks anew: what was refused before may be taken now.
+    pub fn try_again(&self) {
+        self.refused.replace(None);
         self.look_again();
     }
 
@@ -143,6 +155,8 @@ impl Shell {
     async fn apply(self: &Rc<Self>) {
         if !self.is_managed() {
             self.manage.not_yet.replace(None);
+            let marks = self.apply_marks(None).await;
+            self.say("marks", marks.err().map(|e| format!("the marks of the virtual addresses: {e}")));
             return;
         }
         let (cluster, me) = (self.cluster(), self.engine.borrow().node());
@@ -179,13 +193,35 @@ impl Shell {
 
     // --- the firewall's marks ---
 
+    /// Brings them about, or takes them out again where they are ours.
     async fn apply_marks(&self, wanted: Option<&Rules>) -> Result<(), String> {
+        let ours = self.manage.marked.read().ok().flatten().is_some_and(|stored| stored.value);
+        match wanted {
+            None if !ours => return Ok(()),
+            // Written down first: what is not known to be ours is never taken out.
+            Some(_) if !ours => self.manage.marked.write(&true).map_err(|e| e.to_string())?,
+            _ => {}
+        }
+        match self.apply_nft(wanted).await {
+            Err(Failed::Absent) => self.apply_iptables(wanted).await?,
+            done => done.map_err(|e| e.told("nft"))?,
+        }
+        if wanted.is_none() {
+            self.manage.marked.remove().map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn tell_marks(&self, are: &str, by: &str) {
+        let text = format!("the marks are {are} ({by})");
+        self.events.borrow_mut().record("", "vip-marks", &text, serde_json::Value::Null);
+    }
+
+    async fn apply_nft(&self, wanted: Option<&Rules>) -> Result<(), Failed> {
         let list = ["-s", "list", "table", "inet", TABLE];
         let here = match program("nft", &list, "").await {
-            Ok(listed) => listed,
-            Err(Failed::Absent) => return self.apply_iptables(wanted).await,
             Err(Failed::Said(why)) if why.contains("No such file") => String::new(),
-            Err(Failed::Said(why)) => return Err(why),
+            listed => listed?,
         };
         let commands = match wanted {
             Some(rules) if here.trim() == rules.nft_listed().trim() => return Ok(()),
@@ -193,35 +229,52 @@ impl Shell {
             Some(rules) => rules.nft.clone(),
             None => format!("delete table inet {TABLE}\n"),
         };
-        program("nft", &["-f", "-"], &commands).await.map_err(|e| e.told("nft"))?;
-        let text =
-            if wanted.is_some() { "the marks are in force (nft)" } else { "the marks are taken out (nft)" };
-        self.events.borrow_mut().record("", "vip-marks", text, serde_json::Value::Null);
+        program("nft", &["-f", "-"], &commands).await?;
+        self.tell_marks(if wanted.is_some() { "in force" } else { "taken out" }, "nft");
         Ok(())
     }
 
     /// Where there is no nft.
     async fn apply_iptables(&self, wanted: Option<&Rules>) -> Result<(), String> {
-        let Some(rules) = wanted else { return Ok(()) };
-        for (tool, text) in [("iptables", &rules.iptables), ("ip6tables", &rules.ip6tables)] {
-            let Some(text) = text else { continue };
-            let failed = |e: Failed| e.told(tool);
-            let listed = program(tool, &["-w", "-t", "mangle", "-S"], "").await.map_err(failed)?;
-            let of_ours = format!("-A {CHAIN} ");
-            let rules_of = |text: &str| -> Vec<String> {
-                text.lines().filter(|l| l.starts_with(&of_ours)).map(str::to_owned).collect()
+        let of = |text: fn(&Rules) -> &Option<String>| wanted.and_then(|rules| text(rules).as_deref());
+        for (tool, text) in [("iptables", of(|r| &r.iptables)), ("ip6tables", of(|r| &r.ip6tables))] {
+            let done = match text {
+                Some(text) => self.put_in(tool, text).await,
+                None => self.take_out(tool).await,
             };
-            if rules_of(&listed) != rules_of(text) {
-                let restore = format!("{tool}-restore");
-                program(&restore, &["--noflush"], text).await.map_err(|e| e.told(&restore))?;
-                let said = format!("the marks are in force ({tool})");
-                self.events.borrow_mut().record("", "vip-marks", &said, serde_json::Value::Null);
-            }
-            if !listed.lines().any(|l| l == format!("-A PREROUTING -j {CHAIN}")) {
-                let jump = ["-w", "-t", "mangle", "-A", "PREROUTING", "-j", CHAIN];
-                program(tool, &jump, "").await.map_err(failed)?;
-            }
+            done.map_err(|e| e.told(tool))?;
         }
+        Ok(())
+    }
+
+    async fn put_in(&self, tool: &str, text: &str) -> Result<(), Failed> {
+        let listed = program(tool, &LIST_MANGLE, "").await?;
+        let of_ours = format!("-A {CHAIN} ");
+        let rules_of = |text: &str| -> Vec<String> {
+            text.lines().filter(|l| l.starts_with(&of_ours)).map(str::to_owned).collect()
+        };
+        if rules_of(&listed) != rules_of(text) {
+            program(&format!("{tool}-restore"), &RESTORE, text).await?;
+            self.tell_marks("in force", tool);
+        }
+        if !listed.lines().any(|l| l == format!("-A PREROUTING -j {CHAIN}")) {
+            program(tool, &["-w", "-t", "mangle", "-A", "PREROUTING", "-j", CHAIN], "").await?;
+        }
+        Ok(())
+    }
+
+    async fn take_out(&self, tool: &str) -> Result<(), Failed> {
+        // What does not know the family, or is not there, has none of it.
+        let listed = program(tool, &LIST_MANGLE, "").await.unwrap_or_default();
+        if !listed.lines().any(|l| l == format!("-N {CHAIN}")) {
+            return Ok(());
+        }
+        let jump = format!("PREROUTING -j {CHAIN}");
+        let calls = listed.lines().filter(|l| *l == format!("-A {jump}")).count();
+        let text =
+            format!("*mangle\n{}-F {CHAIN}\n-X {CHAIN}\nCOMMIT\n", format!("-D {jump}\n").repeat(calls));
+        program(&format!("{tool}-restore"), &RESTORE, &text).await?;
+        self.tell_marks("taken out", tool);
         Ok(())
     }
 
@@ -378,7 +431,9 @@ impl Shell {
             let left = (begun + RELOAD_WITHIN + RELOAD_SETTLES).saturating_duration_since(Instant::now());
             let why = match (frozen(self, ix), keepalived::states(handle, left.min(RELOAD_SETTLES)).await) {
                 (Some(pid), _) => format!("process {pid} of keepalived is stopped"),
-                (None, Ok(None)) => return Ok(()), // nothing more can be asked
+                // Where it cannot be asked, that it has lived on for so long is all there is.
+                (None, Ok(None)) if left.is_zero() => return Ok(()),
+                (None, Ok(None)) => String::new(),
                 (None, Err(why)) => why,
                 (None, Ok(Some(all))) => {
                     let running: Vec<Running> = all

@@ -415,7 +415,8 @@ async fn look_for_the_reason(shell: &Rc<Shell>, vip: usize) {
         return;
     }
     let generation = shell.vips.generation();
-    let mut listener = Listener::open();
+    let Some(address) = shell.cluster().vips.get(vip).map(|model| model.address) else { return };
+    let mut listener = Listener::open(address);
     let begun = Instant::now();
     let mut heard: HashMap<IpAddr, Instant> = HashMap::new();
     let mut firewall: Option<(Instant, Firewall)> = None;

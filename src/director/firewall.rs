@@ -3,13 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The protocol number of VRRP (RFC 5798), and what nft calls it.
 const VRRP: u64 = 112;
 const VRRP_NAME: &str = "vrrp";
-/// Where adverts go without `unicast_peer`.
+/// Where adverts go without `unicast_peer` (RFC 9568, 5.1).
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
+const GROUP_SIX: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
 /// How deep chains may jump (nft allows 16).
 const DEPTH: u8 = 16;
 /// The most rules that are told.
@@ -41,10 +42,11 @@ pub fn judge(ruleset: &Value, paths: &[Path]) -> Firewall {
     };
     let mut blocks: Vec<String> = Vec::new();
     for path in paths {
-        let to = |unicast| if path.multicast { IpAddr::V4(GROUP) } else { unicast };
+        let group = if path.own.is_ipv4() { IpAddr::V4(GROUP) } else { IpAddr::V6(GROUP_SIX) };
+        let (to, others) = (|unicast| if path.multicast { group } else { unicast }, other_family(path.own));
         let out = Packet { from: path.own, to: to(path.other), multicast: path.multicast };
         let back = Packet { from: path.other, to: to(path.own), multicast: path.multicast };
-        for chain in entries.iter().filter_map(|e| e.get("chain")) {
+        for chain in entries.iter().filter_map(|e| e.get("chain")).filter(|c| c["family"] != others) {
             let packet = match chain["hook"].as_str() {
                 Some("output" | "postrouting") => out,
                 Some("input" | "prerouting" | "ingress") => back,
@@ -64,6 +66,11 @@ pub fn judge(ruleset: &Value, paths: &[Path]) -> Firewall {
         }
     }
     if blocks.is_empty() { Firewall::Clear } else { Firewall::Blocks(blocks) }
+}
+
+/// The family of nft's, and the header, that a packet of this address is not of.
+fn other_family(of: IpAddr) -> &'static str {
+    if of.is_ipv4() { "ip6" } else { "ip" }
 }
 
 #[derive(Clone, Copy)]
@@ -141,6 +148,8 @@ impl Walk<'_> {
         let (left, right) = (&wanted["left"], &wanted["right"]);
         let payload = (left["payload"]["protocol"].as_str(), left["payload"]["field"].as_str());
         let found = match (payload, left["meta"]["key"].as_str()) {
+            // To ask for its header is to ask for its family.
+            ((Some(header), _), _) if header == other_family(self.packet.to) => return Some(false),
             ((Some("ip" | "ip6"), Some("saddr")), _) => has_address(right, self.packet.from)?,
             ((Some("ip" | "ip6"), Some("daddr")), _) => has_address(right, self.packet.to)?,
             ((Some("ip"), Some("protocol")), _)
@@ -262,6 +271,7 @@ mod tests {
 
     const GROUPS: &str = r#"[{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"daddr"}},"right":{"prefix":{"addr":"224.0.0.0","len":4}}}},{"counter":{"packets":0,"bytes":0}},{"drop":null}]"#;
     const PROTOCOL: &str = r#"[{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"protocol"}},"right":"vrrp"}},{"drop":null}]"#;
+    const SIX: &str = r#"[{"match":{"op":"==","left":{"payload":{"protocol":"ip6","field":"nexthdr"}},"right":"vrrp"}},{"drop":null}]"#;
     const WEB: &str = r#"[{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":{"set":[22,80]}}},{"accept":null}]"#;
     const OTHER: &str = r#"[{"match":{"op":"==","left":{"meta":{"key":"l4proto"}},"right":{"set":["tcp","vrrp"]}}},{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":"10.0.0.2"}},{"accept":null}]"#;
     const STATE: &str =
@@ -275,6 +285,13 @@ mod tests {
         check("input", "accept", &[WEB, PROTOCOL], false, Some("ip protocol vrrp drop (handle 1)"));
         check("input", "accept", &[KIND], true, Some("meta pkttype multicast reject (handle 0)"));
         check("forward", "drop", &[PROTOCOL], false, None);
+        check("input", "accept", &[SIX], false, None);
+        let [own, other] = ["fd00::1", "fd00::2"].map(|a| a.parse().unwrap());
+        let judged =
+            |rule| judge(&ruleset("input", "accept", &[rule]), &[Path { own, other, multicast: false }]);
+        assert_eq!(judged(PROTOCOL), Firewall::Clear);
+        let wanted = "nft table inet t, chain c: ip6 nexthdr vrrp drop (handle 0)";
+        assert_eq!(judged(SIX), Firewall::Blocks(vec![wanted.to_owned()]));
     }
 
     #[test]

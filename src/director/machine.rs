@@ -1,8 +1,8 @@
 //! This machine, looked at and not touched: interfaces, their MACs, neighbours.
 
 use super::render::{Known, Mac};
+use crate::address;
 use crate::model::{Cluster, NodeIx};
-use std::fs;
 use std::net::IpAddr;
 
 /// Addresses on interfaces, their MACs, and neighbours.
@@ -17,7 +17,9 @@ pub struct Machine {
 
 impl Machine {
     pub fn read() -> Machine {
-        let mut machine = Machine { neighbours: neighbours(), ..Machine::default() };
+        let neighbours = address::neighbours().unwrap_or_default();
+        let neighbours = neighbours.into_iter().map(|(ip, mac)| (ip, Mac(mac))).collect();
+        let mut machine = Machine { neighbours, ..Machine::default() };
         for one in nix::ifaddrs::getifaddrs().into_iter().flatten() {
             let loopback = one.flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK);
             let Some(address) = one.address else { continue };
@@ -61,15 +63,4 @@ impl Machine {
         }
         known
     }
-}
-
-/// Who was heard of by ARP (`/proc/net/arp`): address, type, flags, MAC, mask, device.
-fn neighbours() -> Vec<(IpAddr, Mac)> {
-    let table = fs::read_to_string("/proc/net/arp").unwrap_or_default();
-    let rows = table.lines().skip(1).filter_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let mac: Mac = words.get(3)?.parse().ok().filter(|mac| *mac != Mac([0; 6]))?;
-        Some((words.first()?.parse().ok()?, mac))
-    });
-    rows.collect()
 }

@@ -76,6 +76,8 @@ pub(super) struct Launch<'a> {
     /// The only ones that it can ever have, a bit each.
     pub capabilities: Option<u64>,
     pub no_new_privileges: bool,
+    /// What its system calls are judged by, unless it is empty.
+    pub calls: &'a [libc::sock_filter],
     /// One more descriptor, and the number that the child has it under; below [`MOST_DESCRIPTOR`].
     pub ready: Option<(BorrowedFd<'a>, RawFd)>,
 }
@@ -448,6 +450,13 @@ unsafe fn child(start: &Start<'_>) -> ! {
         if what.no_new_privileges {
             check(Stage::NoNewPrivileges, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into());
         }
+        if !what.calls.is_empty() {
+            // The kernel copies it, and it is this thread's alone: the agent, whose memory this is, has none.
+            let program =
+                libc::sock_fprog { len: what.calls.len() as u16, filter: what.calls.as_ptr().cast_mut() };
+            let (mode, at) = (libc::SECCOMP_SET_MODE_FILTER, ptr::from_ref(&program));
+            check(Stage::SystemCalls, libc::syscall(libc::SYS_seccomp, mode, 0, at));
+        }
         let open = 0u64;
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, ptr::from_ref(&open), none, SIGNAL_SET);
         check(Stage::Exec, libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()).into());
@@ -646,13 +655,13 @@ pub(crate) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE)? })
 }
 
-/// Lets only this IP protocol's packets through to a packet socket (packet(7), SOCK_DGRAM: packets begin with their
-/// IPv4 header), so that a busy machine's traffic costs nothing.
-pub(crate) fn only_ip_protocol(socket: &OwnedFd, protocol: u8) -> io::Result<()> {
+/// Lets only packets with this byte there through to a packet socket (packet(7), SOCK_DGRAM: packets begin with their
+/// IP header), so that a busy machine's traffic costs nothing.
+pub(crate) fn only_with_byte(socket: &OwnedFd, at: u8, is: u8) -> io::Result<()> {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut steps = [
-        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 9),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, protocol.into()),
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, at.into()),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, is.into()),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
     ];
@@ -701,6 +710,7 @@ mod tests {
             oom_score: None,
             capabilities: None,
             no_new_privileges: false,
+            calls: &[],
             ready: None,
         };
         let (_report, tell) = io::pipe().unwrap();

@@ -15,6 +15,7 @@
 
 mod account;
 mod boot;
+mod calls;
 mod envfile;
 mod identity;
 mod kernel;
@@ -34,7 +35,7 @@ mod tree;
 pub use boot::Boot;
 pub use identity::{FileId, Handle, Identity, Lost};
 pub use kernel::{ClockState, clock_state, give_back_memory, keep_one_heap};
-pub(crate) use kernel::{only_ip_protocol, watch};
+pub(crate) use kernel::{only_with_byte, watch};
 pub use kill::Felled;
 pub use leaf::Leaf;
 pub use look::Look;

@@ -5,18 +5,42 @@ use crate::agents::{Cluster, wait};
 use clusterd::process::Tree;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::Command;
 
 pub const VIP: &str = "10.77.0.100";
 /// The second address, where there is one.
 pub const FTP: &str = "10.77.0.101";
-const CLIENT: (&str, &str) = ("client", "10.77.0.9");
-const NODES: [(&str, &str); 3] = [("lvs1", "10.77.0.1"), ("lvs2", "10.77.0.2"), ("web1", "10.77.0.3")];
+pub const VIP_SIX: &str = "fd77::100";
+const CLIENT: (&str, u8) = ("client", 9);
+const NODES: [(&str, u8); 3] = [("lvs1", 1), ("lvs2", 2), ("web1", 3)];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn address(self, number: u8) -> String {
+        match self {
+            Family::V4 => format!("10.77.0.{number}"),
+            Family::V6 => format!("fd77::{number}"),
+        }
+    }
+}
 
 pub struct Scene {
     pub cluster: Cluster,
     prefix: String,
+    family: Family,
+    /// The folders in which an agent looks for programs, where they are not the usual ones.
+    paths: HashMap<String, PathBuf>,
+    /// What runs as keepalived.
+    pub keepalived: String,
 }
 
 impl Scene {
@@ -25,29 +49,38 @@ impl Scene {
         let vips = format!(
             "[vips.www]\naddress = \"{VIP}/24\"\non = [\"lvs1\", \"lvs2\"]\nto = \"web\"\nport = 80\n{more}"
         );
-        let scene = Scene::of(name, &vips);
+        let scene = Scene::of(name, Family::V4, &vips);
         scene.set_up(unicast);
         scene
     }
 
     /// With these `[vips]`. Nobody writes keepalived's files: the agents are to.
-    pub fn of(name: &str, vips: &str) -> Scene {
+    pub fn of(name: &str, family: Family, vips: &str) -> Scene {
         // keepalived gets a /tmp of its own, where it tells its state: so the folder is to be elsewhere.
         let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
         let scene = Scene {
             cluster: Cluster::new_in(folder, name),
             prefix: format!("clusterd-d{}-{name}", std::process::id()),
+            family,
+            paths: HashMap::new(),
+            keepalived: "/usr/sbin/keepalived".to_owned(),
         };
         let switch = scene.namespace("switch");
         ip(&["netns", "add", &switch]);
         ip(&["-n", &switch, "link", "add", "lab", "type", "bridge", "mcast_snooping", "0"]);
         ip(&["-n", &switch, "link", "set", "lab", "up"]);
-        for (node, address) in NODES.into_iter().chain([CLIENT]) {
+        for (node, number) in NODES.into_iter().chain([CLIENT]) {
             let own = scene.namespace(node);
             ip(&["netns", "add", &own]);
             ip(&["-n", &switch, "link", "add", node, "type", "veth", "peer", "name", "eth0", "netns", &own]);
             ip(&["-n", &switch, "link", "set", node, "master", "lab", "up"]);
-            ip(&["-n", &own, "addr", "add", &format!("{address}/24"), "dev", "eth0"]);
+            let address = family.address(number);
+            match family {
+                Family::V4 => ip(&["-n", &own, "addr", "add", &format!("{address}/24"), "dev", "eth0"]),
+                Family::V6 => {
+                    ip(&["-n", &own, "addr", "add", &format!("{address}/64"), "dev", "eth0", "nodad"])
+                }
+            }
             ip(&["-n", &own, "link", "set", "lo", "up"]);
             ip(&["-n", &own, "link", "set", "eth0", "up"]);
         }
@@ -60,20 +93,27 @@ impl Scene {
     pub fn describe(&self, vips: &str) {
         let file = format!(
             "[cluster]\nname = \"NAME\"\ninsecure = true\n\n{vips}\n\n\
-             [nodes]\nlvs = {{ lvs1 = \"10.77.0.1\", lvs2 = \"10.77.0.2\" }}\nweb = {{ web1 = \"10.77.0.3\" }}\n\n\
-             [services]\nkeepalived = {{ on = \"lvs\" }}\nweb = {{ on = \"web\" }}\n"
+             [nodes]\nlvs = {{ lvs1 = \"{}\", lvs2 = \"{}\" }}\nweb = {{ web1 = \"{}\" }}\n\n\
+             [services]\nkeepalived = {{ on = \"lvs\" }}\nweb = {{ on = \"web\" }}\n",
+            self.family.address(1),
+            self.family.address(2),
+            self.family.address(3)
         );
-        let keepalived = "[run]\ncommand = [\"/usr/sbin/keepalived\", \"--dont-fork\", \"--log-console\", \"--vrrp\", \"--use-file\", \"DIR/{node}.conf\", \
+        let keepalived = "[run]\ncommand = [\"KEEPALIVED\", \"--dont-fork\", \"--log-console\", \"--vrrp\", \"--use-file\", \"DIR/{node}.conf\", \
              \"--pid\", \"DIR/{node}.pid\", \"--vrrp_pid\", \"DIR/{node}-vrrp.pid\"]\nprivate_tmp = true\n\n[restart]\ndelay = \"8s\"\n\n\
              [ready]\nprobe = { kind = \"running\" }\n\n[leftovers]\npidfiles = [\"DIR/{node}.pid\", \"DIR/{node}-vrrp.pid\"]\nvips = true\n";
-        let web = "[run]\ncommand = [\"PROGRAM\", \"stand-in\", \"http\", \"--listen\", \"{address}:80\"]\n\n[ready]\nprobe = { kind = \"http\", port = 80 }\n";
-        self.cluster.write(&file, &[("keepalived", keepalived), ("web", web)]);
+        let listen = if self.family == Family::V4 { "{address}:80" } else { "[{address}]:80" };
+        let web = format!(
+            "[run]\ncommand = [\"PROGRAM\", \"stand-in\", \"http\", \"--listen\", \"{listen}\"]\n\n[ready]\nprobe = {{ kind = \"http\", port = 80 }}\n"
+        );
+        let keepalived = keepalived.replace("KEEPALIVED", &self.keepalived);
+        self.cluster.write(&file, &[("keepalived", &keepalived), ("web", &web)]);
     }
 
     /// Writes keepalived's files. keepalived reads them at its start, or when it is told to.
     pub fn set_up(&self, unicast: bool) {
         for (i, (node, own)) in NODES[..2].iter().enumerate() {
-            let peer = NODES[1 - i].1;
+            let (own, peer) = (self.family.address(*own), self.family.address(NODES[1 - i].1));
             let unicast = if unicast {
                 format!("  unicast_src_ip {own}\n  unicast_peer {{\n    {peer}\n  }}\n")
             } else {
@@ -94,8 +134,24 @@ impl Scene {
             let mut inside = Command::new("nsenter");
             inside.arg(format!("--net=/run/netns/{}", self.namespace(node)));
             inside.arg(agent.get_program()).args(agent.get_args());
+            if let Some(folder) = self.paths.get(node) {
+                inside = Command::new("env");
+                inside.arg(format!("PATH={}", folder.display())).arg("/usr/bin/nsenter");
+                inside.arg(format!("--net=/run/netns/{}", self.namespace(node)));
+                inside.arg(agent.get_program()).args(agent.get_args());
+            }
             self.cluster.start_as(node, inside);
         }
+    }
+
+    /// A node without nft, whose iptables and ip6tables are the programs of this flavour (`legacy`, `nft`).
+    pub fn without_nft(&mut self, node: &str, flavour: &str) {
+        let folder = self.cluster.dir().join(format!("{node}-bin"));
+        fs::create_dir(&folder).unwrap();
+        for name in ["iptables", "iptables-restore", "ip6tables", "ip6tables-restore"] {
+            symlink(format!("/usr/sbin/xtables-{flavour}-multi"), folder.join(name)).unwrap();
+        }
+        self.paths.insert(node.to_owned(), folder);
     }
 
     /// Runs a shell's line in a node's namespace; what it printed.
@@ -126,7 +182,7 @@ impl Scene {
     /// Who answers the client's question for an address, each time anew.
     pub fn answers(&self, address: &str) -> String {
         let ask = format!(
-            "ip neigh flush dev eth0; timeout 1 bash -c '</dev/tcp/{address}/80' 2>/dev/null; ip neigh show {address}"
+            "ip neigh flush dev eth0 2>/dev/null; timeout 1 bash -c '</dev/tcp/{address}/80' 2>/dev/null; ip neigh show {address}"
         );
         let shown = self.inside("client", &ask);
         shown.split_whitespace().skip_while(|w| *w != "lladdr").nth(1).unwrap_or("nobody").to_owned()
