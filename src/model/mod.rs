@@ -30,7 +30,8 @@ mod vips;
 mod words;
 
 pub use care::{
-    Bounds, Capability, Care, CgroupLimits, EnvironmentFile, ProtectHome, ProtectSystem, Resource, Sight,
+    Bounds, CallGroup, Capability, Care, CgroupLimits, EnvironmentFile, ProtectHome, ProtectSystem, Resource,
+    Sight,
 };
 pub use diag::{Diagnostic, Diagnostics, MAX_SHOWN, Place};
 pub use load::{load, parse};

@@ -72,6 +72,9 @@ fn systemd_runs_what_clusterd_orders() {
     machine.ok("clusterctl start web@one");
     machine.wait_up();
 
+    let said = machine.run("clusterctl logs web@one");
+    assert!(said.status != 0 && said.text.contains("journalctl --unit nginx.service"), "{said:?}");
+
     // The machine's end: in order, web before redis, and each stopped by its own unit.
     machine.reboot();
     machine.wait_up();
