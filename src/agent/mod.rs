@@ -252,6 +252,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
             Some(message) = inbox.recv() => {
                 let more = std::iter::from_fn(|| inbox.try_recv().ok()).take(AT_ONCE);
                 if let Err(what) = shell.take(std::iter::once(message).chain(more)) {
+                    // The event that says so is given to the clerk already.
+                    shell.clerk.answers();
                     anyhow::bail!("a task has crashed that cannot be begun anew: {what}");
                 }
             }
