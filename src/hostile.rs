@@ -474,6 +474,7 @@ mod tests {
         grpc: "grpc",
         http: "http",
         postgres: "postgres",
+        mysql: "mysql",
         uno: "uno",
         mounts: "mounts",
         ipvs: "ipvs",

@@ -591,8 +591,18 @@ fn a_node_that_was_down_takes_what_an_administrator_signed_and_nothing_else() {
     let text = fs::read_to_string(cluster.file()).unwrap();
     fs::write(cluster.file(), format!("# one\n{text}")).unwrap();
     let file = cluster.file().to_str().unwrap().to_owned();
-    let apply =
-        |identity: &str| clusterctl(&["apply", &file, "--yes", "--reachable", "--identity", identity]);
+    let apply = |identity: &str| {
+        clusterctl(&[
+            "apply",
+            &file,
+            "--yes",
+            "--reachable",
+            "--reason",
+            "a line more",
+            "--identity",
+            identity,
+        ])
+    };
 
     let refused = apply(&operate);
     assert!(refused.code != 0 && refused.text().contains("lacks the right"), "{refused:?}");
@@ -601,6 +611,8 @@ fn a_node_that_was_down_takes_what_an_administrator_signed_and_nothing_else() {
     cluster.join_and_start("n2");
     let generation = |node: &str| Some(cluster.node_status(node)?.generation);
     let taken = wait("n2 to take it", || generation("n2").filter(|g| g.number == 1));
+    let trail = cluster.ctl("n1", &["audit", "n1", "--json"]).out;
+    assert_eq!(trail.matches("a line more").count(), 2, "kept aside, put in force: {trail}");
     assert_eq!(Some(&taken), generation("n1").as_ref());
 
     let sources = Sources::read(&cluster.file(), None).unwrap();
@@ -640,7 +652,8 @@ fn a_node_without_a_certificate_joins_by_a_token_and_only_once() {
     wait("the agent to answer", || cluster.status("n1"));
     let invite = |cluster: &Secured, more: &[&str]| {
         let (file, ca, socket) = (cluster.file(), cluster.file_named("ca"), cluster.socket("n1"));
-        let mut args = vec!["pki", "invite", "n2", "--config", file.to_str().unwrap()];
+        let mut args =
+            vec!["pki", "invite", "n2", "--reason", "it is new", "--config", file.to_str().unwrap()];
         args.extend(["--ca", ca.to_str().unwrap()]);
         args.extend(more);
         if !more.contains(&"--agent") {
@@ -712,7 +725,9 @@ no such call: relay watch, relay relay, relay join
     wait("the agents to hear each other", || cluster.whole("n1"));
     let trail = cluster.ctl("n1", &["audit"]).text();
     assert!(
-        trail.contains("invite n2, typed by") && trail.contains("the sealed bundle of n2 was"),
+        trail.contains("invite n2, typed by")
+            && trail.contains("it is new")
+            && trail.contains("the sealed bundle of n2 was"),
         "{trail}"
     );
     assert!(!trail.contains(&token), "{trail}");

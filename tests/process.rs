@@ -382,6 +382,39 @@ fn care_is_in_force_when_the_program_begins() {
     assert!(error.to_string().contains("line 2") && !error.to_string().contains("hush"), "{error}");
 }
 
+/// Each group is asked for by something that fails otherwise without it.
+#[test]
+fn a_service_is_denied_the_system_calls_that_its_unit_says() {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs root");
+        return;
+    }
+    use clusterd::model::CallGroup;
+    let yard = Yard::new();
+    let script = "chroot / true 2>&1; swapoff /none 2>&1; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status | tr -d '\\t'; \
+                  cat /proc/self/status | sh -c 'sed -n s/^Name/still/p'";
+    let tries = |denied: &[CallGroup]| {
+        let mut unit = shell(script);
+        unit.run.care.system_call_filter = denied.to_vec();
+        unit.run.care.no_new_privileges = !denied.is_empty();
+        let before = yard.output().len();
+        ended(&yard.spawn(&unit).unwrap());
+        yard.output()[before..].to_owned()
+    };
+    let free = tries(&[]);
+    assert!(!free.contains("chroot") && free.contains("No such file"), "{free}");
+    assert!(free.contains("NoNewPrivs:0\nSeccomp:0\n"), "{free}");
+    let mount = tries(&[CallGroup::Mount]);
+    assert!(mount.contains("cannot change root directory to '/': Operation not permitted"), "{mount}");
+    assert!(mount.contains("No such file"), "swapoff is in another group: {mount}");
+    let all = tries(CallGroup::ALL);
+    assert!(all.contains("Operation not permitted") && all.contains("Not superuser"), "{all}");
+    assert!(all.contains("NoNewPrivs:1\nSeccomp:2\n") && all.contains("still"), "{all}");
+    // The agent itself, whose memory the child had, is denied nothing.
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    assert!(own.contains("NoNewPrivs:\t0\nSeccomp:\t0\n"), "{own}");
+}
+
 #[test]
 fn a_service_sees_what_its_unit_says() {
     if !nix::unistd::geteuid().is_root() {

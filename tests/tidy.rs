@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["facts", "graph"]), // it asks the graph whether the file can boot at all
     ("graph", &["model"]),
     ("engine", &["facts", "model", "graph"]),
-    ("probe", &["facts", "clock", "crash", "model", "process"]), // the kernel's door
+    ("probe", &["facts", "clock", "crash", "model", "process", "systemd"]), // the kernel's door
     ("process", &["facts", "clock", "crash", "model"]),
     ("address", &["process"]),
     ("director", &["facts", "address", "model", "process"]),

@@ -138,7 +138,14 @@ mod tests {
 
     fn ask(number: usize, for_ms: u64) -> InviteAsk {
         let sealed = format!("sealed {number}");
-        InviteAsk { node: "web1".into(), number: format!("{number:032x}"), sealed, for_ms, by: "test".into() }
+        InviteAsk {
+            node: "web1".into(),
+            number: format!("{number:032x}"),
+            sealed,
+            for_ms,
+            by: "test".into(),
+            reason: String::new(),
+        }
     }
 
     fn comes(node: &str, number: usize) -> JoinAsk {

@@ -23,6 +23,19 @@ impl Shell {
             let error = format!("{} is not an instance of node {}", ask.instance, self.node_name());
             return Err(Refusal { error, hint: Some("clusterctl status names them all".into()) });
         }
+        let by_systemd = {
+            let cluster = self.cluster();
+            let unit = cluster.instance_named(&ask.instance).map(|ix| cluster.instance(ix).unit.clone());
+            unit.and_then(|unit| unit.run.systemd_unit().map(str::to_owned))
+        };
+        if let Some(unit) = by_systemd {
+            let error = format!(
+                "{} is run by systemd: what it prints is in the journal of its machine",
+                ask.instance
+            );
+            let hint = format!("on {}: journalctl --unit {unit}", self.node_name());
+            return Err(Refusal { error, hint: Some(hint) });
+        }
         let log = self.logs.log(&ask.instance);
         // Whoever asked may have gone meanwhile: a page that was not begun then is not read.
         let place = ROOM.acquire().await;

@@ -488,25 +488,37 @@ pub(super) fn frozen(shell: &Shell, instance: InstanceIx) -> Option<i32> {
 }
 
 async fn look_at_firewall(paths: &[Path]) -> Firewall {
-    let mut nft = Command::new("nft");
-    nft.args(["-j", "list", "ruleset"]).current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
-    let printed = match tokio::time::timeout(FIREWALL_WITHIN, nft.output()).await {
-        Err(_) => return Firewall::Unseen(format!("nft took more than {} s", FIREWALL_WITHIN.as_secs())),
-        Ok(Err(e)) if e.kind() == io::ErrorKind::NotFound => {
-            return Firewall::Unseen("nft is not installed".into());
-        }
-        Ok(Err(e)) => return Firewall::Unseen(format!("cannot run nft: {e}")),
+    let saver = if paths.iter().all(|path| path.own.is_ipv4()) { "iptables-save" } else { "ip6tables-save" };
+    match printed("nft", &["-j", "list", "ruleset"]).await {
+        Ok(Some(ruleset)) => match serde_json::from_slice(&ruleset) {
+            Ok(ruleset) => firewall::judge(&ruleset, paths),
+            Err(e) => Firewall::Unseen(format!("nft printed what is no JSON: {e}")),
+        },
+        Ok(None) => match printed(saver, &[]).await {
+            Ok(Some(saved)) => firewall::judge_saved(&String::from_utf8_lossy(&saved), paths),
+            Ok(None) => Firewall::Unseen("neither nft nor iptables is installed".into()),
+            Err(why) => Firewall::Unseen(why),
+        },
+        Err(why) => Firewall::Unseen(why),
+    }
+}
+
+/// What a program that lists rules has printed; `None` where it is not installed.
+async fn printed(name: &str, words: &[&str]) -> Result<Option<Vec<u8>>, String> {
+    let mut program = Command::new(name);
+    program.args(words).current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
+    let printed = match tokio::time::timeout(FIREWALL_WITHIN, program.output()).await {
+        Err(_) => return Err(format!("{name} took more than {} s", FIREWALL_WITHIN.as_secs())),
+        Ok(Err(e)) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Ok(Err(e)) => return Err(format!("cannot run {name}: {e}")),
         Ok(Ok(printed)) => printed,
     };
     if !printed.status.success() {
         let said = String::from_utf8_lossy(&printed.stderr);
-        return Firewall::Unseen(format!("nft said: {}", said.lines().next().unwrap_or("nothing")));
+        return Err(format!("{name} said: {}", said.lines().next().unwrap_or("nothing")));
     }
     if printed.stdout.len() > FIREWALL_MOST {
-        return Firewall::Unseen("its ruleset is too long".into());
+        return Err("its ruleset is too long".into());
     }
-    match serde_json::from_slice(&printed.stdout) {
-        Ok(ruleset) => firewall::judge(&ruleset, paths),
-        Err(e) => Firewall::Unseen(format!("nft printed what is no JSON: {e}")),
-    }
+    Ok(Some(printed.stdout))
 }

@@ -98,6 +98,8 @@ struct Answer {
 #[derive(serde::Deserialize)]
 struct Staged {
     generation: Generation,
+    #[serde(default)]
+    reason: String,
 }
 
 /// What an agent made of an order.
@@ -175,7 +177,7 @@ fn words(path: &str, body: &[u8]) -> Option<(String, String)> {
         }
         "/v1/invite" => {
             let ask: InviteAsk = serde_json::from_slice(body).ok()?;
-            Some((format!("invite {}, typed by {}", ask.node, ask.by), String::new()))
+            Some((format!("invite {}, typed by {}", ask.node, ask.by), ask.reason))
         }
         "/v1/reload" => {
             let ask: ReloadAsk = ReloadAsk::read(body).ok()?;
@@ -183,17 +185,17 @@ fn words(path: &str, body: &[u8]) -> Option<(String, String)> {
             Some((format!("reload{by}"), ask.reason))
         }
         "/v1/stage" => {
-            let Staged { generation } = serde_json::from_slice(body).ok()?;
+            let Staged { generation, reason } = serde_json::from_slice(body).ok()?;
             let by = if generation.by.is_empty() {
                 String::new()
             } else {
                 format!(", typed by {}", generation.by)
             };
-            Some((format!("keep {generation} aside{by}"), String::new()))
+            Some((format!("keep {generation} aside{by}"), reason))
         }
         "/v1/switch" => {
             let to: Switch = serde_json::from_slice(body).ok()?;
-            Some((format!("put {} in force", generation::short(&to.hash)), String::new()))
+            Some((format!("put {} in force", generation::short(&to.hash)), to.reason))
         }
         _ => None,
     }
@@ -213,11 +215,10 @@ mod tests {
         assert_eq!(words("/v1/reload", b"").unwrap().0, "reload");
         assert_eq!(words("/v1/reload", br#"{"by":"bob@pc","reason":"keys"}"#).unwrap().1, "keys");
         assert_eq!(words("/v1/order", b"garbage"), None);
-        let offer = br#"{"generation":{"number":2,"hash":"3f2a91bc00","by":"bob@pc"},"sources":{}}"#;
-        assert_eq!(
-            words("/v1/stage", offer).unwrap().0,
-            "keep generation 2 (3f2a91bc) aside, typed by bob@pc"
-        );
+        let offer = br#"{"generation":{"number":2,"hash":"3f2a91bc00","by":"bob@pc"},"sources":{},"reason":"a node more"}"#;
+        let (what, why) = words("/v1/stage", offer).unwrap();
+        assert_eq!(what, "keep generation 2 (3f2a91bc) aside, typed by bob@pc");
+        assert_eq!(why, "a node more");
         assert_eq!(words("/v1/switch", br#"{"hash":"3f2a91bc00"}"#).unwrap().0, "put 3f2a91bc in force");
     }
 }

@@ -278,6 +278,8 @@ pub struct InviteAsk {
     /// For how long it may be taken.
     pub for_ms: u64,
     pub by: String,
+    #[serde(default)]
+    pub reason: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -331,6 +333,9 @@ pub struct ReloadReply {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Switch {
     pub hash: String,
+    /// For the trail.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// One line of the peer stream. The first one tells all instances of the node, later ones what has changed.

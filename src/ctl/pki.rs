@@ -63,6 +63,9 @@ enum PkiVerb {
         /// For how long the token is good, at most 24h
         #[arg(long = "for", value_name = "TIME", value_parser = invite::open_for, default_value = "1h")]
         open_for: Duration,
+        /// Why; it stands on the trail
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+        reason: String,
     },
     /// Make a certificate for a person, to ask agents over the network
     Operator {
@@ -152,11 +155,11 @@ pub fn run(args: PkiArgs, global: &Global) -> anyhow::Result<Exit> {
             hand_out(&ca, Who::Node(node.clone()), &out)?;
             hint_at_old(&before, &node);
         }
-        PkiVerb::Invite { node, open_for } => {
+        PkiVerb::Invite { node, open_for, reason } => {
             let (ca, cluster) = open(&folder, global)?;
             must_have(&cluster, &node)?;
             let ca = key.unlock(ca)?;
-            super::online(invite::run(&ca, &node, open_for, global))?;
+            super::online(invite::run(&ca, &node, open_for, reason, global))?;
         }
         PkiVerb::Operator { name, role, out } => {
             let ca = key.unlock(open_ca(&folder)?)?;

@@ -8,6 +8,7 @@ use super::text::{DIM, Look, paint, put, told};
 use super::{Asked, Exit, Global, Misuse};
 use crate::api::wire::ClusterStatus;
 use crate::facts::{Report, Verdict};
+use crate::model::Secret;
 use crate::probe::by_hand::{NoQuestion, Typed};
 use anstyle::{AnsiColor, Style};
 use std::path::PathBuf;
@@ -27,11 +28,25 @@ pub struct ProbeArgs {
     #[arg(long)]
     pub timing: bool,
     /// KIND URL: the password of the user in the URL, in a file that only you can read
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", group = "password")]
     pub password_file: Option<PathBuf>,
+    /// KIND URL: the same, in a variable of this command's environment, which only you and root can see
+    #[arg(long, value_name = "VARIABLE", group = "password")]
+    pub password_env: Option<String>,
+    /// KIND URL: the same, in a credential of systemd's (`systemd-run --pty -p LoadCredential=NAME:/path clusterctl …`)
+    #[arg(long, value_name = "NAME", group = "password")]
+    pub password_credential: Option<String>,
     /// KIND URL: the deadline for all of it
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = super::text::parse_duration)]
     pub timeout: Duration,
+}
+
+impl ProbeArgs {
+    fn password(&self) -> Option<Secret> {
+        let file = self.password_file.clone().map(Secret::File);
+        let variable = || self.password_env.clone().map(Secret::Env);
+        file.or_else(variable).or_else(|| self.password_credential.clone().map(Secret::Credential))
+    }
 }
 
 /// A report, and who asked whom.
@@ -68,7 +83,7 @@ async fn typed(kind: &str, url: &str, args: &ProbeArgs) -> anyhow::Result<Heard>
         return Err(Misuse { text, hint }.into());
     }
     let misuse = |no: NoQuestion| Misuse { text: no.to_string(), hint: no.hint };
-    let typed = Typed::read(kind, url, args.password_file.clone()).map_err(misuse)?;
+    let typed = Typed::read(kind, url, args.password()).map_err(misuse)?;
     let report = typed.ask(args.timeout).await;
     Ok(Heard { of: format!("{kind} {}", report.asked), from: "this machine".into(), report })
 }

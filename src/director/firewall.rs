@@ -1,6 +1,8 @@
 //! Whether the machine's own packet filter is in the way of VRRP: judged from what `nft -j list ruleset` prints
-//! (libnftables-json(5)). What iptables-nft has made is among it; what iptables-legacy has made is not.
+//! (libnftables-json(5)). What iptables-nft has made is among it; what iptables-legacy has made is not. Where there is no
+//! nft, from what `iptables-save` prints.
 
+use super::iptables;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -33,6 +35,12 @@ pub struct Path {
     pub own: IpAddr,
     pub other: IpAddr,
     pub multicast: bool,
+}
+
+/// As [`judge`], for what `iptables-save` or `ip6tables-save` has printed.
+pub fn judge_saved(saved: &str, paths: &[Path]) -> Firewall {
+    let family = if paths.iter().all(|path| path.own.is_ipv4()) { "ip" } else { "ip6" };
+    judge(&iptables::ruleset(saved, family), paths)
 }
 
 /// Judges a ruleset: does it drop adverts that go out on this path, or come in?
@@ -111,8 +119,11 @@ impl Walk<'_> {
                     }
                 } else if step.get("drop").is_some() || step.get("reject").is_some() {
                     if certain {
-                        let words: Vec<String> = steps.iter().filter_map(words).collect();
                         let at = place(base, name);
+                        if let Some(words) = rule["words"].as_str() {
+                            return Fate::Dropped(format!("{at}: {words}"));
+                        }
+                        let words: Vec<String> = steps.iter().filter_map(words).collect();
                         return Fate::Dropped(format!(
                             "{at}: {} (handle {})",
                             words.join(" "),
@@ -216,7 +227,8 @@ fn number(address: IpAddr) -> (u128, u32) {
 
 fn place(chain: &Value, name: &Value) -> String {
     let word = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    format!("nft table {} {}, chain {}", word(&chain["family"]), word(&chain["table"]), word(name))
+    let by = chain["by"].as_str().unwrap_or("nft");
+    format!("{by} table {} {}, chain {}", word(&chain["family"]), word(&chain["table"]), word(name))
 }
 
 /// A step of a rule, about as nft writes it.

@@ -9,6 +9,7 @@ mod diagnose;
 pub mod firewall;
 mod guard;
 pub mod import;
+mod iptables;
 pub mod machine;
 pub mod manage;
 pub mod render;

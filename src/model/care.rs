@@ -24,6 +24,8 @@ pub struct Care {
     pub capabilities: Option<Vec<Capability>>,
     /// PR_SET_NO_NEW_PRIVS(2const): set-user-ID programs give nothing.
     pub no_new_privileges: bool,
+    /// Groups of system calls that are denied; then `no_new_privileges` is on, too.
+    pub system_call_filter: Vec<CallGroup>,
     pub cgroup: CgroupLimits,
     pub sight: Sight,
 }
@@ -100,6 +102,36 @@ pub struct Bounds {
 impl Bounds {
     /// RLIM_INFINITY
     pub const UNLIMITED: u64 = u64::MAX;
+}
+
+macro_rules! call_groups {
+    ($($name:ident = $word:literal),+ $(,)?) => {
+        /// A group of system calls, by systemd's name (systemd.exec(5), `SystemCallFilter=`).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum CallGroup {
+            $(#[serde(rename = $word)] $name),+
+        }
+
+        impl CallGroup {
+            pub const ALL: &[CallGroup] = &[$(CallGroup::$name),+];
+
+            pub fn as_str(self) -> &'static str {
+                match self { $(CallGroup::$name => $word),+ }
+            }
+        }
+    };
+}
+
+call_groups! {
+    Clock = "@clock",
+    CpuEmulation = "@cpu-emulation",
+    Debug = "@debug",
+    Module = "@module",
+    Mount = "@mount",
+    Obsolete = "@obsolete",
+    RawIo = "@raw-io",
+    Reboot = "@reboot",
+    Swap = "@swap",
 }
 
 macro_rules! resources {

@@ -1,7 +1,8 @@
 //! The keys of `[run]` that become a [`Care`].
 
 use super::care::{
-    Bounds, Capability, Care, CgroupLimits, EnvironmentFile, ProtectHome, ProtectSystem, Resource, Sight,
+    Bounds, CallGroup, Capability, Care, CgroupLimits, EnvironmentFile, ProtectHome, ProtectSystem, Resource,
+    Sight,
 };
 use super::diag::Problem;
 use super::fields::{Fields, Value};
@@ -19,6 +20,8 @@ pub(super) fn read_care(fields: &mut Fields<'_>) -> Care {
     let oom_score_adjust = number("oom_score_adjust", -1000..=1000).map(|n| n as i32);
     let cpu_weight = number("cpu_weight", 1..=10_000).map(|n| n as u32);
     let tasks_max = number("tasks_max", 1..=i64::from(u32::MAX)).map(|n| n as u32);
+    let system_call_filter = fields.take("system_call_filter").map(read_filter).unwrap_or_default();
+    let no_new_privileges = fields.take("no_new_privileges").and_then(|v| v.flag()).unwrap_or(false);
     Care {
         groups: fields.take("groups").map(read_groups),
         environment_files: fields.take("environment_files").map(read_environment_files).unwrap_or_default(),
@@ -26,7 +29,9 @@ pub(super) fn read_care(fields: &mut Fields<'_>) -> Care {
         nice,
         oom_score_adjust,
         capabilities: fields.take("capabilities").map(read_capabilities),
-        no_new_privileges: fields.take("no_new_privileges").and_then(|v| v.flag()).unwrap_or(false),
+        // A program that is more than its caller must not be denied what it relies on.
+        no_new_privileges: no_new_privileges || !system_call_filter.is_empty(),
+        system_call_filter,
         cgroup: CgroupLimits {
             memory_max: fields.take("memory_max").and_then(read_size),
             cpu_weight,
@@ -134,6 +139,27 @@ fn read_bounds(value: Value<'_>) -> Option<Bounds> {
             None
         }
     }
+}
+
+/// `["~@mount", "~@swap"]`: what is denied, as systemd has it.
+fn read_filter(value: Value<'_>) -> Vec<CallGroup> {
+    let group = |item: &Value<'_>| {
+        let text = item.words()?;
+        let named =
+            text.strip_prefix('~').and_then(|name| CallGroup::ALL.iter().find(|g| g.as_str() == name));
+        if named.is_none() {
+            let names = || CallGroup::ALL.iter().map(|g| g.as_str());
+            let bare = text.trim_start_matches(['~', '@']);
+            let near = nearest(&format!("@{bare}"), names());
+            let hint = match near {
+                Some(near) => format!("write \"~{near}\": only groups can be denied, and nothing else"),
+                None => format!("groups of systemd's can be denied: a `~`, then one of {}", list(names())),
+            };
+            item.error(format!("the filter of system calls knows no \"{text}\""), hint);
+        }
+        named.copied()
+    };
+    value.items().iter().filter_map(group).collect()
 }
 
 fn read_capabilities(value: Value<'_>) -> Vec<Capability> {

@@ -152,7 +152,14 @@ pub(super) fn is_secret(key: &str) -> bool {
     SECRETS.iter().any(|word| key.contains(word)) && !key.ends_with("_file")
 }
 
-/// The line with the strings behind secret keys starred out, each letter by one star: columns stay. An error is
+/// Whether a secret may stand behind a key: also behind one that is not spelt as it should be.
+fn may_be_secret(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    is_secret(key)
+        || (["pass", "pasw", "pwd"].iter().any(|word| lower.contains(word)) && !lower.ends_with("_file"))
+}
+
+/// The line with what stands behind secret keys starred out, each letter by one star: columns stay. An error is
 /// logged, mailed and pasted; a password that should not be in the file must not travel with it.
 fn hide_secrets(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
@@ -165,10 +172,13 @@ fn hide_secrets(line: &str) -> String {
         let key = key.rsplit(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').next().unwrap_or("");
         let gap = tail.len() - tail.trim_start().len();
         let quote = tail.trim_start().chars().next().filter(|c| *c == '"' || *c == '\'');
-        if let (true, Some(quote)) = (is_secret(key), quote) {
-            let inner = &tail[gap + 1..];
-            let end = inner.find(quote).unwrap_or(inner.len());
-            out.push_str(&tail[..gap + 1]);
+        if may_be_secret(key) {
+            // Without quotes it is no TOML, and no less a secret.
+            let begin = gap + usize::from(quote.is_some());
+            let inner = &tail[begin..];
+            let ends = |c: char| quote.map_or(c.is_whitespace() || ",}]".contains(c), |quote| c == quote);
+            let end = inner.find(ends).unwrap_or(inner.len());
+            out.push_str(&tail[..begin]);
             out.extend(inner[..end].chars().map(|_| '*'));
             rest = &inner[end..];
         }
@@ -303,6 +313,9 @@ mod tests {
             (r#"password = "hunter2", port = 1"#, r#"password = "*******", port = 1"#),
             (r#"a = "b", DB_PASSWORD='é x'"#, r#"a = "b", DB_PASSWORD='***'"#),
             (r#"token = "open"#, r#"token = "****"#),
+            ("password = hunter2, port = 1 }", "password = *******, port = 1 }"),
+            (r#"pasword_env = "hunter2""#, r#"pasword_env = "*******""#),
+            ("db_pwd=hunter2", "db_pwd=*******"),
             (r#"password_file = "/etc/x""#, r#"password_file = "/etc/x""#),
             (r#"on = "password""#, r#"on = "password""#),
             ("= = =", "= = ="),

@@ -30,10 +30,12 @@ mod vips;
 mod words;
 
 pub use care::{
-    Bounds, Capability, Care, CgroupLimits, EnvironmentFile, ProtectHome, ProtectSystem, Resource, Sight,
+    Bounds, CallGroup, Capability, Care, CgroupLimits, EnvironmentFile, ProtectHome, ProtectSystem, Resource,
+    Sight,
 };
 pub use diag::{Diagnostic, Diagnostics, MAX_SHOWN, Place};
 pub use load::{load, parse};
+pub use plain_probes::is_systemd_unit;
 pub use source::{MAX_CLUSTER_FILE, MAX_UNIT_FILE, MAX_UNIT_FILES, Source, Sources, units_folder};
 pub use unit::*;
 pub use vip::{Forward, MAX_DIRECTORS, OnSplitBrain, Scheduler, Vip, in_network};

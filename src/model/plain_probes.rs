@@ -126,6 +126,26 @@ pub(super) fn file(fields: &mut Fields<'_>) -> Option<Ask> {
     Some(Ask::File { path: path?, contains: contains?, max_age: max_age? })
 }
 
+pub(super) fn systemd(fields: &mut Fields<'_>) -> Option<Ask> {
+    let value =
+        fields.need("unit", "write the unit that systemd is to have active: unit = \"nginx.service\"")?;
+    let unit = value.words()?.into_owned();
+    if !is_systemd_unit(&unit) {
+        let hint = "write it as `systemctl list-units` shows it: \"nginx.service\", \"srv-data.mount\"";
+        value.error(format!("\"{unit}\" is no unit of systemd's"), hint);
+        return None;
+    }
+    Some(Ask::Systemd { unit })
+}
+
+/// Whether it may be the name of a unit, of any kind (systemd.unit(5)).
+pub fn is_systemd_unit(name: &str) -> bool {
+    const KINDS: [&str; 8] = ["service", "socket", "mount", "automount", "timer", "path", "swap", "target"];
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    let kind = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, kind)| kind);
+    name.len() <= 255 && name.chars().all(is_plain) && kind.is_some_and(|kind| KINDS.contains(&kind))
+}
+
 pub(super) fn mount(fields: &mut Fields<'_>) -> Option<Ask> {
     let path = fields.need("path", "write where it is mounted: path = \"/srv/data\"").and_then(|v| v.path());
     let fs = fields.take("fs").map_or(Some(None), |v| text(&v).map(Some));

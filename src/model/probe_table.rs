@@ -33,11 +33,12 @@ enum Kind {
     File,
     Mount,
     Clock,
+    Systemd,
     Running,
     Notified,
 }
 
-const KINDS: [(&str, Kind); 20] = [
+const KINDS: [(&str, Kind); 21] = [
     ("tcp", Kind::Tcp),
     ("http", Kind::Http),
     ("exec", Kind::Exec),
@@ -56,6 +57,7 @@ const KINDS: [(&str, Kind); 20] = [
     ("file", Kind::File),
     ("mount", Kind::Mount),
     ("clock", Kind::Clock),
+    ("systemd", Kind::Systemd),
     ("running", Kind::Running),
     ("notified", Kind::Notified),
 ];
@@ -148,6 +150,7 @@ fn question(fields: &mut Fields<'_>, kind: Kind, node: IpAddr) -> Option<Questio
         Kind::File => plain_probes::file(fields),
         Kind::Mount => plain_probes::mount(fields),
         Kind::Clock => plain_probes::clock(fields),
+        Kind::Systemd => plain_probes::systemd(fields),
         Kind::Running | Kind::Notified => None,
     };
     Some(Question { ask: ask?, timeout: timeout? })

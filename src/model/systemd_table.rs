@@ -10,7 +10,7 @@ use std::path::PathBuf;
 const MAX_NAME: usize = 255;
 
 /// What makes no sense here, and what says the same in systemd's own unit.
-const ELSEWHERE: [(&str, &str); 27] = [
+const ELSEWHERE: [(&str, &str); 28] = [
     ("command", "ExecStart="),
     ("user", "User="),
     ("group", "Group="),
@@ -26,6 +26,7 @@ const ELSEWHERE: [(&str, &str); 27] = [
     ("oom_score_adjust", "OOMScoreAdjust="),
     ("capabilities", "CapabilityBoundingSet="),
     ("no_new_privileges", "NoNewPrivileges="),
+    ("system_call_filter", "SystemCallFilter="),
     ("memory_max", "MemoryMax="),
     ("cpu_weight", "CPUWeight="),
     ("cpu_quota", "CPUQuota="),

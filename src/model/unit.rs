@@ -188,6 +188,8 @@ pub enum Ask {
     Mount { path: PathBuf, fs: Option<String> },
     /// The kernel says that the clock is in step, and off by this at the most.
     Clock { max_error: Option<Duration> },
+    /// systemd has this unit active.
+    Systemd { unit: String },
 }
 
 /// What is asked of a gRPC server.
@@ -414,6 +416,7 @@ impl Ask {
             | Ask::File { .. }
             | Ask::Mount { .. }
             | Ask::Clock { .. }
+            | Ask::Systemd { .. }
             | Ask::Vip(_)
             | Ask::Ipvs(_) => None,
         }
@@ -448,6 +451,7 @@ impl Question {
             | Ask::File { .. }
             | Ask::Mount { .. }
             | Ask::Clock { .. }
+            | Ask::Systemd { .. }
             | Ask::Vip(_)
             | Ask::Ipvs(_) => None,
         }

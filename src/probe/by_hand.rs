@@ -7,7 +7,8 @@ use super::course::{Commitment, Course, Stages};
 use super::{Asker, meaning, net};
 use crate::facts::Report;
 use crate::model::{
-    Ask, BrokerAsk, FastdfsAsk, Get, GrpcHealth, Instance, Login, Probe, Question, Record, Secret,
+    Ask, BrokerAsk, FastdfsAsk, Get, GrpcHealth, Instance, Login, Probe, Question, Record, Secret, StoreAsk,
+    is_systemd_unit,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// What can be typed as KIND, each with its port where it has one of its own.
-const KINDS: [(&str, Option<u16>); 15] = [
+const KINDS: [(&str, Option<u16>); 16] = [
     ("tcp", None),
     ("http", None),
     ("mysql", Some(3306)),
@@ -30,8 +31,12 @@ const KINDS: [(&str, Option<u16>); 15] = [
     ("unix", None),
     ("file", None),
     ("mount", None),
+    ("systemd", None),
     ("clock", None),
 ];
+
+/// Those that take a login. A broker is asked for its store with it.
+const WITH_LOGIN: [&str; 4] = ["mysql", "postgres", "redis", "activemq"];
 
 /// Why there is nothing to ask.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,14 +97,21 @@ impl Typed {
     /// Reads `KIND URL`: a full URL for `http`; a path for `unix`, `file` and `mount`; nothing for `clock`; else
     /// `[user@]host[:port]`, for `postgres` with `/database`, for `dns` with `/name`, for `grpc` with `/service`, for `udp`
     /// with `/` and what is sent.
-    pub fn read(kind: &str, url: &str, password_file: Option<PathBuf>) -> Result<Typed, NoQuestion> {
+    ///
+    /// # Errors
+    /// What is wrong with it. A password that was typed is not told again.
+    pub fn read(kind: &str, url: &str, password: Option<Secret>) -> Result<Typed, NoQuestion> {
         let Some((kind, port)) = KINDS.iter().find(|(name, _)| *name == kind) else {
             let known = KINDS.map(|(name, _)| name).join(", ");
             return Err(NoQuestion::new(
-                format!("there is no probe '{kind}'"),
+                format!("there is no probe '{}'", told(kind)),
                 format!("write one of {known}"),
             ));
         };
+        if password.is_some() && !WITH_LOGIN.contains(kind) {
+            let hint = format!("those that do are {}", WITH_LOGIN.join(", "));
+            return Err(NoQuestion::new(format!("{kind} takes no password"), hint));
+        }
         if *kind == "http" {
             let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
             return match authority(&url).contains('@') {
@@ -116,16 +128,21 @@ impl Typed {
             Some((user, place)) => (Some(user), place),
             None => (None, authority),
         };
-        if user.is_some_and(|user| user.contains(':')) {
+        // Elsewhere such a word would mean something, and might be a password.
+        if user.is_some_and(|user| user.contains(':')) || (WITH_LOGIN.contains(kind) && rest.contains('?')) {
             return Err(secret());
+        }
+        if user.is_some() && !WITH_LOGIN.contains(kind) {
+            let hint = format!("those that do are {}", WITH_LOGIN.join(", "));
+            return Err(NoQuestion::new(format!("{kind} takes no user"), hint));
         }
         let (host, port) = host_and_port(place, *port)?;
         let anonymous = if *kind == "redis" { Some("default") } else { None };
-        let login = match (user.or(anonymous.filter(|_| password_file.is_some())), password_file) {
-            (Some(user), file) => Some(Login { user: user.to_owned(), password: file.map(Secret::File) }),
+        let login = match (user.or(anonymous.filter(|_| password.is_some())), password) {
+            (Some(user), password) => Some(Login { user: user.to_owned(), password }),
             (None, Some(_)) => {
                 let hint = format!("write whose password it is: {kind} USER@{place}");
-                return Err(NoQuestion::new("--password-file without a user", hint));
+                return Err(NoQuestion::new("a password without a user", hint));
             }
             (None, None) => None,
         };
@@ -142,7 +159,10 @@ impl Typed {
                 let hint = format!("write the user: postgres USER@{place}");
                 return Err(NoQuestion::new("PostgreSQL says nothing to nobody", hint));
             }
-            ("activemq", _) => Ask::Activemq { address, also: BrokerAsk::default() },
+            ("activemq", login) => {
+                let store = login.map(|login| StoreAsk { login: Some(login) });
+                Ask::Activemq { address, also: BrokerAsk { store, ..BrokerAsk::default() } }
+            }
             ("uno", _) => Ask::Uno { address, convert: None },
             ("fastdfs", _) => Ask::Fastdfs { address, ask: FastdfsAsk::Active },
             ("udp", _) if path.is_empty() => {
@@ -205,10 +225,18 @@ fn of_this_machine(kind: &str, url: &str) -> Result<Option<Ask>, NoQuestion> {
         "unix" => Ask::Unix { path },
         "file" => Ask::File { path, contains: None, max_age: None },
         "mount" => Ask::Mount { path, fs: None },
+        "systemd" if is_systemd_unit(url) => return Ok(Some(Ask::Systemd { unit: url.to_owned() })),
+        "systemd" => {
+            let why = format!("'{url}' is no unit of systemd's");
+            return Err(NoQuestion::new(
+                why,
+                "write it as `systemctl list-units` shows it: systemd nginx.service",
+            ));
+        }
         _ => return Ok(None),
     };
     if kind != "clock" && !url.starts_with('/') {
-        let why = format!("'{url}' is not an absolute path");
+        let why = format!("'{}' is not an absolute path", told(url));
         return Err(NoQuestion::new(why, format!("write it from the root: {kind} /run/…")));
     }
     Ok(Some(ask))
@@ -222,8 +250,14 @@ fn authority(url: &str) -> &str {
 fn secret() -> NoQuestion {
     NoQuestion::new(
         "a password in a command is seen by every user of this machine",
-        "put it into a file that only you can read, and name that with --password-file",
+        "name a file that only you can read with --password-file, a variable with --password-env, or a credential of \
+         systemd's with --password-credential",
     )
+}
+
+/// What somebody typed, without what may be a login in it.
+fn told(typed: &str) -> &str {
+    typed.rsplit_once('@').map_or(typed, |(_, rest)| rest)
 }
 
 /// `host`, `host:port`, `[v6]:port`.
@@ -263,13 +297,18 @@ mod tests {
         let shop = read("postgres", "postgres://probe@db:5433/shop").unwrap();
         let Ask::Postgres { login, database, .. } = shop.ask else { panic!() };
         assert_eq!((login.user.as_str(), database.as_str()), ("probe", "shop"));
-        let with_file = Typed::read("redis", "redis1", Some("/secret".into())).unwrap();
+        let file = || Some(Secret::File("/secret".into()));
+        let with_file = Typed::read("redis", "redis1", file()).unwrap();
         let Ask::Redis { login: Some(login), .. } = with_file.ask else { panic!() };
         assert_eq!(login.user, "default");
+        let store = Typed::read("activemq", "admin@mq1", Some(Secret::Env("PW".into()))).unwrap();
+        let Ask::Activemq { also: BrokerAsk { store: Some(store), .. }, .. } = store.ask else { panic!() };
+        assert_eq!(store.login.unwrap().password, Some(Secret::Env("PW".into())));
         let Ask::Dns { name, .. } = read("dns", "dns://10.0.0.1/shop.example").unwrap().ask else { panic!() };
         assert_eq!(name, "shop.example");
         assert_eq!(host("grpc", "web1:50051/orders"), ("web1".into(), 50051));
         assert_eq!(read("clock", "").unwrap().ask, Ask::Clock { max_error: None });
+        assert_eq!(read("systemd", "a@b.mount").unwrap().ask, Ask::Systemd { unit: "a@b.mount".into() });
         assert_eq!(read("mount", "/srv").unwrap().ask, Ask::Mount { path: "/srv".into(), fs: None });
         assert_eq!(read("http", "web1/health").unwrap().ask, Ask::Http(Get::of("http://web1/health")));
     }
@@ -284,11 +323,19 @@ mod tests {
         let secret = "a password in a command is seen by every user of this machine";
         assert_eq!(why("mysql", "root:hunter2@db"), secret);
         assert_eq!(why("http", "https://me:hunter2@web1/"), secret);
+        assert_eq!(why("systemd", "nginx"), "'nginx' is no unit of systemd's");
         assert_eq!(why("unix", "run/x"), "'run/x' is not an absolute path");
         assert_eq!(why("dns", "10.0.0.1"), "a name server is asked for a name");
         assert_eq!(why("udp", "10.0.0.1:9"), "an empty datagram gets no reply");
-        let lonely = Typed::read("mysql", "db", Some("/secret".into())).unwrap_err();
-        assert_eq!(lonely.to_string(), "--password-file without a user");
+        let file = || Some(Secret::File("/secret".into()));
+        let why_with = |kind, url| Typed::read(kind, url, file()).unwrap_err().to_string();
+        assert_eq!(why_with("mysql", "db"), "a password without a user");
+        assert_eq!(why_with("tcp", "web1:80"), "tcp takes no password");
+        assert_eq!(why("tcp", "me@web1:80"), "tcp takes no user");
+        assert_eq!(why("postgres", "me@db/shop?password=hunter2"), secret);
+        assert_eq!(why("redis", "redis1?password=hunter2"), secret);
+        assert_eq!(why("me:hunter2@db", "mysql"), "there is no probe 'db'");
+        assert_eq!(why("unix", "me:hunter2@db"), "'db' is not an absolute path");
     }
 
     #[tokio::test]

@@ -2,12 +2,13 @@
 //!
 //! [`crate::hostile`] tells who feeds them.
 
+use super::Asker;
 use super::course::{Commitment, Course, Stages};
 use super::{
     activemq, certificate, dns, fastdfs, grpc, http, ipvs, keepalived, net, place, postgres, redis, uno, urp,
 };
 use crate::facts::{Ready, Verdict};
-use crate::model::{Get, IpvsName, Record, VirtualService};
+use crate::model::{Ask, Get, IpvsName, Question, Record, VirtualService};
 use crate::process::notice;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -21,7 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
 /// One who reads what others have written.
@@ -102,6 +104,13 @@ pub const READERS: &[Reader] = &[
         words: &[b"R\0\0\0\x08\0\0\0\0", b"Z\0\0\0\x05I", b"T\0", b"D\0", b"E\0"],
         read: postgres_reads,
         cases: 5_000,
+    },
+    Reader {
+        name: "mysql",
+        seeds: mysql_seeds,
+        words: &[b"\x0a8.0.36\0", b"mysql_native_password\0", b"\xff\x69\x04", b"\0\0\0\x02"],
+        read: mysql_reads,
+        cases: 300,
     },
     Reader {
         name: "uno",
@@ -433,6 +442,47 @@ fn postgres_reads(bytes: &[u8]) {
     let server = Server { bytes: bytes.to_vec(), endless: false, piece: usize::MAX, at: 0, read };
     let verdict = RUNTIME.with(|runtime| runtime.block_on(postgres::talk(server, nobody())));
     is_readable(&verdict);
+}
+
+/// A greeting, a login that is taken, and one that is not.
+fn mysql_seeds() -> Vec<Vec<u8>> {
+    let packet = |seq: u8, body: &[u8]| [&(body.len() as u32).to_le_bytes()[..3], &[seq], body].concat();
+    let greeting = [
+        &b"\x0a10.11.4-MariaDB\0\x05\0\0\0saltsalt\0\xfe\xf7\x08\x02\0\xff\x81\x15"[..],
+        &[0; 10],
+        b"saltsaltsalt\0mysql_native_password\0",
+    ];
+    let greeting = packet(0, &greeting.concat());
+    let taken = packet(2, &[0, 0, 0, 2, 0, 0, 0]);
+    let refused = packet(2, b"\xff\x15\x04#28000Access denied for user 'clusterd'");
+    let full = packet(0, b"\xff\x10\x04Too many connections");
+    vec![[greeting.clone(), taken].concat(), [greeting, refused].concat(), full]
+}
+
+/// The driver makes its connection itself, so these come over one.
+fn mysql_reads(bytes: &[u8]) {
+    thread_local! {
+        static RUNTIME: Runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    }
+    let bytes = bytes.to_vec();
+    let answer = RUNTIME.with(|runtime| {
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("its address");
+            let server = tokio::spawn(async move {
+                let Ok((mut stream, _)) = listener.accept().await else { return };
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.shutdown().await;
+                while stream.read(&mut [0; 4096]).await.is_ok_and(|n| n > 0) {}
+            });
+            let question =
+                Question { ask: Ask::Mysql { address, login: None }, timeout: Duration::from_secs(2) };
+            let answer = Asker::new(question).ask().await;
+            server.abort();
+            answer
+        })
+    });
+    is_readable(&answer.verdict);
 }
 
 fn uno_seeds() -> Vec<Vec<u8>> {

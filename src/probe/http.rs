@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The most bytes of a body that are read.
@@ -125,13 +126,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     course.enter(Stage::Reply);
+    let begun = AtomicBool::new(false);
     let headers = request.headers_mut();
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("clusterd/", env!("CARGO_PKG_VERSION"))));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     let talk = async {
         let (mut sender, connection) =
             http1::Builder::new().max_buf_size(MOST_HEAD).handshake(TokioIo::new(stream)).await?;
-        let asking = async { read(sender.send_request(request).await?, looks_inside).await };
+        let asking = async {
+            let response = sender.send_request(request).await?;
+            begun.store(true, Ordering::Relaxed);
+            read(response, looks_inside).await
+        };
         // The connection does the work of the exchange. It ends first only when it has broken, which the exchange says.
         tokio::pin!(asking);
         tokio::select! {
@@ -141,6 +147,10 @@ where
     };
     match course.limit(talk).await {
         Some(answer) => answer.map_err(|error| trouble(authority, &error)),
+        None if begun.load(Ordering::Relaxed) => Err(Verdict::not_ready(
+            Trouble::Silent,
+            format!("{authority} is slow: its answer has begun and is not there within {course}"),
+        )),
         None => Err(net::silent(authority, course)),
     }
 }

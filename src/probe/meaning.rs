@@ -34,6 +34,7 @@ pub fn asked(ask: &Ask) -> String {
         Ask::File { path, .. } => format!("file {}", path.display()),
         Ask::Mount { path, .. } => format!("mount {}", path.display()),
         Ask::Clock { .. } => "the kernel's clock".to_owned(),
+        Ask::Systemd { unit } => format!("systemd for {unit}"),
         Ask::Fastdfs { address, ask } => match ask {
             FastdfsAsk::Active => format!("fastdfs at {address}"),
             FastdfsAsk::Upload { .. } => format!("fastdfs tracker at {address}, where to upload"),
@@ -71,6 +72,9 @@ fn of_ready(ask: &Ask, ready: &Ready) -> &'static str {
             "it is mounted; whether the disk or the server behind it answers, a `file` on it tells"
         }
         Ask::Clock { .. } => "a time service keeps this machine's clock",
+        Ask::Systemd { .. } => {
+            "systemd has started it; whether it serves, only a question to the daemon itself tells"
+        }
         Ask::Mysql { login: None, .. } => {
             "a server greets there; without a login nobody knows whether it answers queries or takes writes"
         }
@@ -164,6 +168,9 @@ fn of_trouble(ask: &Ask, kind: Trouble) -> &'static str {
         (Trouble::Declined, Ask::Clock { .. }) => {
             "times that this machine writes or compares may be wrong; `chronyc tracking` or `timedatectl` tells more"
         }
+        (Trouble::Declined, Ask::Systemd { .. }) => {
+            "systemd does not have it running; `systemctl status` and `journalctl -u` tell more"
+        }
         (Trouble::Declined, _) => "it lives, and by its own word it does not serve",
         (Trouble::Garbled, _) => {
             "something answers there, but it is something else: look at the port, and at who listens on it"
@@ -172,5 +179,80 @@ fn of_trouble(ask: &Ask, kind: Trouble) -> &'static str {
             "it lives and does not let us in: only a person can mend that, with another login or other rights"
         }
         (Trouble::Unaskable, _) => "it could not be asked: the trouble is on the machine that asks",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::*;
+    use std::fmt::Write;
+
+    /// One question of each kind, where there are several with the same answers.
+    fn questions() -> Vec<Ask> {
+        let address = "10.0.0.1:1".parse().unwrap();
+        let login = Login { user: "probe".into(), password: None };
+        let fastdfs = |ask| Ask::Fastdfs { address, ask };
+        let stored = BrokerAsk { store: Some(StoreAsk::default()), ..BrokerAsk::default() };
+        let convert = Some(Conversion {
+            every: std::time::Duration::from_secs(60),
+            within: std::time::Duration::from_secs(30),
+        });
+        vec![
+            Ask::Tcp { address },
+            Ask::Http(Get::of("https://10.0.0.1/health?token=secret")),
+            Ask::Exec { command: vec!["/bin/check".into(), "secret".into()], contains: None },
+            Ask::Mysql { address, login: None },
+            Ask::Mysql { address, login: Some(login.clone()) },
+            Ask::Postgres { address, login, database: "shop".into() },
+            Ask::Redis { address, login: None },
+            Ask::Activemq { address, also: BrokerAsk::default() },
+            Ask::Activemq { address, also: stored },
+            fastdfs(FastdfsAsk::Active),
+            fastdfs(FastdfsAsk::Upload { group: None }),
+            fastdfs(FastdfsAsk::Storage { group: "group1".into(), trackers: vec![address, address] }),
+            Ask::Uno { address, convert: None },
+            Ask::Uno { address, convert },
+            Ask::Vip(VipAsk { addresses: vec![address.ip()], held: false, keepalived: None }),
+            Ask::Ipvs(VirtualService { service: IpvsName::Fwmark(3), servers: vec![], least: 1 }),
+            Ask::Udp { address, send: vec![], expect: vec![] },
+            Ask::Dns { address, name: "shop.example".into(), record: Record::A, expect: None },
+            Ask::Grpc(GrpcHealth { address, service: "orders".into(), tls: false, name: None, ca: None }),
+            Ask::Unix { path: "/run/x".into() },
+            Ask::File { path: "/run/x".into(), contains: None, max_age: None },
+            Ask::Mount { path: "/srv".into(), fs: None },
+            Ask::Clock { max_error: None },
+            Ask::Systemd { unit: "nginx.service".into() },
+        ]
+    }
+
+    /// All that an operator may read of an answer. `SNAPSHOTS=overwrite` writes it anew; its diff is then what is to be read.
+    #[test]
+    fn what_each_answer_means() {
+        let mut text = String::new();
+        for ask in questions() {
+            let _ = writeln!(text, "{}", asked(&ask));
+            let ready = |roles: &[Role]| {
+                Verdict::Ready(Ready { detail: String::new(), roles: roles.to_vec(), identity: None })
+            };
+            let mut answers = vec![("ready".to_owned(), ready(&[]))];
+            let roles = [Role::Master, Role::Replica, Role::Writable];
+            answers.extend(roles.map(|role| (format!("ready, {role:?}"), ready(&[role]))));
+            let progress = Verdict::Progress { reason: String::new(), percent: None, left: None };
+            answers.push(("progress".to_owned(), progress));
+            use Trouble::*;
+            let troubles = [Refused, Unreachable, Silent, Declined, Garbled, Denied, Unaskable];
+            answers.extend(troubles.map(|kind| (format!("{kind:?}"), Verdict::not_ready(kind, ""))));
+            let mut before = "";
+            for (name, verdict) in &answers {
+                let meaning = of(&ask, verdict);
+                if meaning != before {
+                    let _ = writeln!(text, "  {name}: {meaning}");
+                }
+                before = meaning;
+            }
+        }
+        assert!(!text.contains("secret"), "{text}");
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/probes/meaning.txt"]);
     }
 }

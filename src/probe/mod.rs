@@ -35,6 +35,7 @@ mod place;
 mod postgres;
 pub mod prober;
 mod redis;
+mod systemd;
 mod tcp;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -135,6 +136,7 @@ impl Asker {
             (Ask::Unix { path }, _) => place::unix(path, course).await,
             (Ask::Mount { path, fs }, _) => place::mount(path, fs.as_deref(), course),
             (Ask::Clock { max_error }, _) => place::clock(*max_error, course),
+            (Ask::Systemd { unit }, _) => systemd::ask(unit, course).await,
             (Ask::File { path, contains, max_age }, Client::File(client)) => {
                 let wanted =
                     place::Wanted { path: path.clone(), contains: contains.clone(), max_age: *max_age };

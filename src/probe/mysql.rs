@@ -140,7 +140,7 @@ impl Opening {
             .resolved_ips(Some(vec![address.ip()]))
             .tcp_port(address.port())
             .user(Some(user))
-            .pass(password)
+            .pass(password.map(|password| password.to_string()))
             // The way of the service itself, not a short cut through a socket file.
             .prefer_socket(false)
             // Given here, they are not asked for: two round trips less.

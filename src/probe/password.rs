@@ -1,5 +1,6 @@
 //! Reading a password where a [`Login`] says that it is. It never gets into a verdict, not even where a server gives it
-//! back in its error ([`said`]).
+//! back in its error ([`said`]). It is wiped from our memory when it has been used; what the drivers make of it they keep
+//! as they do.
 
 use super::net::{self, plain};
 use crate::facts::{Trouble, Verdict};
@@ -10,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// The longest password file that is read, in bytes.
 const LONGEST: u64 = 4096;
@@ -17,12 +19,12 @@ const LONGEST: u64 = 4096;
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// The login's password; `None` when it has none. Trouble with finding it is a verdict already.
-pub(super) fn of(login: &Login) -> Result<Option<String>, Verdict> {
+pub(super) fn of(login: &Login) -> Result<Option<Zeroizing<String>>, Verdict> {
     let Some(secret) = &login.password else { return Ok(None) };
     let read = match secret {
         // Nobody else may read it, nor write it.
         Secret::File(path) => read(path, "password file", 0o077),
-        Secret::Env(name) => variable(name, std::env::var(name)),
+        Secret::Env(name) => variable(name, std::env::var(name)).map(Zeroizing::new),
         Secret::Credential(name) => credential(name, std::env::var_os(CREDENTIALS)),
     };
     read.map(Some).map_err(|why| Verdict::not_ready(Trouble::Unaskable, why))
@@ -30,15 +32,19 @@ pub(super) fn of(login: &Login) -> Result<Option<String>, Verdict> {
 
 fn variable(name: &str, value: Result<String, VarError>) -> Result<String, String> {
     value.map_err(|error| match error {
-        VarError::NotPresent => format!("there is no {name} with the password in the agent's environment"),
-        VarError::NotUnicode(_) => format!("the password in {name} of the agent's environment is no text"),
+        VarError::NotPresent => {
+            format!("there is no {name} with the password in the asking program's environment")
+        }
+        VarError::NotUnicode(_) => {
+            format!("the password in {name} of the asking program's environment is no text")
+        }
     })
 }
 
-fn credential(name: &str, folder: Option<OsString>) -> Result<String, String> {
+fn credential(name: &str, folder: Option<OsString>) -> Result<Zeroizing<String>, String> {
     let Some(folder) = folder.map(PathBuf::from).filter(|folder| folder.is_absolute()) else {
         return Err(format!(
-            "systemd has given the agent no credential {name}: LoadCredential={name}:/path belongs into its unit"
+            "systemd has given the asking program no credential {name}: LoadCredential={name}:/path belongs into its unit"
         ));
     };
     // systemd lets a service's own user in by an access list, which shows as a right of the group.
@@ -46,7 +52,7 @@ fn credential(name: &str, folder: Option<OsString>) -> Result<String, String> {
 }
 
 /// Reads a `what` that is open to nobody by the bits of `others`.
-fn read(path: &Path, what: &str, others: u32) -> Result<String, String> {
+fn read(path: &Path, what: &str, others: u32) -> Result<Zeroizing<String>, String> {
     let cannot = |e: io::Error| format!("cannot read the {what} {}: {}", path.display(), plain(&e));
     // Without O_NONBLOCK, opening a pipe by that name would wait for its other end.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(cannot)?;
@@ -64,7 +70,8 @@ fn read(path: &Path, what: &str, others: u32) -> Result<String, String> {
     if meta.len() > LONGEST {
         return refuse(format!("is longer than {LONGEST} bytes"));
     }
-    let mut text = String::new();
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(LONGEST as usize + 32));
     file.take(LONGEST).read_to_string(&mut text).map_err(cannot)?;
     let end = text.trim_end_matches(['\r', '\n']).len();
     text.truncate(end);
@@ -78,7 +85,7 @@ pub(super) fn said(login: Option<&Login>, words: &[u8]) -> String {
     // A shorter one stands in many a word by chance, and is none.
     match secret.filter(|secret| secret.len() >= 4) {
         Some(secret) => {
-            net::shown(String::from_utf8_lossy(words).replace(&secret, "(its password)").as_bytes())
+            net::shown(String::from_utf8_lossy(words).replace(secret.as_str(), "(its password)").as_bytes())
         }
         None => net::shown(words),
     }
@@ -98,7 +105,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn read_file(path: &Path) -> Result<String, String> {
-        read(path, "password file", 0o077)
+        read(path, "password file", 0o077).map(|text| text.to_string())
     }
 
     fn file(folder: &Path, name: &str, text: &[u8], mode: u32) -> PathBuf {
@@ -145,11 +152,11 @@ mod tests {
     fn a_password_is_in_the_environment_or_in_a_credential() {
         assert_eq!(variable("PW", Ok("two words".into())).unwrap(), "two words");
         let missing = variable("PW", Err(VarError::NotPresent)).unwrap_err();
-        assert_eq!(missing, "there is no PW with the password in the agent's environment");
+        assert_eq!(missing, "there is no PW with the password in the asking program's environment");
         let dir = tempfile::tempdir().unwrap();
         let given = Some(dir.path().as_os_str().to_owned());
         file(dir.path(), "mysql", b"secret\n", 0o440);
-        assert_eq!(credential("mysql", given.clone()).unwrap(), "secret");
+        assert_eq!(credential("mysql", given.clone()).unwrap().as_str(), "secret");
         let open = file(dir.path(), "open", b"secret\n", 0o444);
         let why = format!(
             "the credential {} is open to others than its owner (mode 444): chmod 600 it",
@@ -159,7 +166,7 @@ mod tests {
         let gone = dir.path().join("gone");
         let why = format!("cannot read the credential {}: no such file or directory", gone.display());
         assert_eq!(credential("gone", given).unwrap_err(), why);
-        let none = "systemd has given the agent no credential mysql: LoadCredential=mysql:/path belongs into its unit";
+        let none = "systemd has given the asking program no credential mysql: LoadCredential=mysql:/path belongs into its unit";
         assert_eq!(credential("mysql", None).unwrap_err(), none);
     }
 

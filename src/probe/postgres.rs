@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, Error, NoTls, SimpleQueryMessage};
+use zeroize::Zeroizing;
 
 /// The most bytes read over one connection. An answer is about 150 bytes, and a connection lives for six hundred
 /// answers at most.
@@ -97,7 +98,7 @@ impl Client {
 async fn log_in<S>(
     stream: S,
     login: &Login,
-    password: Option<String>,
+    password: Option<Zeroizing<String>>,
     database: &str,
 ) -> Result<tokio_postgres::Client, Error>
 where
@@ -106,7 +107,7 @@ where
     let mut config = Config::new();
     config.user(&login.user).dbname(database).application_name("clusterd").ssl_mode(SslMode::Disable);
     if let Some(password) = password {
-        config.password(password);
+        config.password(password.as_bytes());
     }
     let (client, connection) = config.connect_raw(Capped { stream, left: MOST }, NoTls).await?;
     // It ends when the client is dropped, or the server hangs up; what went wrong, the client tells.
@@ -226,7 +227,7 @@ where
 {
     let login = Login { user: "clusterd".into(), password: None };
     let answer = async {
-        let connection = log_in(stream, &login, Some("secret".into()), "postgres").await?;
+        let connection = log_in(stream, &login, Some(String::from("secret").into()), "postgres").await?;
         connection.simple_query(QUESTION).await
     };
     match answer.await {

@@ -33,8 +33,8 @@ pub(super) async fn ask(address: SocketAddr, login: Option<&Login>, course: Cour
         count += 1;
         // Without ACLs (before Redis 6) AUTH takes a password alone, and it means the user `default`.
         match login.user.as_str() {
-            "" | "default" => questions.cmd("AUTH").arg(password),
-            user => questions.cmd("AUTH").arg(user).arg(password),
+            "" | "default" => questions.cmd("AUTH").arg(password.as_str()),
+            user => questions.cmd("AUTH").arg(user).arg(password.as_str()),
         };
     }
     questions.cmd("PING").cmd("ROLE").cmd("INFO").arg("server").cmd("INFO").arg("persistence");

@@ -76,6 +76,8 @@ pub(super) struct Launch<'a> {
     /// The only ones that it can ever have, a bit each.
     pub capabilities: Option<u64>,
     pub no_new_privileges: bool,
+    /// What its system calls are judged by, unless it is empty.
+    pub calls: &'a [libc::sock_filter],
     /// One more descriptor, and the number that the child has it under; below [`MOST_DESCRIPTOR`].
     pub ready: Option<(BorrowedFd<'a>, RawFd)>,
 }
@@ -448,6 +450,13 @@ unsafe fn child(start: &Start<'_>) -> ! {
         if what.no_new_privileges {
             check(Stage::NoNewPrivileges, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into());
         }
+        if !what.calls.is_empty() {
+            // The kernel copies it, and it is this thread's alone: the agent, whose memory this is, has none.
+            let program =
+                libc::sock_fprog { len: what.calls.len() as u16, filter: what.calls.as_ptr().cast_mut() };
+            let (mode, at) = (libc::SECCOMP_SET_MODE_FILTER, ptr::from_ref(&program));
+            check(Stage::SystemCalls, libc::syscall(libc::SYS_seccomp, mode, 0, at));
+        }
         let open = 0u64;
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, ptr::from_ref(&open), none, SIGNAL_SET);
         check(Stage::Exec, libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()).into());
@@ -701,6 +710,7 @@ mod tests {
             oom_score: None,
             capabilities: None,
             no_new_privileges: false,
+            calls: &[],
             ready: None,
         };
         let (_report, tell) = io::pipe().unwrap();

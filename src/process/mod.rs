@@ -15,6 +15,7 @@
 
 mod account;
 mod boot;
+mod calls;
 mod envfile;
 mod identity;
 mod kernel;

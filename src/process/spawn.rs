@@ -4,7 +4,7 @@ use super::account::Account;
 use super::identity::{Handle, Identity};
 use super::kernel::{self, Launch};
 use super::tree::{AGENT_MARK, INSTANCE_MARK, NONCE_MARK};
-use super::{Leaf, envfile, output, rights, shortage, sight};
+use super::{Leaf, calls, envfile, output, rights, shortage, sight};
 use crate::crash::{self, Done};
 use crate::model::{Bounds, Capability, Resource, Unit};
 use std::collections::BTreeMap;
@@ -65,13 +65,15 @@ pub enum Stage {
     /// Entering the working folder, as the user.
     Folder,
     NoNewPrivileges,
+    /// Denying it system calls.
+    SystemCalls,
     Exec,
     /// Identifying the child after it began.
     Identify,
 }
 
 impl Stage {
-    const ALL: [Stage; 19] = [
+    const ALL: [Stage; 20] = [
         Stage::Arguments,
         Stage::Lookup,
         Stage::Folders,
@@ -89,6 +91,7 @@ impl Stage {
         Stage::User,
         Stage::Folder,
         Stage::NoNewPrivileges,
+        Stage::SystemCalls,
         Stage::Exec,
         Stage::Identify,
     ];
@@ -119,6 +122,7 @@ impl fmt::Display for Stage {
             Stage::User => "cannot become its user",
             Stage::Folder => "cannot enter its working folder",
             Stage::NoNewPrivileges => "cannot give up new privileges",
+            Stage::SystemCalls => "cannot be denied system calls",
             Stage::Exec => "cannot execute it",
             Stage::Identify => "cannot identify it",
         })
@@ -193,6 +197,7 @@ impl Spawn<'_> {
         let sight = sight::plan(run, &|path| path.symlink_metadata().is_ok_and(|m| m.is_dir()));
         let sight = sight.map_err(cannot_pass)?;
         let oom_score = run.care.oom_score_adjust.or_else(not_our_protection).map(|score| score.to_string());
+        let calls = calls::program(&run.care.system_call_filter);
         let bit = |mask, capability: &Capability| mask | 1u64 << capability.number();
 
         let launched = kernel::launch(&Launch {
@@ -210,6 +215,7 @@ impl Spawn<'_> {
             oom_score: oom_score.as_deref(),
             capabilities: run.care.capabilities.as_ref().map(|list| list.iter().fold(0, bit)),
             no_new_privileges: run.care.no_new_privileges,
+            calls: &calls,
             ready: self.ready.zip(run.ready_fd),
         })
         .map_err(|failure| {

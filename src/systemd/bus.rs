@@ -79,20 +79,24 @@ pub enum Heard {
     },
 }
 
+/// How a unit is now, asked over a connection of its own.
+///
+/// # Errors
+/// What the bus or systemd says.
+pub async fn state_of(unit: &str) -> Result<State, Refused> {
+    let bus = Bus::reach().await?;
+    let path = bus.object(unit).await?;
+    bus.state(unit, path.as_str()).await.map(|watched| watched.state)
+}
+
 impl Bus {
     /// Connects, and has systemd send its signals.
     ///
     /// # Errors
     /// What the bus or systemd says.
     pub async fn connect() -> Result<(Bus, Ears), Refused> {
-        let connect =
-            zbus::connection::Builder::system().max_queued(QUEUE).method_timeout(ANSWER_WITHIN).build();
-        let connection = match tokio::time::timeout(ANSWER_WITHIN, connect).await {
-            Ok(connected) => connected.map_err(refused)?,
-            Err(_) => return Err(passing("the system's bus does not answer".to_owned())),
-        };
-        let stream = MessageStream::from(&connection);
-        let bus = Bus { connection };
+        let bus = Bus::reach().await?;
+        let stream = MessageStream::from(&bus.connection);
         bus.listen(&format!("type='signal',sender='{SYSTEMD}',path='{MANAGER}',interface='{MANAGER_FACE}'"))
             .await?;
         bus.listen(&format!(
@@ -101,6 +105,15 @@ impl Bus {
         .await?;
         bus.manager("Subscribe", &()).await?;
         Ok((bus.clone(), Ears { bus, stream, watched: HashMap::new() }))
+    }
+
+    async fn reach() -> Result<Bus, Refused> {
+        let connect =
+            zbus::connection::Builder::system().max_queued(QUEUE).method_timeout(ANSWER_WITHIN).build();
+        match tokio::time::timeout(ANSWER_WITHIN, connect).await {
+            Ok(connected) => connected.map(|connection| Bus { connection }).map_err(refused),
+            Err(_) => Err(passing("the system's bus does not answer".to_owned())),
+        }
     }
 
     async fn listen(&self, rule: &str) -> Result<(), Refused> {

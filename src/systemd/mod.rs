@@ -10,7 +10,7 @@ mod dropin;
 mod lines;
 mod state;
 
-pub use bus::{Bus, Ears, Heard, Refused};
+pub use bus::{Bus, Ears, Heard, Refused, state_of};
 pub use course::{Course, Told};
 pub use dropin::{FOLDER, Kept, keep_to};
 pub use lines::last_lines;

@@ -180,6 +180,19 @@ fn secrets_are_nowhere() {
         }
     }
     assert!(clean_below(cluster.dir()) > 10, "the agent's log, its journal, its events, its recording");
+    // By hand, from each place where a password may be: it was told to the server, which gives it back.
+    for from in [
+        ["--password-file".to_owned(), format!("{}/redis", credentials.path().display())],
+        ["--password-env".to_owned(), "PLANTED_REDIS".to_owned()],
+        ["--password-credential".to_owned(), "redis".to_owned()],
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_clusterctl"));
+        command.args(["probe", "redis", &format!("default@{at}:7421")]).args(&from);
+        command.env("CREDENTIALS_DIRECTORY", credentials.path()).env("PLANTED_REDIS", REDIS);
+        let told = super::agents::told(command);
+        assert!(told.code == 3 && told.out.contains("(its password)"), "{from:?} {told:?}");
+        clean(&format!("{from:?}"), told.text().as_bytes());
+    }
     // By hand, where somebody does type it: refused, and not told again.
     let typed = cluster.ctl("n1", &["probe", "redis", &format!("default:{REDIS}@{at}:7421")]);
     assert!(typed.code != 0 && !typed.text().contains(REDIS), "{typed:?}");

@@ -148,7 +148,7 @@ impl Scene {
     pub fn without_nft(&mut self, node: &str, flavour: &str) {
         let folder = self.cluster.dir().join(format!("{node}-bin"));
         fs::create_dir(&folder).unwrap();
-        for name in ["iptables", "iptables-restore", "ip6tables", "ip6tables-restore"] {
+        for name in ["iptables", "iptables-restore", "iptables-save", "ip6tables", "ip6tables-restore"] {
             symlink(format!("/usr/sbin/xtables-{flavour}-multi"), folder.join(name)).unwrap();
         }
         self.paths.insert(node.to_owned(), folder);

@@ -11,6 +11,7 @@ mod disks;
 mod machine;
 
 mod bare;
+mod cost;
 mod directors;
 mod installed;
 mod odd;

@@ -59,8 +59,21 @@ fn systemd_runs_what_clusterd_orders() {
     machine.wait("its end", "clusterctl events redis@one | grep -q 'and not by clusterd'");
     machine.wait_up();
     machine.ok("clusterctl stop web@one && test $(systemctl is-active nginx) = inactive");
+    let told = machine.ok(
+        "for unit in redis-server.service nginx.service none.service; do clusterctl probe systemd $unit || true; done",
+    );
+    for said in [
+        "ready (redis-server.service is active (running))",
+        "nginx.service is not active (dead)",
+        "systemd knows no none.service",
+    ] {
+        assert!(told.contains(said), "{told}");
+    }
     machine.ok("clusterctl start web@one");
     machine.wait_up();
+
+    let said = machine.run("clusterctl logs web@one");
+    assert!(said.status != 0 && said.text.contains("journalctl --unit nginx.service"), "{said:?}");
 
     // The machine's end: in order, web before redis, and each stopped by its own unit.
     machine.reboot();
@@ -152,10 +165,10 @@ fn what_cannot_be_started_or_was_started_by_others_is_told() {
     machine.ok("clusterctl events redis@one | grep 'did not stop within 2 s'");
     machine.ok("rm /run/systemd/system/redis-server.service.d/slow.conf && systemctl daemon-reload");
 
-    // Masked, and not there at all.
-    machine.ok("systemctl mask redis-server && clusterctl start redis@one");
-    let why = machine.wait("the reason", "clusterctl why redis@one | grep 'is masked'");
-    assert!(why.contains("systemctl unmask"), "{why}");
-    machine.ok("systemctl unmask redis-server");
+    // Masked: it is given up, and says what to type.
+    machine.ok("systemctl mask redis-server");
+    let said = machine.run("clusterctl start redis@one; clusterctl events redis@one");
+    assert!(said.text.contains("is masked: `systemctl unmask redis-server.service`"), "{said:?}");
+    machine.ok("systemctl unmask redis-server && clusterctl start redis@one");
     machine.wait_up();
 }

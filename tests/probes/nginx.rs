@@ -106,7 +106,7 @@ async fn an_expired_certificate_and_a_slow_page_are_said() {
     until(Ask::Http(Get::of(format!("http://{plain}/"))), Verdict::is_ready).await;
     let slow = Ask::Http(Get { contains: Some("slowly".into()), ..Get::of(format!("http://{plain}/slow")) });
     let verdict = Asker::new(Question { ask: slow, timeout: Duration::from_millis(500) }).ask().await.verdict;
-    let reason = format!("{plain} accepts the connection and says nothing within 500 ms");
+    let reason = format!("{plain} is slow: its answer has begun and is not there within 500 ms");
     not_ready(verdict, Trouble::Silent, reason);
     let trusting = Ask::Http(Get { ca: Some(certificate.into()), ..Get::of(format!("https://{tls}/")) });
     let reason = format!("TLS with {tls} fails: its certificate has expired");

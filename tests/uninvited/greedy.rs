@@ -83,3 +83,39 @@ fn who_asks_for_everything_at_once_leaves_the_others_their_turns() {
         assert!(*took < PATIENCE, "{path} took {took:?}");
     }
 }
+
+/// A node's agent has one stream, and another one for a moment; further ones take its own places, and nobody else's.
+#[test]
+fn a_node_that_subscribes_again_and_again_ends_its_own_streams() {
+    let mut cluster = Secured::new("subscribes", "");
+    cluster.join_and_start("n1");
+    wait("the agent to answer", || cluster.status("n1"));
+    let as_node = |name: &str| {
+        let issued = cluster.ca().issue(Who::Node(name.into()), Validity::days(1)).unwrap();
+        let security = Security::Tls(Arc::new(Tls::new(&Bundle::parse(&issued.bundle).unwrap()).unwrap()));
+        Client::new(cluster.target(1)).secured(security, Some("n1"))
+    };
+    let (itself, greedy) = (as_node("n1"), as_node("n2"));
+    cluster.block_on(async {
+        let mut other = itself.lines("/v1/watch?node=n1").await.unwrap();
+        assert!(other.next().await.unwrap().is_some(), "all that there is, at once");
+        let mut streams = Vec::new();
+        for _ in 0..20 {
+            let mut lines = greedy.lines("/v1/watch?node=n2").await.unwrap();
+            assert!(lines.next().await.unwrap().is_some());
+            streams.push(lines);
+        }
+        // All but the last two are ended, which they hear; what lives has nothing to say.
+        let live = streams.split_off(streams.len() - 2);
+        for mut lines in streams {
+            let ended = async { while let Ok(Some(_)) = lines.next().await {} };
+            tokio::time::timeout(PATIENCE, ended).await.expect("a stream too many is ended");
+        }
+        for mut lines in live {
+            let still = tokio::time::timeout(Duration::from_millis(100), lines.next()).await;
+            assert!(matches!(still, Err(_) | Ok(Ok(Some(_)))), "one of the last two was ended");
+        }
+        let still = tokio::time::timeout(Duration::from_millis(100), other.next()).await;
+        assert!(matches!(still, Err(_) | Ok(Ok(Some(_)))), "another one's stream was ended");
+    });
+}

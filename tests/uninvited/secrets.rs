@@ -1,11 +1,14 @@
 //! Secrets, planted wherever one can be given, are looked for wherever something is told; and what the agent gives up.
 
-use crate::agents::{Cluster, wait};
+use crate::agents::{Cluster, Told, told_typing, wait};
 use crate::secured::{Secured, clusterctl};
+use base64::Engine;
 use clusterd::api::client::{Client, Target};
 use clusterd::pki::Validity;
 use clusterd::pki::Who;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -30,110 +33,370 @@ fn holds(text: &[u8], secret: &str) -> bool {
     text.windows(secret.len()).any(|part| part == secret.as_bytes())
 }
 
+/// Answers HTTP by giving back in its refusal all that it was told, the login too.
+fn mirror(address: String) {
+    let listener = TcpListener::bind(address).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut bytes = [0; 4096];
+            let heard = stream.read(&mut bytes).unwrap_or(0);
+            let body = String::from_utf8_lossy(&bytes[..heard]).replace(['\r', '\n'], " ");
+            let head = format!("HTTP/1.1 403 {}\r\nContent-Length: {}\r\n\r\n", "no", body.len());
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+}
+
+const FILE: &str = "correct-horse-battery-staple";
+const ENVIRONMENT: &str = "planted-for-mysql";
+const CREDENTIAL: &str = "planted-for-postgres";
+const JOLOKIA: &str = "planted-for-jolokia";
+const OF_A_SERVICE: &str = "planted-for-the-service-itself";
+const OF_A_BROKEN_FILE: &str = "planted-in-a-line-without-a-name";
+const INLINE: &str = "planted-where-it-does-not-belong";
+const PASSPHRASE: &str = "planted as a passphrase";
+const AUTH_PASS: &str = "planted8";
+const TYPED: &str = "planted-in-a-url";
+
+/// Secrets and where each of them may be, and all that was told.
+#[derive(Default)]
+struct Search {
+    secrets: Vec<String>,
+    told: Vec<(String, Vec<u8>)>,
+}
+
+impl Search {
+    fn hears(&mut self, place: impl Into<String>, text: impl Into<Vec<u8>>) {
+        self.told.push((place.into(), text.into()));
+    }
+
+    /// Each whole line of a key, or of what is in its file.
+    fn hides_key(&mut self, bundle: &str) {
+        let before = self.secrets.len();
+        let key = bundle.split("PRIVATE KEY-----").nth(1);
+        let lines = key.into_iter().flat_map(str::lines).filter(|l| l.len() > 40);
+        self.secrets.extend(lines.map(str::to_owned));
+        assert!(self.secrets.len() > before, "a key to look for");
+    }
+
+    /// A command, with nothing of this machine's own.
+    fn runs(&mut self, args: &[&str]) -> Told {
+        let told = clusterctl(args);
+        self.hears(args[..2.min(args.len())].join(" "), told.text());
+        told
+    }
+
+    /// Nothing that was told holds a secret, unless it is `allowed` there.
+    fn ends(&self, allowed: impl Fn(&str, &str) -> bool) {
+        assert!(
+            self.told.len() > 100 && self.secrets.len() > 20,
+            "{} {}",
+            self.told.len(),
+            self.secrets.len()
+        );
+        for secret in &self.secrets {
+            for (place, text) in &self.told {
+                let found = holds(text, secret) && !allowed(place, secret);
+                assert!(!found, "{place} tells {secret}: {}", String::from_utf8_lossy(text));
+            }
+        }
+        println!("{} secrets, {} places", self.secrets.len(), self.told.len());
+    }
+}
+
+/// The agents, and all that they and their children have started, with the name of the instance that each is of.
+fn family(agents: &[u32]) -> Vec<(u32, String)> {
+    let mut known: Vec<u32> = agents.to_vec();
+    let processes: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            Some((pid, stat.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()?))
+        })
+        .collect();
+    loop {
+        let more = processes.iter().filter(|(pid, parent)| known.contains(parent) && !known.contains(pid));
+        let more: Vec<u32> = more.map(|(pid, _)| *pid).collect();
+        if more.is_empty() {
+            break;
+        }
+        known.extend(more);
+    }
+    let instance = |pid: u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&environment).into_owned();
+        let mark = text.split('\0').find_map(|v| v.strip_prefix("CLUSTERD_INSTANCE=").map(str::to_owned));
+        mark.unwrap_or_else(|| if agents.contains(&pid) { "an agent".into() } else { String::new() })
+    };
+    known.into_iter().map(|pid| (pid, instance(pid))).collect()
+}
+
 #[test]
 fn a_secret_is_found_where_it_was_put_and_nowhere_else() {
     let mut cluster = Secured::new("secrets", "");
-    // A password for probes, in a file; it is wrong, so that it is talked about. A certificate's key, in a bundle.
-    let password = "correct-horse-battery-staple";
-    fs::write(cluster.file_named("password"), format!("{password}\n")).unwrap();
-    fs::set_permissions(cluster.file_named("password"), fs::Permissions::from_mode(0o600)).unwrap();
+    let mut search = Search::default();
+    let at = cluster.address(1);
+    [7431, 7433, 7434].iter().for_each(|port| mirror(format!("{at}:{port}")));
+    let hidden = cluster.file_named("hidden");
+    let secret = |name: &str, text: &str| {
+        let path = hidden.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let jolokia_login = base64::prelude::BASE64_STANDARD.encode(format!("probe:{JOLOKIA}"));
+    search.secrets.extend(
+        [
+            FILE,
+            ENVIRONMENT,
+            CREDENTIAL,
+            JOLOKIA,
+            &jolokia_login,
+            OF_A_SERVICE,
+            OF_A_BROKEN_FILE,
+            INLINE,
+            PASSPHRASE,
+        ]
+        .map(str::to_owned),
+    );
+    search.secrets.extend([AUTH_PASS, TYPED].map(str::to_owned));
+
+    // Passwords of probes, in each way that there is; wrong ones, so that they are talked about.
+    let (of_file, of_jolokia) = (secret("password", FILE), secret("jolokia", JOLOKIA));
+    secret("credentials/postgres", CREDENTIAL);
+    let of_service = secret("service.env", &format!("SECRET={OF_A_SERVICE}\n"));
+    let broken = secret("broken.env", &format!("A=b\n{OF_A_BROKEN_FILE}\n"));
     let unit = cluster.file_named("units").join("cache.toml");
     let text = fs::read_to_string(&unit).unwrap();
-    let probe = format!(
-        "probe = {{ kind = \"redis\", port = \"{{port}}\", user = \"default\", password_file = \"{}\" }}\nwithin = \"2s\"",
-        cluster.file_named("password").display()
-    );
-    let text = text.replace("probe = { kind = \"redis\", port = \"{port}\" }", &probe);
+    let probe = format!("user = \"default\", password_file = \"{of_file}\" }}\nwithin = \"60s\"");
+    let text = text.replace("port = \"{port}\" }", &format!("port = \"{{port}}\", {probe}"));
     assert!(text.contains("password_file"), "{text}");
     fs::write(&unit, text).unwrap();
-    let mut bundles = Vec::new();
+    let sleeps = |run: &str, probe: &str| {
+        format!(
+            "[run]\ncommand = [\"/bin/sleep\", \"100000\"]\n{run}\n[ready]\nprobe = {{ {probe} }}\nwithin = \"60s\"\n"
+        )
+    };
+    let program = env!("CARGO_BIN_EXE_clusterctl");
+    let broker = format!(
+        "[run]\ncommand = [\"{program}\", \"stand-in\", \"activemq\", \"--listen\", \"{{address}}:7432\"]\n[ready]\n\
+         probe = {{ kind = \"activemq\", port = 7432, jolokia = {{ port = 7431, user = \"probe\", password_file = \
+         \"{of_jolokia}\" }} }}\n"
+    );
+    let units = [
+        ("mysql", sleeps("", "kind = \"mysql\", port = 7433, user = \"probe\", password_env = \"PLANTED\"")),
+        (
+            "pg",
+            sleeps(
+                "",
+                "kind = \"postgres\", port = 7434, user = \"probe\", password_credential = \"postgres\"",
+            ),
+        ),
+        ("broker", broker),
+        ("own", sleeps(&format!("environment_files = [\"{of_service}\"]"), "kind = \"running\"")),
+        ("broken", sleeps(&format!("environment_files = [\"{broken}\"]"), "kind = \"running\"")),
+    ];
+    let mut services = String::from("cache = { on = \"cache\" }\n");
+    for (name, text) in &units {
+        fs::write(cluster.file_named("units").join(format!("{name}.toml")), text).unwrap();
+        services += &format!("{name} = {{ on = \"cache\" }}\n");
+    }
+    let file = fs::read_to_string(cluster.file()).unwrap();
+    fs::write(cluster.file(), file.replace("cache = { on = \"cache\" }\n", &services)).unwrap();
+
+    // Keys of nodes and operators. Damaged ones are talked about, too.
     for node in ["n1", "n2"] {
         let issued = cluster.ca().issue(Who::Node(node.to_owned()), Validity::days(100)).unwrap();
-        cluster.hand_out(node, &issued.bundle);
-        bundles.push(issued.bundle.to_string());
-        // Damaged ones are talked about, too.
-        let good = fs::read_to_string(cluster.handed_out(node)).unwrap();
-        fs::write(cluster.handed_out(node), &good[..good.len() - 60]).unwrap();
+        search.hides_key(&issued.bundle);
+        cluster.hand_out(node, &issued.bundle[..issued.bundle.len() - 60]);
         let told = cluster.try_join(node);
         assert!(told.code != 0);
-        bundles.push(told.text());
-        fs::write(cluster.handed_out(node), good).unwrap();
-        cluster.join_and_start(node);
+        search.hears("join", told.text());
+        cluster.hand_out(node, &issued.bundle);
+        cluster.join(node);
     }
-    let refusals: Vec<String> = vec![bundles.remove(3), bundles.remove(1)];
-    let ca_key = fs::read_to_string(cluster.file_named("ca").join("ca.key"))
-        .or_else(|_| fs::read_to_string(cluster.file_named("ca").join("ca.pem")));
-    bundles.extend(ca_key);
-    // Whole lines of each key.
-    let mut secrets = vec![password.to_owned()];
-    for bundle in &bundles {
-        let key = bundle.split("PRIVATE KEY-----").nth(1);
-        secrets.extend(key.into_iter().flat_map(str::lines).filter(|l| l.len() > 40).map(str::to_owned));
-    }
-    assert!(secrets.len() > 3, "keys were found to look for");
-
-    wait("the probe to be asked", || {
-        let view = cluster.view("n1", "cache@n1")?;
-        (view["state"] != "waiting" && !view["pid"].is_null()).then_some(())
-    });
+    let mut agent = cluster.agent("n1");
+    agent.env("PLANTED", ENVIRONMENT).env("RUST_LOG", "trace");
+    agent.env("CREDENTIALS_DIRECTORY", cluster.file_named("hidden/credentials"));
+    cluster.start_as("n1", agent);
+    cluster.start("n2");
     wait("the agents to hear each other", || cluster.whole("n1"));
+    for (instance, part) in [
+        ("cache@n1", "PONG"),
+        ("mysql@n1", ":7433"),
+        ("pg@n1", ":7434"),
+        ("broker@n1", "403"),
+        ("broken@n1", "there is no `=` in it"),
+    ] {
+        wait(&format!("{part} of {instance}"), || {
+            let view = cluster.view("n1", instance)?.to_string();
+            view.contains(part).then_some(())
+        });
+    }
+    wait("the service with a secret of its own", || cluster.pid_if("n1", "own@n1", "ready"));
 
-    let mut told: Vec<(String, Vec<u8>)> = Vec::new();
-    // Every answer of the API.
-    let socket = Target::Unix(cluster.socket("n1").into());
+    // The CA's key, with a passphrase and without, and what is done with it.
+    let (socket, config) = (cluster.socket("n1"), cluster.file().display().to_string());
+    let (ca, target) = (cluster.file_named("ca").display().to_string(), cluster.target(1).to_string());
+    let out = cluster.file_named("hidden").display().to_string();
+    search.hides_key(&fs::read_to_string(cluster.file_named("ca/ca.pem")).unwrap());
+    let (pass, wrong) = (secret("passphrase", PASSPHRASE), secret("wrong", "not the right one"));
+    let pki = |search: &mut Search, args: &[&str]| {
+        search.runs(&[&["pki"], args, &["--config", &config, "--ca", &ca, "--socket", &socket]].concat())
+    };
+    assert_eq!(pki(&mut search, &["passphrase", "--new-passphrase-file", &pass]).code, 0);
+    search.hides_key(&fs::read_to_string(cluster.file_named("ca/ca.pem")).unwrap());
+    assert_eq!(
+        pki(
+            &mut search,
+            &["operator", "alice", "--role", "read", "--passphrase-file", &wrong, "--out", &out]
+        )
+        .code,
+        1
+    );
+    let operator = ["operator", "alice", "--role", "read", "--passphrase-file", &pass, "--out", &out];
+    assert_eq!(pki(&mut search, &operator).code, 0);
+    fs::set_permissions(&pass, fs::Permissions::from_mode(0o604)).unwrap();
+    assert_eq!(
+        pki(&mut search, &["bundle", "--passphrase-file", &pass, "--out", &out]).code,
+        0,
+        "nothing to sign"
+    );
+    assert_eq!(pki(&mut search, &["issue", "n2", "--passphrase-file", &pass, "--out", &out]).code, 1);
+    fs::set_permissions(&pass, fs::Permissions::from_mode(0o600)).unwrap();
+    let invited = clusterctl(&[
+        "pki",
+        "invite",
+        "n2",
+        "--config",
+        &config,
+        "--ca",
+        &ca,
+        "--socket",
+        &socket,
+        "--passphrase-file",
+        &pass,
+    ]);
+    assert_eq!(invited.code, 0, "{invited:?}");
+    search.hears("pki invite, but for what it is there to print", invited.err);
+    let token = invited.out.trim().to_owned();
+    search.secrets.extend([token.clone(), token.replace('-', "")]);
+    let joins = |state: &str, typed: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_clusterd"));
+        command.args(["join", "--token", "--node", "n2", "--config", &config, "--from", &target]);
+        command.arg("--state").arg(cluster.file_named(state));
+        told_typing(command, typed)
+    };
+    for typed in [&token[..30], &format!("{token}x"), &token, &token] {
+        search.hears("join", joins("hidden/again", typed).text());
+    }
+    assert!(cluster.file_named("hidden/again/identity.pem").exists());
+    let alice = format!("{out}/alice.pem");
+    let bundle = fs::read_to_string(&alice).unwrap();
+    search.hides_key(&bundle);
+    assert_eq!(search.runs(&["events", "--agent", &target, "--identity", &alice]).code, 0);
+    fs::write(&alice, &bundle[..bundle.len() - 60]).unwrap();
+    assert_eq!(search.runs(&["events", "--agent", &target, "--identity", &alice]).code, 1);
+    fs::write(&alice, bundle).unwrap();
+    fs::write(cluster.file_named("ca/ca.pem"), &fs::read(cluster.file_named("ca/ca.pem")).unwrap()[300..])
+        .unwrap();
+    assert_eq!(pki(&mut search, &["show"]).code, 1);
+
+    // Directors' files, whole and broken; what is typed where it does not belong.
+    let conf = |priority: u8, end: &str| {
+        format!(
+            "vrrp_instance www {{\n interface eth0\n virtual_router_id 51\n priority {priority}\n authentication {{\n  \
+             auth_type PASS\n  auth_pass {AUTH_PASS}\n }}\n virtual_ipaddress {{\n 192.168.1.100/24\n }}\n{end}"
+        )
+    };
+    let (one, two) = (secret("one.conf", &conf(150, "}\n")), secret("two.conf", &conf(100, "")));
+    search.runs(&["import", "keepalived", &one, &two]);
+    search.runs(&["check", "--config", &config, "--keepalived", &one, &two]);
+    for (kind, url) in [
+        ("http", format!("http://{at}:7431/?token={TYPED}")),
+        ("http", format!("http://me:{TYPED}@{at}:7431/")),
+        ("redis", format!("default:{TYPED}@{at}:7431")),
+        ("postgres", format!("me@{at}:7431/shop?password={TYPED}")),
+        ("unix", format!("me:{TYPED}@{at}")),
+        (&format!("me:{TYPED}@{at}"), "redis".to_owned()),
+    ] {
+        search.runs(&["probe", kind, &url, "--timing"]);
+        search.runs(&["probe", kind, &url, "--json"]);
+    }
+    for (kind, url) in [("redis", "default"), ("mysql", "me"), ("postgres", "me"), ("activemq", "me")] {
+        search.runs(&["probe", kind, &format!("{url}@{at}:7431"), "--password-file", &of_file, "--timing"]);
+    }
+    // A secret in a unit is refused without being told, also by the agent.
+    let good = fs::read_to_string(&unit).unwrap();
+    for bad in ["password = \"INLINE\", kind", "password = INLINE, kind", "pasword_env = \"INLINE\", kind"] {
+        fs::write(&unit, good.replacen("kind", &bad.replace("INLINE", INLINE), 1)).unwrap();
+        assert_eq!(search.runs(&["check", "--config", &config]).code, 4, "{bad}");
+        assert_ne!(search.runs(&["reload", "n1", "--socket", &socket]).code, 0);
+        search.runs(&["status", "--json", "--socket", &socket]);
+    }
+    fs::write(&unit, good).unwrap();
+    assert_eq!(search.runs(&["reload", "n1", "--socket", &socket, "--reason", "no secret"]).code, 0);
+
+    // Every answer of the API, from both and through each other.
+    let unix = Target::Unix(socket.clone().into());
     for (method, path, _) in clusterd::api::caller::CALLS {
-        let ask = match *path {
-            "/v1/watch" => continue,
-            "/v1/logs" => "/v1/logs?instance=cache@n1&last=1000".to_owned(),
-            "/v1/probe" => "/v1/probe?instance=cache@n1".to_owned(),
-            path => path.to_owned(),
-        };
-        let mut client = Client::new(socket.clone());
-        let (_, answer) = cluster
-            .block_on(client.raw(method.clone(), &ask, bytes::Bytes::from_static(b"{}"), None))
-            .unwrap();
-        told.push((ask, answer.to_vec()));
+        for (via, of) in [("", "cache@n1"), ("/v1/at/n1", "broker@n1"), ("/v1/at/n2", "web@n2")] {
+            let ask = match *path {
+                "/v1/watch" => continue,
+                "/v1/logs" => format!("{via}/v1/logs?instance={of}&last=1000"),
+                "/v1/probe" => format!("{via}/v1/probe?instance={of}"),
+                path => format!("{via}{path}"),
+            };
+            let mut client = Client::new(unix.clone());
+            let answer = client.raw(method.clone(), &ask, bytes::Bytes::from_static(b"{}"), None);
+            let (_, body) = cluster.block_on(answer).unwrap();
+            search.hears(format!("{method} {ask}"), body);
+        }
     }
-    for verb in [&["status"][..], &["why", "cache@n1"], &["plan"], &["events"], &["leftovers"], &["check"]] {
-        let here: &[&str] = if matches!(verb[0], "plan" | "check") {
-            &["--config", &cluster.file().display().to_string()]
-        } else {
-            &["--socket", &cluster.socket("n1")]
-        };
-        told.push((verb.join(" "), clusterctl(&[verb, here].concat()).text().into_bytes()));
+    for instance in ["cache@n1", "mysql@n1", "pg@n1", "broker@n1", "own@n1", "broken@n1"] {
+        for verb in ["why", "events", "logs", "probe"] {
+            search.runs(&[verb, instance, "--socket", &socket]);
+        }
     }
-    told.extend(refusals.into_iter().map(|text| ("join".to_owned(), text.into_bytes())));
-    // Logs, events, journals, recordings: every file but the ones that hold secrets.
-    let holding = [
-        cluster.file_named("ca"),
-        cluster.file_named("password"),
-        cluster.handed_out("n1"),
-        cluster.handed_out("n2"),
-        cluster.identity("n1"),
-        cluster.identity("n2"),
-    ];
-    let holding: Vec<&Path> = holding.iter().map(AsRef::as_ref).collect();
-    told.extend(all_text(&cluster.file_named(""), &holding));
-    // What everybody may see of processes: the agents' and their children's.
+    for verb in [&["status"][..], &["events", "--json"], &["leftovers"], &["audit"], &["doctor"], &["vip"]] {
+        search.runs(&[verb, &["--socket", &socket]].concat());
+    }
+    for verb in [&["plan"][..], &["plan", "--json"], &["check"], &["graph"], &["render"], &["simulate"]] {
+        search.runs(&[verb, &["--config", &config]].concat());
+    }
+
+    // What everybody may see of processes, and all that lies on the disk, but for the files that hold secrets.
     let agents = ["n1", "n2"].map(|node| cluster.pid(node));
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let status = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let parent =
-            status.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)).and_then(|p| p.parse().ok());
-        let pid = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok());
-        if parent.is_some_and(|p| agents.contains(&p)) || pid.is_some_and(|p| agents.contains(&p)) {
-            for file in ["cmdline", "environ"] {
-                let path = entry.path().join(file);
-                told.push((path.display().to_string(), fs::read(&path).unwrap_or_default()));
-            }
+    let family = family(&agents);
+    assert!(family.len() >= 2 + 6, "{family:?}");
+    for (pid, of) in family {
+        for file in ["cmdline", "environ"] {
+            let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            search.hears(format!("/proc/{pid}/{file} of {of}"), text);
         }
     }
-    assert!(told.len() > 40, "{}", told.len());
-    for secret in &secrets {
-        for (place, text) in &told {
-            assert!(!holds(text, secret), "{place} tells a secret");
-        }
+    let holding = ["ca", "hidden", "n1.pem", "n2.pem"].map(|name| cluster.file_named(name));
+    let holding = [&holding[..], &[cluster.identity("n1"), cluster.identity("n2")]].concat();
+    let holding: Vec<&Path> = holding.iter().map(AsRef::as_ref).collect();
+    let files = all_text(&cluster.file_named(""), &holding);
+    for part in
+        ["agent.log", "events.jsonl", "trace.jsonl", "trail", "instances/", "run/invitations", "config.json"]
+    {
+        assert!(files.iter().any(|(path, _)| path.contains(part)), "{part}");
     }
+    let is_core = |path: &str| path.rsplit('/').next().is_some_and(|name| name.starts_with("core"));
+    assert!(!files.iter().any(|(path, _)| is_core(path)) && !Path::new("core").exists(), "a core file");
+    search.told.extend(files);
+    search.ends(|place, secret| match secret {
+        // Root has put it there, for the agent alone.
+        ENVIRONMENT => place.ends_with("environ of an agent"),
+        // The unit insists.
+        OF_A_SERVICE => place.ends_with("environ of own@n1"),
+        _ => false,
+    });
 }
 
 fn status_of(pid: impl std::fmt::Display, field: &str) -> String {

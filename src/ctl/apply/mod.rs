@@ -47,6 +47,17 @@ pub struct ApplyArgs {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+    /// Why; it stands on the trail
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    pub reason: String,
+}
+
+/// What is staged, and why.
+#[derive(serde::Serialize)]
+struct Staged<'a> {
+    #[serde(flatten)]
+    offer: &'a Offer,
+    reason: &'a str,
 }
 
 /// What a node has, or why it does not say.
@@ -140,11 +151,11 @@ pub async fn run(args: ApplyArgs, global: &Global) -> anyhow::Result<Exit> {
     };
     let offer = Offer { generation, seal, sources: Sources { unread: BTreeMap::new(), ..sources } };
     let nodes: Vec<&String> = have.keys().collect();
-    if !stage(&asked, &nodes, &offer).await {
+    if !stage(&asked, &nodes, &Staged { offer: &offer, reason: &args.reason }).await {
         eprintln!("nothing was changed on any node");
         return end(&outcome, global, Exit::Incomplete);
     }
-    let mut exit = switch(&asked, &nodes, &cluster.hash, &mut outcome).await;
+    let mut exit = switch(&asked, &nodes, (&cluster.hash, &args.reason), &mut outcome).await;
     if !global.json {
         let in_force = &outcome.generation;
         super::print(&format!("{in_force} is in force on {}\n", plural(outcome.nodes.len(), "node")))?;
@@ -268,7 +279,7 @@ async fn before(
 }
 
 /// Gives it to all of them to keep aside. Whether all have accepted it.
-async fn stage(asked: &Asked, nodes: &[&String], offer: &Offer) -> bool {
+async fn stage(asked: &Asked, nodes: &[&String], offer: &Staged<'_>) -> bool {
     let replies = join_all(
         nodes
             .iter()
@@ -288,8 +299,13 @@ async fn stage(asked: &Asked, nodes: &[&String], offer: &Offer) -> bool {
 }
 
 /// Has all of them put it in force.
-async fn switch(asked: &Asked, nodes: &[&String], hash: &str, outcome: &mut Outcome) -> Exit {
-    let to = Switch { hash: hash.to_owned() };
+async fn switch(
+    asked: &Asked,
+    nodes: &[&String],
+    (hash, reason): (&str, &str),
+    outcome: &mut Outcome,
+) -> Exit {
+    let to = Switch { hash: hash.to_owned(), reason: reason.to_owned() };
     let replies = join_all(
         nodes
             .iter()

@@ -18,7 +18,13 @@ pub fn open_for(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub async fn run(ca: &Ca, node: &str, open_for: Duration, global: &Global) -> anyhow::Result<()> {
+pub async fn run(
+    ca: &Ca,
+    node: &str,
+    open_for: Duration,
+    reason: String,
+    global: &Global,
+) -> anyhow::Result<()> {
     let mut client = global.client()?;
     let token = Token::new()?;
     let before = ca.issued()?;
@@ -30,6 +36,7 @@ pub async fn run(ca: &Ca, node: &str, open_for: Duration, global: &Global) -> an
         sealed,
         for_ms: open_for.as_millis() as u64,
         by: order::who(),
+        reason,
     };
     let reply = match client.post::<_, InviteReply>("/v1/invite", &ask).await {
         Ok(reply) => reply,

@@ -13,6 +13,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use zeroize::Zeroizing;
 
 /// The word of a broker that complains of nothing.
 const GOOD: &str = "Good";
@@ -32,8 +33,9 @@ pub(super) async fn ask(
         .header(CONTENT_TYPE, "application/json");
     if let Some(login) = login {
         let password = password::of(login)?.unwrap_or_default();
-        let both = BASE64_STANDARD.encode(format!("{}:{password}", login.user));
-        request = request.header(AUTHORIZATION, format!("Basic {both}"));
+        let both = Zeroizing::new(format!("{}:{}", login.user, *password));
+        let basic = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(both.as_bytes())));
+        request = request.header(AUTHORIZATION, basic.as_str());
     }
     let request = request.body(Full::from(body)).map_err(|e| {
         Verdict::not_ready(Trouble::Unaskable, format!("its Jolokia cannot be asked at {path}: {e}"))

@@ -12,6 +12,7 @@ use crate::facts::{Trouble, Verdict};
 use crate::model::Login;
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroizing;
 
 /// The most frames that are read for the three answers.
 const FRAMES: usize = 32;
@@ -43,7 +44,8 @@ where
 {
     let password = login.map(password::of).transpose()?.flatten();
     let login_as = login.map(|login| (login.user.as_str(), password));
-    match course.limit(exchange(stream, &commands(me, login_as))).await {
+    let commands = Zeroizing::new(commands(me, login_as));
+    match course.limit(exchange(stream, &commands)).await {
         Some(Ok(None)) => Ok(()),
         Some(Ok(Some((command, exception)))) => Err(refused(address, login, command, &exception)),
         Some(Err(Failure::Io(_))) => Err(Verdict::not_ready(
@@ -135,13 +137,17 @@ fn refused(address: SocketAddr, login: Option<&Login>, command: i32, exception: 
 }
 
 /// A connection, a queue that is made, and the queue removed.
-pub(in crate::probe) fn commands(me: SocketAddr, login: Option<(&str, Option<String>)>) -> Vec<u8> {
+pub(in crate::probe) fn commands(
+    me: SocketAddr,
+    login: Option<(&str, Option<Zeroizing<String>>)>,
+) -> Vec<u8> {
     // No other one on this connection's ends has the name while it lives; a dot would make a hierarchy of it.
     let name = format!("clusterd.probe.{}", me.to_string().replace(['.', ':', '[', ']', '%'], "-"));
     let (user, password) = login.map_or((None, None), |(user, password)| (Some(user), password));
     let mut connect = command(CONNECTION_INFO, CONNECT, true);
     connect.extend(object(CONNECTION_ID, &name));
-    connect.extend([Some(name.as_str()), password.as_deref(), user].map(text).concat());
+    let password = password.as_ref().map(|password| password.as_str());
+    connect.extend([Some(name.as_str()), password, user].map(text).concat());
     // Neither a path of brokers, nor from a broker, nor to be managed.
     connect.extend([0, 0, 0]);
     let queue = |number, operation: u8| {

@@ -203,12 +203,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_captured_answer_is_ready() {
-        let address = replays(&["storage-active-test"]).await;
-        assert_eq!(ask(active_of(address)).await, Verdict::ready("active test passed"));
-    }
-
-    #[tokio::test]
     async fn what_is_not_ready_is_said() {
         let address = answers([0, 0, 0, 0, 0, 0, 0, 0, 0x64, 0x16]).await;
         let reason = format!("{address} answers the active test with status 22");
@@ -227,29 +221,142 @@ mod tests {
         not_ready(ask_in_vain(active_of(address)).await, Trouble::Silent, reason);
     }
 
+    /// Every word that was captured of real servers is heard, each with what an operator reads of it.
     #[tokio::test]
-    async fn a_tracker_takes_uploads_while_a_storage_does() {
+    async fn what_real_servers_said_is_told() {
+        const GROUPS: &str = "tracker-list-groups";
         let upload = |group: Option<&str>| FastdfsAsk::Upload { group: group.map(str::to_owned) };
-        let address =
-            replays(&["tracker-upload-target", "tracker-upload-target-group", "tracker-list-groups"]).await;
-        let told = Verdict::ready("takes uploads: group1 with 2 of 2 storages, 28 % free");
-        assert_eq!(ask(Ask::Fastdfs { address, ask: upload(None) }).await, told);
-        assert_eq!(ask(Ask::Fastdfs { address, ask: upload(Some("group1")) }).await, told);
+        let storage = FastdfsAsk::Storage { group: "group1".into(), trackers: vec![] };
+        let (all, group) = (upload(None), upload(Some("group1")));
+        let cases: &[(&'static [&'static str], &FastdfsAsk, &str)] = &[
+            (&["storage-active-test"], &FastdfsAsk::Active, "ready (active test passed)"),
+            (&["storage-joining-active-test"], &FastdfsAsk::Active, "ready (active test passed)"),
+            (&["storage-one-storage-lost-active-test"], &FastdfsAsk::Active, "ready (active test passed)"),
+            (&["tracker-active-test-empty"], &FastdfsAsk::Active, "ready (active test passed)"),
+            (&["tracker-active-test-none-joined"], &FastdfsAsk::Active, "ready (active test passed)"),
+            (
+                &["tracker-upload-target", GROUPS],
+                &all,
+                "ready (takes uploads: group1 with 2 of 2 storages, 28 % free)",
+            ),
+            (
+                &["tracker-upload-target-group", GROUPS],
+                &group,
+                "ready (takes uploads: group1 with 2 of 2 storages, 28 % free)",
+            ),
+            (
+                &["tracker-joining-upload-target", "tracker-joining-list-groups"],
+                &all,
+                "ready (takes uploads: group1 with 2 of 2 storages, 28 % free)",
+            ),
+            (
+                &["tracker-joining-upload-target-group", "tracker-joining-list-groups"],
+                &group,
+                "ready (takes uploads: group1 with 2 of 2 storages, 28 % free)",
+            ),
+            (
+                &["tracker-one-storage-lost-upload-target", "tracker-one-storage-lost-list-groups"],
+                &all,
+                "ready (takes uploads: group1 with 1 of 2 storages, 28 % free)",
+            ),
+            (
+                &["tracker-one-storage-lost-upload-target-group", "tracker-one-storage-lost-list-groups"],
+                &group,
+                "ready (takes uploads: group1 with 1 of 2 storages, 28 % free)",
+            ),
+            (
+                &["tracker-upload-target-none-joined", "tracker-list-groups-none-joined"],
+                &all,
+                "AT knows no storage that takes uploads: group1 with 0 of 2 storages",
+            ),
+            (
+                &["tracker-upload-target-empty", "tracker-list-groups-empty"],
+                &all,
+                "AT knows no storage that takes uploads: no storage has joined it",
+            ),
+            (
+                &[GROUPS, "tracker-list-storages"],
+                &storage,
+                "ready (active in group1 with 2 of 2 storages, 28 % free)",
+            ),
+            (
+                &["tracker-joining-list-groups", "tracker-joining-list-storages"],
+                &storage,
+                "ready (active in group1 with 2 of 2 storages, 28 % free)",
+            ),
+            (
+                &["tracker-one-storage-lost-list-groups", "tracker-one-storage-lost-list-storages"],
+                &storage,
+                "the tracker AT believes that 10.77.0.23:23000 is offline",
+            ),
+            (
+                &["tracker-list-groups-none-joined", "tracker-list-storages-none-joined"],
+                &storage,
+                "the tracker AT believes that 10.77.0.23:23000 is offline",
+            ),
+            (
+                &[GROUPS, "tracker-list-storages-unknown-group"],
+                &storage,
+                "the tracker AT does not list the storages of group1 (status 2)",
+            ),
+        ];
+        for (names, question, wanted) in cases {
+            let address = replays(names).await;
+            let said = match question {
+                FastdfsAsk::Storage { .. } => listed_by(&[address]).await,
+                ask_of => ask(Ask::Fastdfs { address, ask: (*ask_of).clone() }).await,
+            };
+            assert_eq!(said.to_string(), wanted.replace("AT", &address.to_string()), "{names:?}");
+        }
+        // `unknown-command` is what the stand-in answers with.
+        let heard = cases.iter().flat_map(|(names, ..)| *names).chain(&["tracker-unknown-command"]);
+        let heard: std::collections::BTreeSet<String> = heard.map(|name| format!("{name}.hex")).collect();
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures/fastdfs");
+        let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        assert_eq!(heard, files.filter(|name| name != "README.md").collect());
+    }
 
-        let address =
-            replays(&["tracker-one-storage-lost-upload-target", "tracker-one-storage-lost-list-groups"])
-                .await;
-        let told = Verdict::ready("takes uploads: group1 with 1 of 2 storages, 28 % free");
-        assert_eq!(ask(Ask::Fastdfs { address, ask: upload(None) }).await, told);
-
-        let address =
-            replays(&["tracker-upload-target-none-joined", "tracker-list-groups-none-joined"]).await;
-        let why = format!("{address} knows no storage that takes uploads: group1 with 0 of 2 storages");
-        not_ready(ask(Ask::Fastdfs { address, ask: upload(None) }).await, Trouble::Declined, why);
-
-        let address = replays(&["tracker-upload-target-empty", "tracker-list-groups-empty"]).await;
-        let why = format!("{address} knows no storage that takes uploads: no storage has joined it");
-        not_ready(ask(Ask::Fastdfs { address, ask: upload(None) }).await, Trouble::Declined, why);
+    /// Words of which there is no capture: a tracker's own, with one byte or one address changed.
+    #[tokio::test]
+    async fn what_else_a_tracker_may_say_is_told() {
+        let says = |change: fn(&mut Vec<u8>)| async move {
+            server(move |mut stream| async move {
+                let (_, groups) = captured("tracker-list-groups");
+                let (_, mut storages) = captured("tracker-list-storages");
+                change(&mut storages);
+                for reply in [groups, storages] {
+                    let _ = stream.read(&mut [0; 100]).await;
+                    let _ = stream.write_all(&reply).await;
+                }
+            })
+            .await
+        };
+        let deleted = says(|storages| storages[10 + 487] = 4).await;
+        let why = format!("the tracker {deleted} has deleted 10.77.0.23:23000 from group1");
+        not_ready(listed_by(&[deleted]).await, Trouble::Declined, why);
+        let strange = says(|storages| storages[10 + 487] = 77).await;
+        let why = format!(
+            "the tracker {strange} says state 77 of 10.77.0.23:23000, which this probe does not know"
+        );
+        not_ready(listed_by(&[strange]).await, Trouble::Declined, why);
+        let other = says(|storages| {
+            let digit = storages.windows(10).rposition(|w| w == b"10.77.0.23").unwrap() + 9;
+            let first = storages.windows(10).position(|w| w == b"10.77.0.23").unwrap() + 9;
+            (storages[digit], storages[first]) = (b'9', b'9');
+        })
+        .await;
+        let why = format!("the tracker {other} does not list 10.77.0.23 in group1");
+        not_ready(listed_by(&[other]).await, Trouble::Declined, why);
+        let full = server(|mut stream| async move {
+            for reply in [vec![0, 0, 0, 0, 0, 0, 0, 0, 0x64, NO_SPACE], captured("tracker-list-groups").1] {
+                let _ = stream.read(&mut [0; 100]).await;
+                let _ = stream.write_all(&reply).await;
+            }
+        })
+        .await;
+        let why = format!("{full} knows no storage with space left: group1 with 2 of 2 storages, 28 % free");
+        let question = Ask::Fastdfs { address: full, ask: FastdfsAsk::Upload { group: None } };
+        not_ready(ask(question).await, Trouble::Declined, why);
     }
 
     /// What a storage at 10.77.0.23 is told to be, by these trackers. Its own active test is not asked here.
