@@ -11,6 +11,8 @@ mod etcd;
 mod external;
 #[path = "agents/logs.rs"]
 mod logs;
+#[path = "agents/needs.rs"]
+mod needs;
 #[path = "agents/notify.rs"]
 mod notify;
 #[path = "agents/reverse.rs"]

@@ -4,7 +4,7 @@
 //! and URL is asked from here: no agent asks just anything for who happens to reach its port.
 
 use super::picture::{self, UnknownName, silence};
-use super::text::{DIM, Look, paint, put};
+use super::text::{DIM, Look, paint, put, told};
 use super::{Asked, Exit, Global, Misuse};
 use crate::api::wire::ClusterStatus;
 use crate::facts::{Report, Verdict};
@@ -134,7 +134,7 @@ fn render(heard: &Heard, timing: bool, look: &Look) -> String {
         Verdict::NotReady { .. } => AnsiColor::Red,
     };
     let mut out = String::new();
-    put(&mut out, look, 0, &paint(Style::new().fg_color(Some(colour.into())), &verdict.to_string()));
+    put(&mut out, look, 0, &paint(Style::new().fg_color(Some(colour.into())), &told(verdict)));
     put(&mut out, look, 2, &format!("it means: {meaning}"));
     put(&mut out, look, 2, &paint(DIM, &format!("asked: {asked}, from {}", heard.from)));
     if timing {
@@ -187,5 +187,19 @@ ready (PONG, master)
 "#]]
         );
         assert_eq!(time(2_000_000), "2.00 s");
+    }
+
+    #[test]
+    fn what_is_on_its_way_tells_the_time_that_is_left() {
+        let reason = "10.0.0.4:6379 is loading its data set: 43 %".into();
+        let report = Report {
+            asked: "redis at 10.0.0.4:6379".into(),
+            verdict: Verdict::Progress { reason, percent: Some(43), left: Some(Duration::from_secs(12)) },
+            meaning: "it works towards being ready".into(),
+            stages: vec![],
+        };
+        let heard = Heard { of: "redis@redis1".into(), from: "web1".into(), report };
+        let text = anstream::adapter::strip_str(&render(&heard, false, &look(None))).to_string();
+        assert!(text.starts_with("10.0.0.4:6379 is loading its data set: 43 %, 12s left\n"), "{text}");
     }
 }

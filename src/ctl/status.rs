@@ -1,7 +1,7 @@
 //! `status`: all nodes side by side, what is wrong first.
 
 use super::picture::{self, Known, silence};
-use super::text::{BOLD, DIM, Look, Row, WARN, listed, paint, plural, put, short, state_style, table};
+use super::text::{BOLD, DIM, Look, Row, WARN, listed, paint, plural, put, short, state_style, table, told};
 use super::why::{self, Cause, Kind};
 use super::{Asked, Exit, Global, hint, vip};
 use crate::api::wire::{ClusterStatus, NodeEntry};
@@ -348,7 +348,7 @@ pub fn remarks(known: Known, look: &Look) -> Vec<String> {
 /// `waits for mysql (any writable, 0 of 1): mysql1 connection refused for 12s; mysql2 …`
 pub fn waits_for(need: &NeedView) -> String {
     let unmet: Vec<_> = need.edges.iter().filter(|e| !e.met).collect();
-    let told = |edge: &&EdgeView| {
+    let of_edge = |edge: &&EdgeView| {
         // The service's name is the need's already, unless it counts several services.
         let node = picture::node_of(&edge.to);
         let who =
@@ -359,11 +359,11 @@ pub fn waits_for(need: &NeedView) -> String {
                 let short = why::short_of(need, edge, None);
                 format!("{who}: {short}")
             }
-            (Some(v), Some(since)) => format!("{who} {v} for {}", short(since)),
-            (Some(v), None) => format!("{who} {v}"),
+            (Some(v), Some(since)) => format!("{who} {} for {}", told(v), short(since)),
+            (Some(v), None) => format!("{who} {}", told(v)),
         }
     };
-    let mut texts: Vec<String> = unmet.iter().take(3).map(told).collect();
+    let mut texts: Vec<String> = unmet.iter().take(3).map(of_edge).collect();
     if unmet.len() > 3 {
         texts.push(format!("and {} more", unmet.len() - 3));
     }

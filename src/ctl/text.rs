@@ -4,6 +4,7 @@
 //! `anstream` when they go anywhere but a terminal.
 
 use crate::engine::view::StateName;
+use crate::facts::Verdict;
 use anstyle::{AnsiColor, Style};
 use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
@@ -50,6 +51,23 @@ pub fn short(ms: u64) -> String {
         60..3600 => format!("{}m {:02}s", s / 60, s % 60),
         3600..86400 => format!("{}h {:02}m", s / 3600, s / 60 % 60),
         _ => format!("{}d {:02}h", s / 86400, s / 3600 % 24),
+    }
+}
+
+/// An answer, with the time that is left where the other side tells it: no part of its sentence, which would be news
+/// with every answer.
+pub fn told(verdict: &Verdict) -> String {
+    let left = time_left(verdict).map_or_else(String::new, |left| format!(", {left}"));
+    format!("{verdict}{left}")
+}
+
+/// `12s left`
+pub fn time_left(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Progress { left: Some(left), .. } => {
+            Some(format!("{} left", short(left.as_millis().try_into().unwrap_or(u64::MAX))))
+        }
+        _ => None,
     }
 }
 

@@ -103,18 +103,24 @@ fn error(code: u16, message: &str) -> Vec<u8> {
 
 /// A result of one row of texts: the column count, the columns, an end, the row, an end.
 fn row(values: &[&str]) -> Vec<Vec<u8>> {
+    let named: Vec<_> = values.iter().map(|value| ("c", *value)).collect();
+    named_row(&named)
+}
+
+/// As [`row`], of columns with names.
+fn named_row(values: &[(&str, &str)]) -> Vec<Vec<u8>> {
     let end = vec![0xfe, 0, 0, AUTOCOMMIT[0], AUTOCOMMIT[1]];
     let mut packets = vec![vec![values.len() as u8]];
-    packets.extend(values.iter().map(|_| column()));
+    packets.extend(values.iter().map(|(name, _)| column(name)));
     packets.push(end.clone());
-    packets.push(values.iter().flat_map(|v| text(v)).collect());
+    packets.push(values.iter().flat_map(|(_, value)| text(value)).collect());
     packets.push(end);
     packets
 }
 
 /// A column's definition: catalog, schema, table twice, name twice, then a fixed part of 12 bytes.
-fn column() -> Vec<u8> {
-    let mut payload: Vec<u8> = ["def", "", "", "", "c", "c"].iter().flat_map(|s| text(s)).collect();
+fn column(name: &str) -> Vec<u8> {
+    let mut payload: Vec<u8> = ["def", "", "", "", name, name].iter().flat_map(|s| text(s)).collect();
     payload.extend([12, UTF8, 0, 255, 0, 0, 0, VAR_STRING, 0, 0, 0, 0, 0]);
     payload
 }
@@ -122,4 +128,59 @@ fn column() -> Vec<u8> {
 /// A text with its length, which is below 251 for all that is sent here.
 fn text(value: &str) -> Vec<u8> {
     [&[value.len() as u8][..], value.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Ready, Role, Verdict};
+    use crate::model::Ask;
+    use crate::probe::testing::{ask, server};
+
+    /// A replica of MySQL 8.4, which knows the new names alone; `Some(replica thread's error)` when it applies nothing.
+    async fn a_replica_of_mysql_8(broken: Option<&'static str>) -> Verdict {
+        let address = server(move |mut stream| async move {
+            let stream = &mut stream;
+            let _ = send(stream, 0, &[greeting()]).await;
+            let Ok((seq, _login)) = receive(stream).await else { return };
+            let _ = send(stream, seq + 1, &[ok()]).await;
+            while let Ok((seq, command)) = receive(stream).await {
+                let text = String::from_utf8_lossy(&command).into_owned();
+                let runs = if broken.is_some() { "No" } else { "Yes" };
+                let reply = match text.get(1..) {
+                    Some(text) if text.starts_with("SELECT 1") => {
+                        row(&["1", "1", "8.4.3", "db2", "3306", "2", "/var/lib/mysql/", "1", "an-uuid"])
+                    }
+                    Some("SHOW REPLICA STATUS") => named_row(&[
+                        ("Source_Host", "10.0.0.1"),
+                        ("Source_Port", "3306"),
+                        ("Replica_IO_Running", "Yes"),
+                        ("Replica_SQL_Running", runs),
+                        ("Last_IO_Errno", "0"),
+                        ("Last_SQL_Errno", broken.unwrap_or("0")),
+                        ("Seconds_Behind_Source", "75"),
+                    ]),
+                    Some(text) if text.starts_with("SET ") => vec![ok()],
+                    _ => vec![error(1064, "You have an error in your SQL syntax")],
+                };
+                let _ = send(stream, seq.wrapping_add(1), &reply).await;
+            }
+        })
+        .await;
+        ask(Ask::Mysql { address, login: None }).await
+    }
+
+    #[tokio::test]
+    async fn mysql_8_is_asked_by_its_own_names() {
+        let identity = Some("an-uuid".to_owned());
+        let detail =
+            "SELECT 1, 8.4.3, super_read_only, replica of 10.0.0.1:3306, more than a minute behind".into();
+        let follows = Ready { detail, roles: vec![Role::Replica], identity: identity.clone() };
+        assert_eq!(a_replica_of_mysql_8(None).await, Verdict::Ready(follows));
+        let detail = "SELECT 1, 8.4.3, super_read_only, replica of 10.0.0.1:3306 that applies nothing: its SQL thread \
+                      has stopped (error 1062)"
+            .into();
+        let stopped = Ready { detail, roles: vec![], identity };
+        assert_eq!(a_replica_of_mysql_8(Some("1062")).await, Verdict::Ready(stopped));
+    }
 }

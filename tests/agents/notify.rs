@@ -1,6 +1,9 @@
 //! Services that say themselves how they fare: with real agents, `systemd-notify`, and daemons that speak sd_notify.
 
 use super::agents::{Cluster, wait};
+use clusterd::engine::view::StateName;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -124,6 +127,26 @@ fn mariadb_says_ready() {
     cluster.start("n1");
     wait("mariadb to be ready", || cluster.pid_if("n1", "it@n1", "ready"));
     UnixStream::connect(cluster.file().with_file_name("mariadb.sock")).unwrap();
+
+    // Killed, it recovers first, and says so while it is starting.
+    let sql = |text: &str| {
+        let socket = format!("--socket={}", cluster.file().with_file_name("mariadb.sock").display());
+        let done = Command::new("mariadb").args(["--no-defaults", "-uroot", &socket, "-e", text]).output();
+        assert!(done.as_ref().is_ok_and(|done| done.status.success()), "{done:?}");
+    };
+    sql("CREATE DATABASE d; CREATE TABLE d.t (b VARCHAR(200)); INSERT INTO d.t VALUES (REPEAT('x', 200))");
+    for _ in 0..12 {
+        sql("INSERT INTO d.t SELECT b FROM d.t");
+    }
+    let pid = cluster.pid_if("n1", "it@n1", "ready").expect("it is ready");
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+    wait("it to tell that it recovers", || {
+        let status = cluster.node_status("n1")?;
+        let it = status.instances.iter().find(|it| it.instance == "it@n1")?;
+        (it.state == StateName::Starting && it.reason.starts_with("To recover: ")).then_some(())
+    });
+    wait("mariadb to be ready again", || cluster.pid_if("n1", "it@n1", "ready").filter(|now| *now != pid));
+
     // It says that it stops, and how long that takes; then it has ended by itself.
     assert_eq!(cluster.ctl("n1", &["stop", "it"]).code, 0);
     wait("it to be stopped", || cluster.in_state("n1", "it@n1", "stopped"));

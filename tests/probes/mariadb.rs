@@ -237,6 +237,30 @@ async fn a_replica_of_mariadb_tells_whom_it_follows_and_when_it_stops() {
     replica.sql("DROP DATABASE taken; START SLAVE");
     until(replica.question("secret"), plays).await;
 
+    // Somebody's lock holds up what the primary writes: the first step of what is told is ten seconds.
+    primary.sql("CREATE DATABASE d; CREATE TABLE d.t (i INT)");
+    let begun = Instant::now();
+    let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'd'";
+    while replica.sql(tables).trim() != "1" {
+        assert!(begun.elapsed() < PATIENCE, "the table has not come");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let socket = format!("--socket={}", replica.path("sock").display());
+    let lock = "LOCK TABLES d.t WRITE; SELECT SLEEP(600)";
+    let locked =
+        Daemon::start(Command::new("mariadb").args(["--no-defaults", "-uroot", &socket, "-e", lock]));
+    while !replica.sql("SHOW PROCESSLIST").contains("SLEEP(600)") {
+        assert!(begun.elapsed() < PATIENCE, "nobody holds the lock");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    primary.sql("INSERT INTO d.t VALUES (1)");
+    let late = until(replica.question("secret"), |v| told(v).contains("behind")).await;
+    assert_eq!(told(&late), format!(", replica of {}, more than ten seconds behind)", primary.address));
+    assert_eq!(roles(&late), [Role::Replica]);
+    locked.cut();
+    let caught_up = until(replica.question("secret"), |v| !told(v).contains("behind")).await;
+    assert_eq!(told(&caught_up), format!(", replica of {})", primary.address));
+
     first.cut();
     let lost = until(replica.question("secret"), |v| !plays(v)).await;
     let without = format!(", replica without a link to its primary {}", primary.address);

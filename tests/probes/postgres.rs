@@ -41,6 +41,15 @@ impl Postgres {
         Ask::Postgres { address: self.address, login, database: "postgres".into() }
     }
 
+    /// Runs this as the superuser that the probe is here.
+    fn psql(&self, sql: &str) -> Command {
+        let (host, port) = (self.address.ip(), self.address.port());
+        let mut command = Postgres::command("psql");
+        command.env("PGPASSWORD", "secret").args(["-X", "-A", "-t", "-c", sql, "-d"]);
+        command.arg(format!("host={host} port={port} user=probe dbname=postgres"));
+        command
+    }
+
     fn stop(&self, mut daemon: Daemon) {
         daemon.signal(Signal::SIGINT);
         daemon.child.wait().unwrap();
@@ -113,8 +122,84 @@ async fn a_replica_of_postgres_tells_whether_its_link_stands() {
     let plays = |v: &Verdict| matches!(v, Verdict::Ready(ready) if ready.roles == [Role::Replica]);
     let follows = until(replica.question("secret"), plays).await;
     assert!(follows.to_string().ends_with(", in recovery, replica)"), "{follows}");
+
+    // What has come is not applied: the first step of what is told is ten seconds.
+    done(&mut primary.psql("CREATE TABLE early (i int)"));
+    let begun = Instant::now();
+    while done(&mut replica.psql("SELECT pg_last_xact_replay_timestamp() IS NOT NULL")).trim() != "t" {
+        assert!(begun.elapsed() < PATIENCE, "the table has not come");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    done(&mut replica.psql("SELECT pg_wal_replay_pause()"));
+    done(&mut primary.psql("CREATE TABLE late (i int)"));
+    let late = until(replica.question("secret"), |v| v.to_string().contains("behind")).await;
+    let said = ", in recovery, replica, more than ten seconds behind)";
+    assert!(late.to_string().ends_with(said), "{late}");
+    assert_eq!(roles(&late), [Role::Replica]);
+    done(&mut replica.psql("SELECT pg_wal_replay_resume()"));
+    until(replica.question("secret"), |v| !v.to_string().contains("behind")).await;
+
     primary.stop(daemon);
     let lost = until(replica.question("secret"), |v| !plays(v)).await;
     assert!(lost.to_string().ends_with(", in recovery, without a link to a primary)"), "{lost}");
     replica.stop(following);
+}
+
+#[tokio::test]
+async fn postgres_that_starts_up_is_full_or_wants_a_password_says_so() {
+    let db = Postgres::install();
+    let address = db.address;
+    // Killed, it recovers: held up at the first file that it asks the archive for.
+    let few =
+        ["-c", "max_connections=4", "-c", "superuser_reserved_connections=0", "-c", "max_wal_senders=0"];
+    let running = db.start(&few);
+    until(db.question("secret"), Verdict::is_ready).await;
+    done(&mut db.psql("CREATE TABLE t (i int)"));
+    running.cut();
+    std::fs::write(db.dir.path().join("data/recovery.signal"), "").unwrap();
+    let go = db.dir.path().join("go");
+    let archive = format!("restore_command=until test -e {}; do sleep 0.1; done; false", go.display());
+    // Its helpers see within moments that it is gone; as long as one is there it does not start.
+    let begun = Instant::now();
+    let (daemon, starting) = loop {
+        let mut daemon = db.start(&[&["-c", &archive], &few[..]].concat());
+        let verdict = loop {
+            let verdict = ask(db.question("secret")).await;
+            let refused = matches!(verdict, Verdict::NotReady { kind: Trouble::Refused, .. });
+            if !refused || daemon.child.try_wait().unwrap().is_some() {
+                break verdict;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{verdict}");
+        };
+        if matches!(verdict, Verdict::Progress { .. }) {
+            break (daemon, verdict);
+        }
+        assert!(begun.elapsed() < PATIENCE, "{verdict}");
+    };
+    let reason = format!("{address} is not ready yet: the database system is starting up");
+    assert_eq!(starting, Verdict::Progress { reason, percent: None, left: None });
+    std::fs::write(go, "").unwrap();
+    until(db.question("secret"), Verdict::is_ready).await;
+
+    let mut silent = db.question("secret");
+    if let Ask::Postgres { login, .. } = &mut silent {
+        login.password = None;
+    }
+    let reason = format!("{address} asks for the password of probe, and none is given");
+    not_ready(ask(silent).await, Trouble::Denied, reason);
+
+    // One more sleeps, until there is no room for the probe's own.
+    let mut asleep = Vec::new();
+    let full = loop {
+        asleep.push(Daemon::start(&mut db.psql("SELECT pg_sleep(600)")));
+        let verdict = ask(db.question("secret")).await;
+        if !verdict.is_ready() {
+            break verdict;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{verdict}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let reason = format!("{address} answers error 53300: sorry, too many clients already");
+    not_ready(full, Trouble::Declined, reason);
+    db.stop(daemon);
 }

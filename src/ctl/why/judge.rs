@@ -3,7 +3,7 @@
 use super::{Kind, Root};
 use crate::api::wire::{ClusterStatus, NodeEntry};
 use crate::ctl::picture::{self, Known, node_of, service_of, silence};
-use crate::ctl::text::{Look, short};
+use crate::ctl::text::{Look, short, time_left, told};
 use crate::engine::view::{EdgeView, InstanceView, NeedView, StateName, Wish};
 use crate::facts::{Trouble, Verdict};
 use std::collections::HashMap;
@@ -149,7 +149,9 @@ impl<'a> Judge<'a> {
                 let text = match &edge.verdict {
                     None => format!("it is outside the cluster, and {here} has not asked it yet"),
                     Some(Verdict::Ready(_)) => short_of(need, edge, None),
-                    Some(verdict) => format!("it is outside the cluster, and {here} hears: {verdict}"),
+                    Some(verdict) => {
+                        format!("it is outside the cluster, and {here} hears: {}", told(verdict))
+                    }
                 };
                 link.root = Some(Root {
                     kind: Kind::Need,
@@ -291,8 +293,8 @@ pub fn needed(need: &NeedView) -> String {
 pub fn heard_from(here: &str, edge: &EdgeView) -> String {
     match (&edge.verdict, edge.verdict_since_ms) {
         (None, _) => format!("not asked from {here} yet"),
-        (Some(verdict), None) => format!("from {here}: {verdict}"),
-        (Some(verdict), Some(since)) => format!("from {here} for {}: {verdict}", short(since)),
+        (Some(verdict), None) => format!("from {here}: {}", told(verdict)),
+        (Some(verdict), Some(since)) => format!("from {here} for {}: {}", short(since), told(verdict)),
     }
 }
 
@@ -373,8 +375,13 @@ fn describe(view: &InstanceView, look: &Look) -> String {
 /// Why it is in its state, with progress and the next attempt.
 pub fn detail(view: &InstanceView) -> String {
     let mut parts = vec![said(view)];
-    if let Some(percent) = view.percent {
-        parts.push(format!("{percent} %"));
+    if let Some(percent) = view.percent.map(|percent| format!("{percent} %"))
+        && !parts[0].ends_with(&format!(" {percent}"))
+    {
+        parts.push(percent);
+    }
+    if matches!(view.state, StateName::Starting | StateName::Unready) {
+        parts.extend(view.own.as_ref().and_then(time_left));
     }
     if let Some(next) = view.next_ms {
         let failed = if view.failures > 1 {

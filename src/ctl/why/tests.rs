@@ -4,6 +4,7 @@ use crate::ctl::picture;
 use crate::engine::view::{InstanceView, StateName};
 use crate::facts::{Role, Trouble, Verdict};
 use snapbox::{assert_data_eq, str};
+use std::time::Duration;
 
 /// What `clusterctl why` prints, hints included.
 fn told(status: &ClusterStatus, instance: &str) -> String {
@@ -348,25 +349,26 @@ hint: clusterctl leftovers redis1
 
 #[test]
 fn what_is_on_its_way_is_a_root_without_a_hint() {
+    let left = Some(Duration::from_secs(12));
+    let reason = "loading its data set: 43 %";
     let loading = InstanceView {
         percent: Some(43),
-        ..because(StateName::Starting, "redis@redis1", "loading its data set")
+        own: Some(Verdict::Progress { reason: reason.into(), percent: Some(43), left }),
+        ..because(StateName::Starting, "redis@redis1", reason)
     };
-    let edge = edge(
-        "redis@redis1",
-        Some(Verdict::Progress { reason: "loading".into(), percent: Some(43), left: None }),
-    );
+    let edge =
+        edge("redis@redis1", Some(Verdict::Progress { reason: "loading".into(), percent: Some(43), left }));
     let other = node("redis", "redis1", vec![loading]);
     assert_data_eq!(
         told(&web_and_redis(edge, other), "web@web2"),
         str![[r#"
 web@web2 is waiting for 41s
   needs redis (any master, 0 of 1) for 40s
-    redis@redis1: from web2 for 12s: loading
-      on redis1: starting for 41s: loading its data set, 43 %
+    redis@redis1: from web2 for 12s: loading, 12s left
+      on redis1: starting for 41s: loading its data set: 43 %, 12s left
 
 Root cause
-  redis@redis1: starting for 41s: loading its data set, 43 %
+  redis@redis1: starting for 41s: loading its data set: 43 %, 12s left
 
 "#]]
     );
