@@ -54,10 +54,14 @@ pub async fn run(args: LogsArgs, global: &Global) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let mut unread: Vec<&str> = Vec::new();
+    let mut told = None;
     for (known, reader) in chosen.iter().zip(readers) {
         let (name, node) = (known.name(), known.node());
         let failed = match &node.status {
-            Some(_) => reader.read_all().await?.err().map(|e| e.to_string()),
+            Some(_) => reader.read_all().await?.err().map(|e| {
+                told = told.take().or(e.hint());
+                e.to_string()
+            }),
             None => Some(silence(node)),
         };
         if let Some(why) = failed {
@@ -67,10 +71,13 @@ pub async fn run(args: LogsArgs, global: &Global) -> anyhow::Result<Exit> {
     }
     let Some(first) = unread.first() else { return Ok(Exit::Done) };
     let node = node_of(first);
-    super::hint(&format!(
-        "only {node} has the log of {}: see 'clusterctl status {node}', or read it there in /var/lib/clusterd/log",
-        listed(&unread, 1)
-    ));
+    // The agent knows better where to read what it does not have.
+    super::hint(&told.unwrap_or_else(|| {
+        format!(
+            "only {node} has the log of {}: see 'clusterctl status {node}', or read it there in /var/lib/clusterd/log",
+            listed(&unread, 1)
+        )
+    }));
     Ok(Exit::Incomplete)
 }
 

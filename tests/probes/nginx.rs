@@ -100,7 +100,11 @@ async fn an_expired_certificate_and_a_slow_page_are_said() {
     // It ended before it began; what matters is that it has ended.
     let sign = ["x509", "-req", "-in", &request, "-signkey", &key, "-days", "-1", "-out", &certificate];
     done(Command::new("openssl").args(sign).args(["-extfile", &at("names")]));
-    let more = "location /slow { limit_rate 10; return 200 'shop is open, and says so slowly'; }";
+    // The head and a part of the page come at once, the rest takes minutes.
+    let page = "shop is open ".repeat(100) + "and says so slowly";
+    std::fs::write(dir.path().join("slow"), page).unwrap();
+    let root = dir.path().display();
+    let more = &format!("location /slow {{ limit_rate_after 300; limit_rate 10; root {root}; }}");
     configure(dir.path(), plain, tls, more);
     let _nginx = Daemon::start(Command::new("nginx").args(["-c", &at("nginx.conf")]));
     until(Ask::Http(Get::of(format!("http://{plain}/"))), Verdict::is_ready).await;
