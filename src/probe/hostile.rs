@@ -110,7 +110,7 @@ pub const READERS: &[Reader] = &[
         seeds: mysql_seeds,
         words: &[b"\x0a8.0.36\0", b"mysql_native_password\0", b"\xff\x69\x04", b"\0\0\0\x02"],
         read: mysql_reads,
-        cases: 300,
+        cases: 2_000,
     },
     Reader {
         name: "uno",
@@ -470,10 +470,12 @@ fn mysql_reads(bytes: &[u8]) {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("its address");
             let server = tokio::spawn(async move {
-                let Ok((mut stream, _)) = listener.accept().await else { return };
-                let _ = stream.write_all(&bytes).await;
-                let _ = stream.shutdown().await;
-                while stream.read(&mut [0; 4096]).await.is_ok_and(|n| n > 0) {}
+                // It is asked a second time where the first connection broke.
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let _ = stream.write_all(&bytes).await;
+                    let _ = stream.shutdown().await;
+                    while stream.read(&mut [0; 4096]).await.is_ok_and(|n| n > 0) {}
+                }
             });
             let question =
                 Question { ask: Ask::Mysql { address, login: None }, timeout: Duration::from_secs(2) };
