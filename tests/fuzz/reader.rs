@@ -15,7 +15,9 @@ static READER: OnceLock<&Reader> = OnceLock::new();
 fn begin() {
     let name = std::env::var("READER").unwrap_or_default();
     let Some(reader) = readers().find(|r| r.name == name) else {
-        readers().for_each(|r| println!("{}", r.name));
+        // Not the one whose crate crashes over some bytes (mysql_common 0.37 subtracts below zero): the agent contains that as
+        // any crash of a task, which the test of `src/hostile.rs` shows; here a crash ends the run.
+        readers().filter(|r| r.name != "mysql").for_each(|r| println!("{}", r.name));
         std::process::exit(0);
     };
     if let Some(folder) = std::env::var_os("BEGIN") {
