@@ -11,7 +11,7 @@ use crate::engine::view::Wish;
 use crate::journal::{Record, Wishes};
 use crate::model::{MAX_SHOWN, Source, Sources, parse};
 use crate::pki::{Bundle, Token};
-use crate::probe::hostile::{READERS, Reader};
+use crate::probe::hostile::{READERS, Reader, seeds};
 use crate::store::{Disk, Slot};
 use crate::trail;
 use base64::Engine;
@@ -152,10 +152,6 @@ fn files(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     texts.enumerate().map(|(n, text)| (format!("{n}.conf"), text)).collect()
 }
 
-fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
-    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
-}
-
 fn cluster_file_seeds() -> Vec<Vec<u8>> {
     const NODES: &str =
         "[cluster]\nname = \"shop\"\n[nodes]\nweb = { web1 = \"10.0.0.1\", web2 = \"10.0.0.2\" }\n";
@@ -216,7 +212,7 @@ fn activemq_xml_reads(bytes: &[u8]) {
 }
 
 fn firewall_seeds() -> Vec<Vec<u8>> {
-    texts(&[
+    seeds(&[
         r#"{"nftables":[{"chain":{"family":"inet","table":"f","name":"in","hook":"input","policy":"drop"}},{"chain":{"family":"inet","table":"f","name":"own"}},{"rule":{"family":"inet","table":"f","chain":"in","expr":[{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"protocol"}},"right":112}},{"jump":{"target":"own"}}]}},{"rule":{"family":"inet","table":"f","chain":"own","expr":[{"match":{"op":"in","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"set":[{"prefix":{"addr":"10.0.0.0","len":24}}]}}},{"drop":null}]}}]}"#,
     ])
 }
@@ -229,7 +225,7 @@ fn firewall_reads(bytes: &[u8]) {
 }
 
 fn peer_line_seeds() -> Vec<Vec<u8>> {
-    texts(&[
+    seeds(&[
         r#"{"node":"n2","config":"0123456789abcdef","words":[["web@n2",{"state":"ready"}]]}"#,
         r#"{"node":"n2","config":"","words":[["web@n2",{"state":"stopping","reason":"held by alice","veto":{"epoch":18446744073709551615,"why":"disk","waits":true},"released":[["cache@n1",3],["cache@n1",4]]}]]}"#,
         r#"{"node":"n2","config":"","words":[]}"#,
@@ -249,7 +245,7 @@ fn peer_line_reads(bytes: &[u8]) {
 }
 
 fn calls_seeds() -> Vec<Vec<u8>> {
-    texts(&[
+    seeds(&[
         r#"{"verb":"start","instances":["cache@n1"],"force":false,"timeout_ms":1000,"without":["n2"],"by":"me","reason":""}"#,
         r#"{"hash":"0123456789abcdef"}"#,
         "null",
@@ -270,7 +266,7 @@ fn bundle_seeds() -> Vec<Vec<u8>> {
         format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", BASE64_STANDARD.encode(der))
     };
     let certificate = pem("CERTIFICATE", &der);
-    texts(&[
+    seeds(&[
         &format!("{}{certificate}{certificate}", pem("PRIVATE KEY", &der[..100])),
         "23456789-abcdefgh-jkmnpqrs-tuvwxyz2",
     ])
@@ -379,7 +375,7 @@ fn record_reads(bytes: &[u8]) {
 }
 
 fn trail_seeds() -> Vec<Vec<u8>> {
-    texts(&[
+    seeds(&[
         r#"{"seq":1,"at":1,"prev":"","who":"root","hash":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}"#,
     ])
 }

@@ -189,22 +189,9 @@ fn what_is_rendered_is_applied_and_put_back_where_keepalived_does_not_take_it() 
         assert_eq!(scene.answers(VIP), scene.mac("lvs1"));
     }
 
-    // The marks: what comes from a client is counted, what the other director sends is not.
-    let other = scene.mac("lvs2");
-    let listed = || scene.inside("lvs1", "nft list table inet clusterd_vips");
-    agents::wait("the marks", || listed().contains(&format!("ether saddr != {other}")).then_some(()));
-    let counted = || -> u64 {
-        let text = listed();
-        text.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
-    };
     let knock = format!("timeout 1 bash -c '</dev/tcp/{VIP}/80' 2>/dev/null");
-    let before = counted();
-    scene.inside("client", &knock);
-    let of_client = counted();
-    assert!(of_client > before, "{}", listed());
-    scene.inside("lvs2", &knock);
-    assert_eq!(counted(), of_client, "{}", listed());
-    println!("marked: {} of the client's packets, none of the other director's", of_client - before);
+    let marked = nft_marks_clients_alone(&scene, &knock);
+    println!("marked: {marked} of the client's packets, none of the other director's");
     agents::wait("keepalived's own word", || {
         let shown = scene.cluster.ctl("web1", &["vip"]).out;
         (shown.contains("ready, MASTER") && shown.contains("ready, BACKUP")).then_some(())
@@ -277,6 +264,32 @@ fn what_is_rendered_is_applied_and_put_back_where_keepalived_does_not_take_it() 
     scene.wait_held_by(&[]);
 }
 
+/// What comes from a client is counted by the marks, what the `other` director sends is not; how much of the client's was.
+fn clients_alone_are_marked(
+    scene: &Scene,
+    other: &str,
+    knock: &str,
+    counted: &dyn Fn() -> u64,
+    listed: &dyn Fn() -> String,
+) -> u64 {
+    let before = counted();
+    scene.inside("client", knock);
+    let of_client = counted();
+    assert!(of_client > before, "{}", listed());
+    scene.inside(other, knock);
+    assert_eq!(counted(), of_client, "{}", listed());
+    of_client - before
+}
+
+/// The same by nft's rules on lvs1, once these know the other director.
+fn nft_marks_clients_alone(scene: &Scene, knock: &str) -> u64 {
+    let other = scene.mac("lvs2");
+    let listed = || scene.inside("lvs1", "nft list table inet clusterd_vips");
+    agents::wait("the marks", || listed().contains(&format!("ether saddr != {other}")).then_some(()));
+    let counted = || listed().split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    clients_alone_are_marked(scene, "lvs2", knock, &counted, &listed)
+}
+
 /// How many packets a director has marked, as this program of iptables' family counts them.
 fn marked(scene: &Scene, node: &str, tool: &str) -> u64 {
     let listed = scene.inside(node, &format!("{tool} -t mangle -nvxL CLUSTERD_VIPS"));
@@ -313,16 +326,9 @@ fn without_nft_iptables_marks_and_takes_its_rules_back() {
     // What comes from the client is counted, what the other director sends is not; with each as the holder.
     let knock = format!("timeout 1 bash -c '</dev/tcp/{VIP}/80' 2>/dev/null");
     for (at, (node, tool)) in tools.into_iter().enumerate() {
-        let (other, before) = (BOTH[1 - at], marked(&scene, node, tool));
-        scene.inside("client", &knock);
-        let of_client = marked(&scene, node, tool);
-        assert!(of_client > before, "{}", rules(node, tool));
-        scene.inside(other, &knock);
-        assert_eq!(marked(&scene, node, tool), of_client, "{}", rules(node, tool));
-        println!(
-            "{tool}: marked {} of the client's packets, none of the other director's",
-            of_client - before
-        );
+        let (counted, listed) = (|| marked(&scene, node, tool), || rules(node, tool));
+        let of_client = clients_alone_are_marked(&scene, BOTH[1 - at], &knock, &counted, &listed);
+        println!("{tool}: marked {of_client} of the client's packets, none of the other director's");
         if at == 0 {
             scene.cluster.ctl("lvs1", &["stop", "keepalived@lvs1"]);
             scene.wait_held_by(&["lvs2"]);
@@ -434,17 +440,7 @@ fn over_ipv6_it_is_the_same() {
     }
 
     // The marks, and the neighbour table beside the agent's word.
-    let other = scene.mac("lvs2");
-    let listed = || scene.inside("lvs1", "nft list table inet clusterd_vips");
-    agents::wait("the marks", || listed().contains(&format!("ether saddr != {other}")).then_some(()));
-    let counted =
-        || -> u64 { listed().split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap() };
-    let before = counted();
-    scene.inside("client", &knock);
-    let of_client = counted();
-    assert!(of_client > before, "{}", listed());
-    scene.inside("lvs2", &knock);
-    assert_eq!(counted(), of_client, "{}", listed());
+    nft_marks_clients_alone(&scene, &knock);
     scene.inside("lvs1", "ip neigh replace fd77::2 lladdr 02:00:00:00:00:99 dev eth0 nud permanent");
     scene.cluster.ctl("lvs1", &["reload"]);
     let strange = "lvs2 is at 02:00:00:00:00:99 by the neighbour table, and not by its agent's word";

@@ -294,23 +294,14 @@ async fn follow_at(
     server: SocketAddr,
     last: &mut Option<String>,
 ) -> Result<std::convert::Infallible, String> {
-    let mut found = read(place, server).await?;
     loop {
+        let found = read(place, server).await?;
         let mut watch = Watch::begin(place, server, &found).await?;
         shell.say("etcd", None);
         take(shell, place, &found, last).await;
-        loop {
-            match timeout(READ_EVERY, watch.change()).await {
-                Ok(changed) => changed.map_err(|e| format!("{server}: {e}"))?,
-                Err(_) => {
-                    found = read(place, server).await?;
-                    take(shell, place, &found, last).await;
-                    continue;
-                }
-            }
+        if let Ok(changed) = timeout(READ_EVERY, watch.change()).await {
+            changed.map_err(|e| format!("{server}: {e}"))?;
             sleep(SETTLES).await;
-            found = read(place, server).await?;
-            break;
         }
     }
 }

@@ -49,15 +49,11 @@ enum Bundle {
 
 impl Invitations {
     /// Those that an agent before has kept in this run folder since the boot.
-    pub fn of(run: &Path) -> Invitations {
-        Invitations::of_boot(run, Boot::current().ok())
-    }
-
-    fn of_boot(run: &Path, boot: Option<Boot>) -> Invitations {
+    pub fn of(run: &Path, boot: &Boot) -> Invitations {
         let slot = Slot::volatile(run.join("invitations"));
         let before = slot.read().ok().flatten().map(|stored: crate::store::Stored<Kept>| stored.value);
-        let kept = before.filter(|kept| boot.is_some() && kept.boot == boot);
-        Invitations { kept: RefCell::new(Kept { boot, ..kept.unwrap_or_default() }), slot }
+        let kept = before.filter(|kept| kept.boot.as_ref() == Some(boot)).unwrap_or_default();
+        Invitations { kept: RefCell::new(Kept { boot: Some(boot.clone()), ..kept }), slot }
     }
 
     /// Keeps one.
@@ -155,7 +151,7 @@ mod tests {
     #[test]
     fn each_is_given_away_once_to_its_node_and_in_time() {
         let run = tempfile::tempdir().unwrap();
-        let invitations = Invitations::of(run.path());
+        let invitations = Invitations::of(run.path(), &Boot::current().unwrap());
         assert_eq!(invitations.until(), None);
         invitations.keep(ask(1, 60_000)).unwrap();
         let other = invitations.take(&comes("web2", 1), "b").unwrap_err();
@@ -172,7 +168,8 @@ mod tests {
     #[test]
     fn the_next_agent_of_the_same_boot_has_them_and_gives_none_away_twice() {
         let run = tempfile::tempdir().unwrap();
-        let (boot, now) = (Boot::current().ok(), || Invitations::of(run.path()));
+        let boot = Boot::current().unwrap();
+        let now = || Invitations::of(run.path(), &boot);
         now().keep(ask(1, 60_000)).unwrap();
         now().keep(ask(2, 60_000)).unwrap();
         assert!(now().until().is_some());
@@ -180,8 +177,8 @@ mod tests {
         let refused = now().take(&comes("web1", 1), "b").unwrap_err();
         assert_eq!(refused, "the invitation of web1 was taken already, from a");
         assert!(now().keep(ask(1, 60_000)).is_err(), "nor under the same number once more");
-        let other = boot.map(|boot| Boot { boot_id: "another".into(), ..boot });
-        let refused = Invitations::of_boot(run.path(), other).take(&comes("web1", 2), "b").unwrap_err();
+        let other = Boot { boot_id: "another".into(), ..boot.clone() };
+        let refused = Invitations::of(run.path(), &other).take(&comes("web1", 2), "b").unwrap_err();
         assert!(refused.contains("no invitation"));
 
         // What cannot be noted is not given away: neither now nor later.
@@ -197,7 +194,7 @@ mod tests {
     #[test]
     fn what_is_kept_has_limits() {
         let run = tempfile::tempdir().unwrap();
-        let invitations = Invitations::of(run.path());
+        let invitations = Invitations::of(run.path(), &Boot::current().unwrap());
         let refused = |ask: InviteAsk| invitations.keep(ask).is_err();
         assert!(refused(ask(1, OPEN_AT_MOST.as_millis() as u64 + 1)));
         assert!(refused(InviteAsk { sealed: "x".repeat(LONGEST + 1), ..ask(1, 1000) }));

@@ -14,7 +14,7 @@ use crate::process::Handle;
 use crate::store::Slot;
 use nix::libc;
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -56,8 +56,9 @@ pub struct Manage {
     read: Slot<HasRead>,
     /// A text that keepalived did not take, and what was said of it.
     refused: RefCell<Option<(String, String)>>,
-    /// That the marks in the firewall are this agent's; for as long as they live.
-    marked: Slot<bool>,
+    /// Whether the marks in the firewall are this agent's; for as long as they live.
+    marked: Cell<bool>,
+    marked_slot: Slot<bool>,
     /// Why keepalived may not be started yet.
     not_yet: RefCell<Option<String>>,
 }
@@ -70,12 +71,14 @@ struct HasRead {
 
 impl Manage {
     pub fn of(run: &Path) -> Manage {
+        let marked_slot = Slot::volatile(run.join("marked"));
         Manage {
             wake: Notify::new(),
             macs: RefCell::default(),
             read: Slot::volatile(run.join("keepalived-read")),
             refused: RefCell::default(),
-            marked: Slot::volatile(run.join("marked")),
+            marked: Cell::new(marked_slot.read().ok().flatten().is_some_and(|stored| stored.value)),
+            marked_slot,
             not_yet: RefCell::new(Some("what is rendered for it has not been looked at yet".to_owned())),
         }
     }
@@ -195,11 +198,14 @@ impl Shell {
 
     /// Brings them about, or takes them out again where they are ours.
     async fn apply_marks(&self, wanted: Option<&Rules>) -> Result<(), String> {
-        let ours = self.manage.marked.read().ok().flatten().is_some_and(|stored| stored.value);
+        let ours = self.manage.marked.get();
         match wanted {
             None if !ours => return Ok(()),
             // Written down first: what is not known to be ours is never taken out.
-            Some(_) if !ours => self.manage.marked.write(&true).map_err(|e| e.to_string())?,
+            Some(_) if !ours => {
+                self.manage.marked_slot.write(&true).map_err(|e| e.to_string())?;
+                self.manage.marked.set(true);
+            }
             _ => {}
         }
         match self.apply_nft(wanted).await {
@@ -207,7 +213,8 @@ impl Shell {
             done => done.map_err(|e| e.told("nft"))?,
         }
         if wanted.is_none() {
-            self.manage.marked.remove().map_err(|e| e.to_string())?;
+            self.manage.marked_slot.remove().map_err(|e| e.to_string())?;
+            self.manage.marked.set(false);
         }
         Ok(())
     }

@@ -254,7 +254,7 @@ impl Shell {
         let vips = Vips::of(parts.engine.cluster(), parts.engine.node());
         let (manage, real) = (Manage::of(&parts.places.run), Real::of(&parts.places.run));
         let staged = Slot::durable(parts.places.state.join("staged.json"));
-        let invitations = Invitations::of(&parts.places.run);
+        let invitations = Invitations::of(&parts.places.run, parts.journal.boot());
         Shell {
             places: parts.places,
             id: parts.id,

@@ -562,7 +562,7 @@ pub(super) async fn talk(shell: Rc<Shell>) {
 /// One connection, from its beginning to its end: why it has ended.
 async fn hear(shell: &Rc<Shell>) -> Result<String, Refused> {
     let (bus, mut ears) = Bus::connect().await?;
-    let mut watched = BTreeMap::new();
+    let mut watched = BTreeSet::new();
     let states = watch(shell, &bus, &mut ears, &mut watched).await?;
     shell.tell_systemd(Word::Reached { bus: bus.clone(), states }).await;
     loop {
@@ -570,7 +570,7 @@ async fn hear(shell: &Rc<Shell>) -> Result<String, Refused> {
             heard = ears.hear() => match heard {
                 Heard::Gone { why } => return Ok(why),
                 Heard::Again => {
-                    for unit in watched.keys() {
+                    for unit in &watched {
                         let state = Box::new(ears.ask_again(unit).await?);
                         let heard = Heard::Is { unit: unit.clone(), state, anew: true };
                         shell.tell_systemd(Word::Heard(heard)).await;
@@ -593,7 +593,7 @@ async fn watch(
     shell: &Rc<Shell>,
     bus: &Bus,
     ears: &mut Ears,
-    watched: &mut BTreeMap<String, ()>,
+    watched: &mut BTreeSet<String>,
 ) -> Result<Vec<(String, State)>, Refused> {
     let wanted = shell.wanted_units();
     let kept = systemd::keep_to(Path::new(systemd::FOLDER), &wanted);
@@ -604,12 +604,15 @@ async fn watch(
         )
     });
     shell.say("systemd-drop-ins", problem);
-    let mut outdated = kept.is_ok_and(|kept| kept.changed);
+    let mut outdated = kept.unwrap_or(false);
     let mut states = Vec::new();
-    for unit in wanted.iter().filter(|unit| !watched.contains_key(*unit)).cloned().collect::<Vec<_>>() {
+    for unit in wanted {
+        if watched.contains(&unit) {
+            continue;
+        }
         let state = ears.watch(&unit).await?;
         outdated |= state.is_outdated;
-        watched.insert(unit.clone(), ());
+        watched.insert(unit.clone());
         states.push((unit, state));
     }
     if outdated {

@@ -488,13 +488,12 @@ pub(super) fn frozen(shell: &Shell, instance: InstanceIx) -> Option<i32> {
 }
 
 async fn look_at_firewall(paths: &[Path]) -> Firewall {
-    let saver = if paths.iter().all(|path| path.own.is_ipv4()) { "iptables-save" } else { "ip6tables-save" };
     match printed("nft", &["-j", "list", "ruleset"]).await {
         Ok(Some(ruleset)) => match serde_json::from_slice(&ruleset) {
             Ok(ruleset) => firewall::judge(&ruleset, paths),
             Err(e) => Firewall::Unseen(format!("nft printed what is no JSON: {e}")),
         },
-        Ok(None) => match printed(saver, &[]).await {
+        Ok(None) => match printed(firewall::saver(paths), &[]).await {
             Ok(Some(saved)) => firewall::judge_saved(&String::from_utf8_lossy(&saved), paths),
             Ok(None) => Firewall::Unseen("neither nft nor iptables is installed".into()),
             Err(why) => Firewall::Unseen(why),

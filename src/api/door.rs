@@ -102,13 +102,12 @@ pub struct Turns {
 
 impl Default for Turns {
     fn default() -> Turns {
-        let turns = |most| Semaphore::new(most);
         Turns {
-            answers: turns(1),
-            pages: turns(1),
-            whole: turns(8),
-            questions: turns(2),
-            examinations: turns(1),
+            answers: Semaphore::new(1),
+            pages: Semaphore::new(1),
+            whole: Semaphore::new(8),
+            questions: Semaphore::new(2),
+            examinations: Semaphore::new(1),
         }
     }
 }

@@ -37,10 +37,18 @@ pub struct Path {
     pub multicast: bool,
 }
 
-/// As [`judge`], for what `iptables-save` or `ip6tables-save` has printed.
+/// The program that prints the rules for these paths where there is no nft.
+pub fn saver(paths: &[Path]) -> &'static str {
+    if are_v4(paths) { "iptables-save" } else { "ip6tables-save" }
+}
+
+/// As [`judge`], for what [`saver`] has printed.
 pub fn judge_saved(saved: &str, paths: &[Path]) -> Firewall {
-    let family = if paths.iter().all(|path| path.own.is_ipv4()) { "ip" } else { "ip6" };
-    judge(&iptables::ruleset(saved, family), paths)
+    judge(&iptables::ruleset(saved, if are_v4(paths) { "ip" } else { "ip6" }), paths)
+}
+
+fn are_v4(paths: &[Path]) -> bool {
+    paths.iter().all(|path| path.own.is_ipv4())
 }
 
 /// Judges a ruleset: does it drop adverts that go out on this path, or come in?

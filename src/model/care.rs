@@ -104,70 +104,60 @@ impl Bounds {
     pub const UNLIMITED: u64 = u64::MAX;
 }
 
-macro_rules! call_groups {
-    ($($name:ident = $word:literal),+ $(,)?) => {
-        /// A group of system calls, by systemd's name (systemd.exec(5), `SystemCallFilter=`).
+/// A set of words, each a variant.
+macro_rules! words {
+    ($(#[$doc:meta])* $set:ident { $($name:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        pub enum CallGroup {
+        pub enum $set {
             $(#[serde(rename = $word)] $name),+
         }
 
-        impl CallGroup {
-            pub const ALL: &[CallGroup] = &[$(CallGroup::$name),+];
+        impl $set {
+            pub const ALL: &[$set] = &[$($set::$name),+];
 
+            /// As it is typed.
             pub fn as_str(self) -> &'static str {
-                match self { $(CallGroup::$name => $word),+ }
+                match self { $($set::$name => $word),+ }
             }
         }
     };
 }
 
-call_groups! {
-    Clock = "@clock",
-    CpuEmulation = "@cpu-emulation",
-    Debug = "@debug",
-    Module = "@module",
-    Mount = "@mount",
-    Obsolete = "@obsolete",
-    RawIo = "@raw-io",
-    Reboot = "@reboot",
-    Swap = "@swap",
+words! {
+    /// A group of system calls, by systemd's name (systemd.exec(5), `SystemCallFilter=`).
+    CallGroup {
+        Clock = "@clock",
+        CpuEmulation = "@cpu-emulation",
+        Debug = "@debug",
+        Module = "@module",
+        Mount = "@mount",
+        Obsolete = "@obsolete",
+        RawIo = "@raw-io",
+        Reboot = "@reboot",
+        Swap = "@swap",
+    }
 }
 
-macro_rules! resources {
-    ($($name:ident = $word:literal),+ $(,)?) => {
-        /// What setrlimit(2) can limit. `rss` and `locks` are left out: Linux takes them and does nothing.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        pub enum Resource {
-            $(#[serde(rename = $word)] $name),+
-        }
-
-        impl Resource {
-            pub const ALL: &[Resource] = &[$(Resource::$name),+];
-
-            /// The name in getrlimit(2), in small letters and without `RLIMIT_`.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Resource::$name => $word),+ }
-            }
-        }
-    };
-}
-
-resources! {
-    As = "as",
-    Core = "core",
-    Cpu = "cpu",
-    Data = "data",
-    Fsize = "fsize",
-    Memlock = "memlock",
-    Msgqueue = "msgqueue",
-    Nice = "nice",
-    Nofile = "nofile",
-    Nproc = "nproc",
-    Rtprio = "rtprio",
-    Rttime = "rttime",
-    Sigpending = "sigpending",
-    Stack = "stack",
+words! {
+    /// What setrlimit(2) can limit, by its name there in small letters and without `RLIMIT_`. `rss` and `locks` are left out:
+    /// Linux takes them and does nothing.
+    Resource {
+        As = "as",
+        Core = "core",
+        Cpu = "cpu",
+        Data = "data",
+        Fsize = "fsize",
+        Memlock = "memlock",
+        Msgqueue = "msgqueue",
+        Nice = "nice",
+        Nofile = "nofile",
+        Nproc = "nproc",
+        Rtprio = "rtprio",
+        Rttime = "rttime",
+        Sigpending = "sigpending",
+        Stack = "stack",
+    }
 }
 
 /// A capability, by its number (include/uapi/linux/capability.h).

@@ -138,12 +138,17 @@ pub(super) fn systemd(fields: &mut Fields<'_>) -> Option<Ask> {
     Some(Ask::Systemd { unit })
 }
 
+/// The longest name of a unit (systemd.unit(5)).
+const MAX_UNIT_NAME: usize = 255;
+
 /// Whether it may be the name of a unit, of any kind (systemd.unit(5)).
 pub fn is_systemd_unit(name: &str) -> bool {
     const KINDS: [&str; 8] = ["service", "socket", "mount", "automount", "timer", "path", "swap", "target"];
     let is_plain = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     let kind = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, kind)| kind);
-    name.len() <= 255 && name.chars().all(is_plain) && kind.is_some_and(|kind| KINDS.contains(&kind))
+    name.len() <= MAX_UNIT_NAME
+        && name.chars().all(is_plain)
+        && kind.is_some_and(|kind| KINDS.contains(&kind))
 }
 
 pub(super) fn mount(fields: &mut Fields<'_>) -> Option<Ask> {

@@ -3,11 +3,8 @@
 use super::care::Care;
 use super::diag::Problem;
 use super::fields::{Fields, Value};
-use super::{LogLimits, Run, RunKind};
+use super::{LogLimits, Run, RunKind, is_systemd_unit};
 use std::path::PathBuf;
-
-/// The longest name of a unit (systemd.unit(5)).
-const MAX_NAME: usize = 255;
 
 /// What makes no sense here, and what says the same in systemd's own unit.
 const ELSEWHERE: [(&str, &str); 28] = [
@@ -84,11 +81,10 @@ fn refuse(value: &Value<'_>) {
 /// The name of a service unit, or of an instance of a template.
 fn read_unit(value: Value<'_>) -> Option<String> {
     let name = value.words()?.into_owned();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     let (stem, suffix) = name.rsplit_once('.').unwrap_or((&name, ""));
     let wrong = if suffix != "service" {
         Some("is not the name of a service".to_owned())
-    } else if stem.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_plain) {
+    } else if !is_systemd_unit(&name) {
         Some("cannot be the name of a unit".to_owned())
     } else if stem.ends_with('@') {
         Some("is a template".to_owned())

@@ -233,6 +233,11 @@ fn on_course<T>(talk: impl FnOnce(Course<'_>) -> T) -> T {
     talk(Course::begin(Duration::from_secs(60), &commitment, &stages))
 }
 
+/// Each of these, as what a reader begins with.
+pub(crate) fn seeds(true_ones: &[impl AsRef<[u8]>]) -> Vec<Vec<u8>> {
+    true_ones.iter().map(|one| one.as_ref().to_vec()).collect()
+}
+
 fn nobody() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 1))
 }
@@ -267,8 +272,7 @@ fn fastdfs_reads(bytes: &[u8]) {
 fn activemq_seeds() -> Vec<Vec<u8>> {
     let info = activemq::INFO;
     let framed = [&(info.len() as u32).to_be_bytes(), info].concat();
-    [vec![[&activemq::GREETING[..], &framed].concat()], vec![[&activemq::GREETING[..], &[0; 20]].concat()]]
-        .concat()
+    vec![[&activemq::GREETING[..], &framed].concat(), [&activemq::GREETING[..], &[0; 20]].concat()]
 }
 
 fn activemq_reads(bytes: &[u8]) {
@@ -303,7 +307,7 @@ fn others_seeds() -> Vec<Vec<u8>> {
         b"AMQP\x03\x01\0\0",
         b"\x20\x02\0\0",
     ];
-    words.map(<[u8]>::to_vec).into()
+    seeds(&words)
 }
 
 fn others_reads(bytes: &[u8]) {
@@ -323,7 +327,7 @@ fn jolokia_seeds() -> Vec<Vec<u8>> {
         br#"{"value":"Getting Worse {[]}","status":200}"#,
         br#"{"error_type":"javax.management.InstanceNotFoundException","error":"no such broker","status":404}"#,
     ];
-    words.map(<[u8]>::to_vec).into()
+    seeds(&words)
 }
 
 fn jolokia_reads(bytes: &[u8]) {
@@ -336,14 +340,14 @@ fn redis_seeds() -> Vec<Vec<u8>> {
     let master = "*3\r\n$6\r\nmaster\r\n:42\r\n*1\r\n*3\r\n$8\r\n10.0.0.2\r\n$4\r\n6379\r\n$2\r\n42\r\n";
     let replica = format!("*5\r\n$5\r\nslave\r\n$8\r\n10.0.0.1\r\n:6379\r\n{}:-1\r\n", bulk("connected"));
     let loading = "loading:1\r\nloading_loaded_perc:43.97\r\nloading_eta_seconds:12\r\n";
-    let seeds = [
+    let said = [
         format!("+PONG\r\n{master}{}{}", bulk("# Server\r\nrun_id:abc\r\n"), bulk("loading:0\r\n")),
         format!("+PONG\r\n{replica}{}{}", bulk(""), bulk("")),
         format!("-LOADING x\r\n-LOADING x\r\n{}{}", bulk(""), bulk(loading)),
         "-NOAUTH Authentication required.\r\n".repeat(4),
         "*1\r\n".repeat(300),
     ];
-    seeds.map(String::into_bytes).into()
+    seeds(&said)
 }
 
 fn redis_reads(bytes: &[u8]) {
@@ -385,7 +389,7 @@ fn http_seeds() -> Vec<Vec<u8>> {
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         b"HTTP/1.0 503 Service Unavailable\r\n\r\nno",
     ];
-    words.map(<[u8]>::to_vec).into()
+    seeds(&words)
 }
 
 fn http_reads(bytes: &[u8]) {
@@ -517,7 +521,7 @@ fn mounts_read(bytes: &[u8]) {
 fn ipvs_seeds() -> Vec<Vec<u8>> {
     let rules = "-A PREROUTING -d 192.168.1.100/32 -p tcp -j MARK --set-xmark 0x3/0xffffffff\n\
         ip daddr 192.168.1.100 tcp dport 80 meta mark set 0x00000003\n";
-    [ipvs::TEXT, rules].map(|text| text.as_bytes().to_vec()).into()
+    seeds(&[ipvs::TEXT, rules])
 }
 
 fn ipvs_reads(bytes: &[u8]) {
@@ -532,7 +536,7 @@ fn ipvs_reads(bytes: &[u8]) {
 
 fn keepalived_seeds() -> Vec<Vec<u8>> {
     let list = r#"[{"data":{"iname":"www","vrid":51,"base_priority":150,"state":2,"vips":["192.0.2.100\/24 dev eth0"]}}]"#;
-    [list.to_owned(), format!("{{\"vrrp\":{list}}}")].map(String::into_bytes).into()
+    seeds(&[list.to_owned(), format!("{{\"vrrp\":{list}}}")])
 }
 
 fn keepalived_reads(bytes: &[u8]) {
@@ -544,7 +548,7 @@ fn notice_seeds() -> Vec<Vec<u8>> {
         b"READY=1\nSTATUS=42 % done\nEXTEND_TIMEOUT_USEC=5000000\nWATCHDOG=1",
         b"STOPPING=1\nRELOADING=1\nWATCHDOG=trigger\nMAINPID=1\nX_FOO=\n\n=",
     ];
-    words.map(<[u8]>::to_vec).into()
+    seeds(&words)
 }
 
 fn notice_reads(bytes: &[u8]) {

@@ -45,6 +45,7 @@ mod urp;
 mod vip;
 
 pub use meaning::asked;
+pub use password::credential_path;
 pub use prober::{Event, Pace, Prober};
 
 use crate::clock;

@@ -41,14 +41,23 @@ fn variable(name: &str, value: Result<String, VarError>) -> Result<String, Strin
     })
 }
 
+/// Where systemd has put a credential of this program's; `None` where it has given it none.
+pub fn credential_path(name: &str) -> Option<PathBuf> {
+    credential_in(std::env::var_os(CREDENTIALS), name)
+}
+
+fn credential_in(folder: Option<OsString>, name: &str) -> Option<PathBuf> {
+    folder.map(PathBuf::from).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name))
+}
+
 fn credential(name: &str, folder: Option<OsString>) -> Result<Zeroizing<String>, String> {
-    let Some(folder) = folder.map(PathBuf::from).filter(|folder| folder.is_absolute()) else {
+    let Some(path) = credential_in(folder, name) else {
         return Err(format!(
             "systemd has given the asking program no credential {name}: LoadCredential={name}:/path belongs into its unit"
         ));
     };
     // systemd lets a service's own user in by an access list, which shows as a right of the group.
-    read(&folder.join(name), "credential", 0o007)
+    read(&path, "credential", 0o007)
 }
 
 /// Reads a `what` that is open to nobody by the bits of `others`.

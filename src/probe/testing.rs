@@ -91,8 +91,6 @@ pub async fn greets(words: impl Into<Vec<u8>>) -> SocketAddr {
     .await
 }
 
-pub use super::hostile::captured;
-
 #[track_caller]
 pub fn not_ready(verdict: Verdict, kind: Trouble, reason: impl Into<String>) {
     assert_eq!(verdict, Verdict::not_ready(kind, reason));

@@ -4,6 +4,7 @@
 //! fails with EPERM, as it does for who has not the right. The names and what is in them are systemd's
 //! (`systemd-analyze syscall-filter`).
 
+use super::kernel::step;
 use crate::model::CallGroup;
 use libc::{BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long, sock_filter};
 
@@ -74,10 +75,6 @@ fn numbers(group: CallGroup) -> Vec<c_long> {
         _ => &[],
     });
     numbers
-}
-
-fn step(code: u32, k: u32, then: u8, otherwise: u8) -> sock_filter {
-    sock_filter { code: code as u16, jt: then, jf: otherwise, k }
 }
 
 /// The program that denies these groups; none where there is nothing to deny. Programs of another architecture (32-bit

@@ -655,14 +655,19 @@ pub(crate) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE)? })
 }
 
+/// A step of a packet filter or of one of system calls (bpf(4) of BSD, which both speak): what to do, with which number, and how many
+/// steps to skip then and otherwise.
+pub(super) fn step(code: u32, k: u32, then: u8, otherwise: u8) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: then, jf: otherwise, k }
+}
+
 /// Lets only packets with this byte there through to a packet socket (packet(7), SOCK_DGRAM: packets begin with their
 /// IP header), so that a busy machine's traffic costs nothing.
 pub(crate) fn only_with_byte(socket: &OwnedFd, at: u8, is: u8) -> io::Result<()> {
-    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut steps = [
-        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, at.into()),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, is.into()),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, at.into(), 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, is.into(), 0, 1),
+        step(libc::BPF_RET | libc::BPF_K, u32::MAX, 0, 0),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
     ];
     let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };

@@ -22,24 +22,17 @@ StartLimitIntervalSec=0
 Restart=no
 ";
 
-/// What came of it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// systemd has to read its files again.
-    pub changed: bool,
-}
-
 /// The file that belongs to a unit.
 pub fn path_of(folder: &Path, unit: &str) -> PathBuf {
     folder.join(format!("{unit}.d")).join(NAME)
 }
 
-/// Has these units, and no others, with what is added to them.
+/// Has these units, and no others, with what is added to them. Whether systemd has to read its files again.
 ///
 /// # Errors
 /// The first file that cannot be written, or taken away.
-pub fn keep_to(folder: &Path, units: &BTreeSet<String>) -> io::Result<Kept> {
-    let mut kept = Kept::default();
+pub fn keep_to(folder: &Path, units: &BTreeSet<String>) -> io::Result<bool> {
+    let mut changed = false;
     for unit in units {
         let path = path_of(folder, unit);
         if fs::read_to_string(&path).is_ok_and(|text| text == TEXT) {
@@ -49,7 +42,7 @@ pub fn keep_to(folder: &Path, units: &BTreeSet<String>) -> io::Result<Kept> {
             fs::create_dir_all(parent)?;
         }
         fs::write(&path, TEXT)?;
-        kept.changed = true;
+        changed = true;
     }
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -60,9 +53,9 @@ pub fn keep_to(folder: &Path, units: &BTreeSet<String>) -> io::Result<Kept> {
         }
         fs::remove_file(&path)?;
         let _ = fs::remove_dir(entry.path()); // there may be somebody else's in it
-        kept.changed = true;
+        changed = true;
     }
-    Ok(kept)
+    Ok(changed)
 }
 
 #[cfg(test)]
@@ -73,10 +66,10 @@ mod tests {
     fn units_get_it_once_and_lose_it_when_they_are_others() {
         let dir = tempfile::tempdir().unwrap();
         let units = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-        assert!(keep_to(dir.path(), &units(&["a.service", "b.service"])).unwrap().changed);
-        assert!(!keep_to(dir.path(), &units(&["a.service", "b.service"])).unwrap().changed);
+        assert!(keep_to(dir.path(), &units(&["a.service", "b.service"])).unwrap());
+        assert!(!keep_to(dir.path(), &units(&["a.service", "b.service"])).unwrap());
         fs::write(dir.path().join("b.service.d/other.conf"), "[Unit]\n").unwrap();
-        assert!(keep_to(dir.path(), &units(&["a.service"])).unwrap().changed);
+        assert!(keep_to(dir.path(), &units(&["a.service"])).unwrap());
         assert!(fs::read_to_string(path_of(dir.path(), "a.service")).unwrap().contains("Restart=no"));
         assert!(dir.path().join("b.service.d/other.conf").exists());
         assert!(!path_of(dir.path(), "b.service").exists());

@@ -12,6 +12,6 @@ mod state;
 
 pub use bus::{Bus, Ears, Heard, Refused, state_of};
 pub use course::{Course, Told};
-pub use dropin::{FOLDER, Kept, keep_to};
+pub use dropin::{FOLDER, keep_to};
 pub use lines::last_lines;
 pub use state::{Active, Fact, State};

@@ -3,12 +3,10 @@
 
 use super::super::{Misuse, hint};
 use crate::pki::{Ca, Passphrase, typed};
+use crate::probe::credential_path;
 use anyhow::Context;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-
-/// Where systemd puts a service's credentials (systemd.exec(5)).
-const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// Where to look for it instead of asking.
 #[derive(Debug, Default, clap::Args)]
@@ -27,13 +25,11 @@ impl Source {
             return of_file(path).map(Some);
         }
         let Some(name) = &self.passphrase_credential else { return Ok(None) };
-        let folder = std::env::var_os(CREDENTIALS).map(PathBuf::from).filter(|folder| folder.is_absolute());
-        let Some(folder) = folder.filter(|_| !name.contains('/')) else {
+        let Some(path) = credential_path(name).filter(|_| !name.contains('/')) else {
             let text = format!("systemd has given this command no credential {name}");
             let hint = format!("systemd-run --pty -p LoadCredential={name}:/path clusterctl pki …");
             return Err(Misuse { text, hint }.into());
         };
-        let path = folder.join(name);
         let passphrase = Passphrase::read(&path, true);
         passphrase.map(Some).with_context(|| format!("no passphrase in the credential {name}"))
     }

@@ -181,7 +181,8 @@ where
 mod tests {
     use super::*;
     use crate::model::Ask;
-    use crate::probe::testing::{answers, ask, ask_in_vain, captured, greets, nobody, not_ready, server};
+    use crate::probe::hostile::captured;
+    use crate::probe::testing::{answers, ask, ask_in_vain, greets, nobody, not_ready, server};
 
     fn active_of(address: SocketAddr) -> Ask {
         Ask::Fastdfs { address, ask: FastdfsAsk::Active }

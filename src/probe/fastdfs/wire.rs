@@ -170,7 +170,7 @@ fn text(field: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::testing::captured;
+    use crate::probe::hostile::captured;
 
     #[test]
     fn requests_are_the_captured_ones() {
