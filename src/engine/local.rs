@@ -171,13 +171,15 @@ pub(super) struct NeedState {
     pub only: bool,
     /// The servers that a start would count.
     pub fresh: Tally,
+    /// The servers whose latest answer is good, those that are being stopped included.
+    pub serving: Tally,
     /// The servers that a running instance has, by the thresholds for losing.
     pub held: Tally,
     /// The edges of which it is known whether they are met.
     pub known: Tally,
     /// Met as of the last step, by what a start would count.
     pub ok: bool,
-    /// It had rivals as of the last step, and that was told.
+    /// Rivals are proven, as of the last step, and that was told.
     pub alarmed: bool,
     /// Since when `ok` is what it is.
     pub since: Moment,
@@ -194,14 +196,19 @@ pub(super) struct NeedState {
 }
 
 impl NeedState {
-    /// Whether so many servers meet it.
-    pub fn is_met_by(&self, servers: usize) -> bool {
-        servers >= self.wanted && (!self.only || servers == self.wanted)
+    /// Whether a start may count on it.
+    pub fn is_met(&self) -> bool {
+        self.fresh.count() >= self.wanted && !self.has_rivals()
     }
 
-    /// More serve than may.
+    /// More may be serving than may serve.
     pub fn has_rivals(&self) -> bool {
-        self.only && self.fresh.count() > self.wanted
+        self.only && self.serving.count() > self.wanted
+    }
+
+    /// How many there are of those that it wants.
+    pub fn met(&self) -> usize {
+        if self.has_rivals() { self.serving.count() } else { self.fresh.count() }
     }
 }
 
@@ -237,6 +244,8 @@ pub(super) struct Local {
     pub needs: Vec<NeedState>,
     /// The other instances of an exclusive service.
     pub siblings: Vec<Edge>,
+    /// Another serves beside it, as of the last step, and that was told.
+    pub alarmed: bool,
     pub failures: Failures,
     pub starts: u32,
     /// The number of the latest incarnation, and when it was begun.

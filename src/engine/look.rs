@@ -44,33 +44,19 @@ impl Engine {
     /// Its remarks, alarms first.
     fn flags(&self, l: usize) -> Vec<String> {
         let local = &self.locals[l];
-        let alarms = (0..local.needs.len()).filter_map(|n| self.rivals(l, n));
-        alarms.map(|text| format!("alarm: {text}")).chain(local.flags.iter().cloned()).collect()
-    }
-
-    /// Who serves a need that only one may, if more do.
-    pub(super) fn rivals(&self, l: usize, n: usize) -> Option<String> {
-        let (need, role) = (&self.locals[l].needs[n], self.need(l, n).role);
-        if !need.has_rivals() {
-            return None;
-        }
-        let names = need.edges.iter().filter(|e| self.is_fresh(e, role));
-        let names: Vec<_> = names.map(|e| self.cluster.instance(e.to).name.as_ref()).collect();
-        let [others @ .., last] = &names[..] else { return None };
-        let how = role.map_or(String::new(), |role| format!(" as {}", role.as_str()));
-        Some(format!("{} and {last} serve{how} at once, and only one may", others.join(", ")))
+        self.alarms(l).map(|text| format!("alarm: {text}")).chain(local.flags.iter().cloned()).collect()
     }
 
     fn need_view(&self, l: usize, n: usize, now: Moment) -> NeedView {
         let local = &self.locals[l];
         let (state, rule) = (&local.needs[n], self.need(l, n));
-        let (running, met) = (local.state.is_running(), state.fresh.count());
+        let running = local.state.is_running();
         NeedView {
             name: rule.name.clone(),
             count: rule.to_string(),
             wanted: state.wanted,
-            met,
-            ok: if running { self.is_need_held(l, n) } else { state.is_met_by(met) || state.waived },
+            met: state.met(),
+            ok: if running { self.is_need_held(l, n) } else { state.is_met() || state.waived },
             waived: state.waived,
             since_ms: now.since(state.lost.unwrap_or(state.since)).as_millis() as u64,
             edges: state.edges.iter().map(|e| self.edge_view(e, rule.role, now)).collect(),
@@ -109,13 +95,13 @@ impl Engine {
         self.local_of.get(&instance).map(|l| self.locals[*l].state.name())
     }
 
-    /// How many edges of each need of an own instance a start would count, in the order of
+    /// How many servers each need of an own instance has (rivals included, where only one may serve), in the order of
     /// [`crate::model::Cluster::needs_of`].
     pub fn counts(&self, instance: InstanceIx) -> impl Iterator<Item = usize> + '_ {
         let local = self.local_of.get(&instance).copied();
-        local.into_iter().flat_map(move |l| {
-            (0..self.locals[l].needs.len()).map(move |n| self.locals[l].needs[n].fresh.count())
-        })
+        local
+            .into_iter()
+            .flat_map(move |l| (0..self.locals[l].needs.len()).map(move |n| self.locals[l].needs[n].met()))
     }
 
     /// Since when the configuration is in force; questions are numbered from then on.
@@ -158,7 +144,7 @@ impl Engine {
     /// A need, and how far it is met: `mysql (any writable, 0 of 1)`.
     pub(super) fn write_need(&self, l: usize, n: usize, text: &mut String) {
         let rule = self.need(l, n);
-        let (met, wanted) = (self.locals[l].needs[n].fresh.count(), self.locals[l].needs[n].wanted);
+        let (met, wanted) = (self.locals[l].needs[n].met(), self.locals[l].needs[n].wanted);
         let _ = write!(text, "{} ({rule}, {met} of {wanted})", rule.name); // a String takes it all
     }
 

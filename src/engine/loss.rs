@@ -16,8 +16,7 @@ impl Engine {
         for n in 0..self.locals[l].needs.len() {
             debug_assert!(self.is_counted(l, n), "an edge has changed and was not counted anew");
             let need = &self.locals[l].needs[n];
-            let ok = need.is_met_by(need.fresh.count());
-            self.update_rivals(l, n);
+            let ok = need.is_met();
             let was = std::mem::replace(&mut self.locals[l].needs[n].ok, ok);
             if ok != was {
                 self.locals[l].needs[n].since = self.now;
@@ -46,20 +45,7 @@ impl Engine {
             }
             self.update_loss(l, n);
         }
-    }
-
-    /// Two serve where one may: told when it begins and when it ends. What runs keeps running.
-    fn update_rivals(&mut self, l: usize, n: usize) {
-        let rivals = self.rivals(l, n);
-        let was = std::mem::replace(&mut self.locals[l].needs[n].alarmed, rivals.is_some());
-        match rivals {
-            Some(text) if !was => self.record(l, "rivals", text, json!(null)),
-            None if was => {
-                let text = format!("no more serve its need {} than may", self.need(l, n).name);
-                self.record(l, "rivals-gone", text, json!(null));
-            }
-            _ => {}
-        }
+        self.update_rivals(l);
     }
 
     /// While it runs: has the need been lost, past the thresholds?

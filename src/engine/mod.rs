@@ -47,6 +47,7 @@ mod needs;
 mod notices;
 mod questions;
 mod reconfigure;
+mod rivals;
 mod spread;
 mod step;
 mod stop;
@@ -345,6 +346,8 @@ impl Engine {
             Asker::Sibling(..) => match local.state {
                 State::Starting { .. } => Some(WAITING_PACE),
                 State::Standby | State::Unready => Some(WATCHFUL_PACE),
+                // Two that serve are an alarm.
+                State::Ready | State::Leaving => self.edge_of(asker).map(|e| self.every_of(e)),
                 _ => None,
             },
         }
@@ -440,6 +443,7 @@ fn local(
                 wanted: need.count.wanted(candidates.len()),
                 only: cluster.wants_only_one(need),
                 fresh: Tally::new(candidates.len()),
+                serving: Tally::new(candidates.len()),
                 held: Tally::new(candidates.len()),
                 known: Tally::new(candidates.len()),
                 edges: candidates
@@ -485,6 +489,7 @@ fn local(
         own,
         needs,
         siblings,
+        alarmed: false,
         failures: Default::default(),
         starts: 0,
         incarnations: 0,

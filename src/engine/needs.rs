@@ -67,11 +67,15 @@ impl Engine {
     }
 
     pub(super) fn is_fresh(&self, edge: &Edge, role: Option<Role>) -> bool {
-        let good = match edge.proof {
+        self.serves(edge, role) && self.veto(edge.to).is_none()
+    }
+
+    /// Whether the latest answer is good; who is being stopped serves until it is not.
+    pub(super) fn serves(&self, edge: &Edge, role: Option<Role>) -> bool {
+        match edge.proof {
             Proof::Ask(q) => self.questions.get(q).ready().is_some_and(|(ready, _)| plays(ready, role)),
             Proof::Agent => self.agent_says(edge.to).is_some_and(|h| serves(h.word.state)),
-        };
-        good && self.veto(edge.to).is_none()
+        }
     }
 
     /// Whether a running dependent may still regard this edge as met; a veto does not count here.
@@ -100,11 +104,13 @@ impl Engine {
         let Asker::Edge(l, n, e) = asker else { return };
         let (edge, role) = (&self.locals[l].needs[n].edges[e], self.need(l, n).role);
         let (is_fresh, is_held) = (self.is_fresh(edge, role), self.is_held_met(edge, role));
+        let serves = self.serves(edge, role);
         let is_known = self.is_known(edge);
         // The tables lie side by side: what is counted is read from the questions only.
         let identity = identity(&self.questions, edge);
         let need = &mut self.locals[l].needs[n];
         need.fresh.set(e, is_fresh.then_some(identity));
+        need.serving.set(e, serves.then_some(identity));
         need.held.set(e, is_held.then_some(identity));
         need.known.set(e, is_known.then_some(None));
     }

@@ -1,7 +1,7 @@
 //! The questions that this node asks, each once, however many needs there are behind it.
 
 use super::input::QuestionIx;
-use crate::facts::{Answer, Moment, Ready, Verdict};
+use crate::facts::{Answer, Moment, Ready, Role, Verdict};
 use crate::model::Question;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub(super) struct QuestionState {
     /// The latest answer, and since when the answers have been like it.
     pub answer: Option<Answer>,
     pub since: Moment,
+    /// Since when the answers have told of the same roles.
+    pub roles_since: Moment,
     /// The latest good answer; taken away after `lost_after` bad ones in a row.
     pub good: Option<Ready>,
     pub misses: u32,
@@ -55,6 +57,7 @@ impl QuestionState {
             lost_after,
             answer: None,
             since: Moment::default(),
+            roles_since: Moment::default(),
             good: None,
             misses: 0,
             asked: None,
@@ -76,6 +79,9 @@ impl QuestionState {
         }
         if self.answer.as_ref().is_none_or(|old| old.verdict.is_ready() != answer.verdict.is_ready()) {
             self.since = now;
+        }
+        if self.answer.as_ref().is_none_or(|old| roles(&old.verdict) != roles(&answer.verdict)) {
+            self.roles_since = now;
         }
         match &answer.verdict {
             Verdict::Ready(ready) => {
@@ -121,6 +127,14 @@ impl QuestionState {
         self.misses = 0;
         self.asked = None;
         self.expected = false;
+    }
+}
+
+/// What a good answer says it serves as.
+fn roles(verdict: &Verdict) -> Option<&[Role]> {
+    match verdict {
+        Verdict::Ready(ready) => Some(&ready.roles),
+        _ => None,
     }
 }
 

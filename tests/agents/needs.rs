@@ -9,7 +9,7 @@ const CACHE: &str = "[run]\ncommand = [\"PROGRAM\", \"stand-in\", \"redis\", \"-
 const MYSQL: &str = "[run]\ncommand = [\"PROGRAM\", \"stand-in\", \"mysql\", \"--listen\", \"{address}:7406\"]\n\
                      [ready]\nprobe = { kind = \"mysql\", port = 7406, user = \"probe\" }\nevery = \"200ms\"\n";
 
-/// A cluster of these services, whose units are `sleep`, `cache` and `mysql`; nodes `n1` to `n3`.
+/// A cluster of these services, whose units are `sleep`, `cache`, `mysql` and `pair`; nodes `n1` to `n3`.
 fn cluster(name: &str, services: &str) -> Cluster {
     let cluster = Cluster::new(name);
     let file = format!(
@@ -18,7 +18,8 @@ fn cluster(name: &str, services: &str) -> Cluster {
          n2 = {{ address = \"A2\", labels = {{ zone = \"b\" }} }}\n\
          n3 = {{ address = \"A3\", labels = {{ zone = \"a\" }} }}\n{services}"
     );
-    cluster.write(&file, &[("sleep", SLEEP), ("cache", CACHE), ("mysql", MYSQL)]);
+    let pair = format!("exclusive = true\n{CACHE}");
+    cluster.write(&file, &[("sleep", SLEEP), ("cache", CACHE), ("mysql", MYSQL), ("pair", &pair)]);
     cluster
 }
 
@@ -154,9 +155,34 @@ fn two_that_take_writes_where_one_may_are_an_alarm_until_one_has_gone() {
     assert_eq!(cluster.ctl("n3", &["stop", "mysql@n2"]).code, 0);
     wait("the alarm to be over", || cluster.event("n3", "app@n3", "rivals-gone"));
     wait("the other one to start", || cluster.in_state("n3", "later@n3", "ready"));
-    // Its last good answer may count once more, after its agent has said that it has stopped.
-    wait("the alarm to be gone for good", || {
-        (!cluster.ctl("n3", &["status"]).text().contains("only one may")).then_some(())
-    });
+    let (events, status) = (cluster.ctl("n3", &["events"]).text(), cluster.ctl("n3", &["status"]).text());
+    assert_eq!(events.matches(says).count(), 2, "once for each that needs it: {events}");
+    assert!(!status.contains("only one may"), "{status}");
     assert_eq!(cluster.pid_if("n3", "app@n3", "ready"), Some(pid));
+}
+
+#[test]
+fn an_exclusive_pair_that_nobody_needs_sees_for_itself_that_both_serve() {
+    let mut cluster = cluster("pair", "[services]\npair = { on = [\"n1\", \"n2\"] }\n");
+    cluster.start("n1");
+    wait("the first", || cluster.in_state("n1", "pair@n1", "ready"));
+    cluster.start("n2");
+    wait("the second", || cluster.in_state("n2", "pair@n2", "ready"));
+    for node in ["n1", "n2"] {
+        let alarm = wait("both to say it", || {
+            let status = cluster.ctl(node, &["status"]).text();
+            status.lines().find(|line| line.contains("alarm: ")).map(str::to_owned)
+        });
+        assert!(alarm.contains("and only one may"), "{alarm}");
+    }
+    wait_for_words(
+        &cluster,
+        "n1",
+        &["why", "pair@n1"],
+        "alarm: pair@n1 and pair@n2 serve at once, and only one may",
+    );
+    assert_eq!(cluster.ctl("n2", &["stop", "pair@n2"]).code, 0);
+    let over = "no other serves beside it any more";
+    wait_for_words(&cluster, "n1", &["events"], over);
+    cluster.in_state("n1", "pair@n1", "ready").expect("the first serves on");
 }

@@ -62,7 +62,7 @@ show activemq@mq2
 ----
 event: activemq@mq2 ready: ready (fine)
 tell: activemq@mq2 is ready
-ask activemq@mq1 no more
+ask activemq@mq1 every 5s
 ask activemq@mq2 every 5s
 activemq@mq2 is ready: ready (fine)
 

@@ -38,9 +38,11 @@ event: mq@n1 started: pid 5
 verify mq@n1
 event: mq@n1 ready: ready (fine)
 tell: mq@n1 is ready
-ask mq@n2 no more
+ask mq@n2 every 5s
 ask mq@n1 every 5s
 tell: mq@n1 is ready
+[498ms later]
+verify mq@n2
 [499ms later]
 verify mq@n1
 [499ms later]
@@ -63,6 +65,7 @@ show mq@n1
 ----
 event: mq@n1 ready: ready (fine)
 tell: mq@n1 is ready
-ask mq@n2 no more
+verify mq@n2
+ask mq@n2 every 5s
 ask mq@n1 every 5s
 mq@n1 is ready: ready (fine)

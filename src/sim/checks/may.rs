@@ -1,7 +1,7 @@
 //! The differential oracle: which instances may be started now, by a slow and plain count over what was told.
 
 use super::ByNode;
-use super::told::{Told, distinct};
+use super::told::Told;
 use crate::engine::Action;
 use crate::engine::view::StateName;
 use crate::sim::{Step, Watcher};
@@ -39,9 +39,8 @@ impl May {
             let mut may = own.searched && !own.held && !told.shutting_down;
             for (need, theirs) in own.needs.iter().zip(step.engine.counts(own.ix)) {
                 let rule = told.rule(own, need);
-                let ours = distinct(&told.counted(rule.role, need, false));
-                let rivals = told.cluster.wants_only_one(rule) && ours > need.wanted;
-                may &= (ours >= need.wanted && !rivals) || need.waived;
+                let (ours, is_met) = told.met(rule, need);
+                may &= is_met || need.waived;
                 if ours != theirs {
                     return Err(format!(
                         "{name} has {ours} of {} for its need {}, and its engine counts {theirs}",

@@ -96,6 +96,9 @@ fn prove(told: &Told, instance: InstanceIx, cleaned: Moment, before: bool) -> Re
                 need.wanted
             ));
         }
+        if !told.met(rule, need).1 {
+            return Err(format!("{} is started, and its need {} is not met", name(instance), rule.name));
+        }
         proofs.extend(proven.iter().map(|c| (rule.name.clone(), name(c.to), c.begun, c.ended)));
     }
     Ok(proofs)

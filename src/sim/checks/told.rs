@@ -195,9 +195,7 @@ impl Told {
         for o in &self.touched {
             for (n, need) in self.own[*o].needs.iter().enumerate().filter(|(_, need)| need.waived) {
                 let rule = self.rule(&self.own[*o], need);
-                let count = distinct(&self.counted(rule.role, need, false));
-                let rivals = self.cluster.wants_only_one(rule) && count > need.wanted;
-                if count >= need.wanted && !rivals {
+                if self.met(rule, need).1 {
                     met.push((*o, n));
                 }
             }
@@ -393,13 +391,38 @@ impl Told {
     /// The answers that count for a need now, each with who gave it. `before`: with the own instances' words as they
     /// were when the step began.
     pub fn counted<'a>(&'a self, role: Option<Role>, need: &'a OwnNeed, before: bool) -> Vec<Counted<'a>> {
-        let mut counted = Vec::with_capacity(need.edges.len());
-        for edge in &need.edges {
-            let old = self.before.iter().find(|(ix, _)| before && *ix == edge.to).map(|(_, word)| word);
-            let word = old.or_else(|| self.words.get(&edge.to));
-            if word.is_some_and(|word| self.vetoes(word)) {
-                continue;
+        let word = |edge: &Edge| self.word_on(edge.to, before);
+        let staying = |edge: &&Edge| word(edge).is_none_or(|word| !self.vetoes(word));
+        self.good(role, need.edges.iter().filter(staying), before)
+    }
+
+    /// How many servers a need has, and whether a start may count on them. Where only one may serve, all that do are
+    /// counted: who is being stopped serves until it does not.
+    pub fn met(&self, rule: &Need, need: &OwnNeed) -> (usize, bool) {
+        if self.cluster.wants_only_one(rule) {
+            let serving = distinct(&self.good(rule.role, need.edges.iter(), false));
+            if serving > need.wanted {
+                return (serving, false);
             }
+        }
+        let count = distinct(&self.counted(rule.role, need, false));
+        (count, count >= need.wanted)
+    }
+
+    fn word_on(&self, ix: InstanceIx, before: bool) -> Option<&Word> {
+        let old = self.before.iter().find(|(own, _)| before && *own == ix).map(|(_, word)| word);
+        old.or_else(|| self.words.get(&ix))
+    }
+
+    fn good<'a>(
+        &'a self,
+        role: Option<Role>,
+        edges: impl Iterator<Item = &'a Edge>,
+        before: bool,
+    ) -> Vec<Counted<'a>> {
+        let mut counted = Vec::new();
+        for edge in edges {
+            let word = self.word_on(edge.to, before);
             let Some(q) = edge.question else {
                 let up =
                     |w: &&Word| w.connected && matches!(w.state, StateName::Ready | StateName::Completed);

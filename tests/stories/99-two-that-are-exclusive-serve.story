@@ -27,6 +27,7 @@ on n1
 searched all nothing
 answer broker@n2 ready
 answer broker@n3 ready
+answer broker@n2 ready
 show app@n1
 ----
 tell: app@n1 is waiting
@@ -36,6 +37,7 @@ clean app@n1
 tell: app@n1 is cleaning
 ask broker@n2 every 5s
 ask broker@n3 every 5s
+verify broker@n2
 event: app@n1 rivals: broker@n2 and broker@n3 serve at once, and only one may
 app@n1 is cleaning: judges what an earlier run left behind
   needs broker any: unmet, 2 of 1
