@@ -70,7 +70,31 @@ pub fn cluster(seed: u64, most_nodes: usize) -> Sources {
         units.insert(service.name.clone(), unit(&mut chance, kind, s));
         services.push(service);
     }
-    sources(file(nodes, &services), units)
+    let outside = outside(&mut chance, &mut services);
+    sources(file(nodes, &services) + &outside, units)
+}
+
+/// Now and then a few services need something outside the cluster: what the file says of that.
+fn outside(chance: &mut Chance, services: &mut [Service]) -> String {
+    let mut text = String::new();
+    for e in 0..chance.pick(&[0, 0, 1, 2]).copied().unwrap_or(0) {
+        let _ = write!(
+            text,
+            "\n[external.e{e}]\naddress = \"192.0.2.{e}\"\nprobe = {{ kind = \"tcp\", port = {} }}\n\
+             every = \"{}s\"\nlost_after = {}\n",
+            30_000 + e,
+            chance.within(1, 10),
+            chance.within(1, 4),
+        );
+        for _ in 0..chance.within(1, 3) {
+            let s = chance.below(services.len() as u64) as usize;
+            let name = format!("e{e}");
+            if !services[s].needs.iter().any(|need| need.starts_with(&format!("{name} = "))) {
+                services[s].needs.push(line(chance, &name, "count = \"any\"", false));
+            }
+        }
+    }
+    text
 }
 
 /// Small clusters as often as large ones.
@@ -318,12 +342,15 @@ mod tests {
                     if need.targets.len() > 1 {
                         seen.insert("several");
                     }
+                    if need.targets.iter().any(|target| cluster.is_external(*target)) {
+                        seen.insert("outside");
+                    }
                     if need.targets.contains(&need.dependent) {
                         seen.insert("itself");
                     }
                 }
             }
         }
-        assert_eq!(seen.len(), 20, "{seen:?}");
+        assert_eq!(seen.len(), 21, "{seen:?}");
     }
 }

@@ -98,15 +98,15 @@ impl Draft<'_> {
                 self.add(at, Fault::Crash { instance });
             }
             6 => {
-                let instance = self.instance();
+                let instance = self.server();
                 self.add_both(span, Fault::Hangs { instance }, Fault::Wakes { instance });
             }
             7 => {
-                let instance = self.instance();
+                let instance = self.server();
                 self.add_both(span, Fault::Declines { instance }, Fault::Serves { instance });
             }
             8 => {
-                let instance = self.instance();
+                let instance = self.server();
                 self.add_both(span, Fault::Broken { instance }, Fault::Mended { instance });
             }
             9 => {
@@ -240,6 +240,14 @@ impl Draft<'_> {
         NodeIx(self.chance.below(self.cluster.nodes.len() as u64) as u32)
     }
 
+    /// Any instance, or now and then what is outside the cluster.
+    fn server(&mut self) -> InstanceIx {
+        match self.chance.pick(&self.cluster.outside.instances) {
+            Some(outside) if self.chance.percent(30) => *outside,
+            _ => self.instance(),
+        }
+    }
+
     fn instance(&mut self) -> InstanceIx {
         InstanceIx(self.chance.below(self.cluster.own_count() as u64) as u32)
     }
@@ -249,8 +257,8 @@ impl Draft<'_> {
         let instance = self.instance();
         let node = self.cluster.instance(instance).node;
         let needs = self.cluster.needs_of(instance).flat_map(|need| self.cluster.candidates(need, node));
-        let there: Vec<NodeIx> =
-            needs.map(|i| self.cluster.instance(i).node).filter(|other| *other != node).collect();
+        let inside = needs.filter(|i| !self.cluster.is_outside(*i)).map(|i| self.cluster.instance(i).node);
+        let there: Vec<NodeIx> = inside.filter(|other| *other != node).collect();
         let other = match self.chance.pick(&there) {
             Some(other) if self.chance.percent(80) => *other,
             _ => self.node(),

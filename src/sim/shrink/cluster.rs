@@ -3,11 +3,13 @@
 use crate::model::Sources;
 use toml::{Table, Value};
 
-/// The texts without a service and every need of it. `None` where nothing changes.
+/// The texts without a service, or something outside the cluster, and every need of it. `None` where nothing changes.
 pub(super) fn without_service(sources: &Sources, name: &str) -> Option<Sources> {
     change(sources, |file| {
+        let outside = file.get_mut("external").and_then(Value::as_table_mut);
+        let outside = outside.and_then(|outside| outside.remove(name));
         let services = services(file)?;
-        services.remove(name)?;
+        outside.or_else(|| services.remove(name))?;
         for service in services.iter_mut().filter_map(|(_, entry)| entry.as_table_mut()) {
             if let Some(needs) = service.get_mut("needs").and_then(Value::as_table_mut) {
                 needs.retain(|key, need| key != name && without_target(need, name));

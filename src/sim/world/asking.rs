@@ -5,7 +5,7 @@
 
 use super::agent::{Flight, Prober};
 use super::machine::{Phase, Role};
-use super::{Event, World};
+use super::{Daemon, Event, World};
 use crate::engine::{Input, QuestionIx, WAITING_PACE};
 use crate::facts::{Answer, Moment, Ready, Trouble, Verdict};
 use crate::model::{Ask, Cluster, InstanceIx, NodeIx, Probe, Question};
@@ -305,18 +305,21 @@ impl World<'_, '_> {
     }
 
     fn answer(&self, from: NodeIx, target: Target, question: &Question) -> Told {
-        // What is outside is always there, unless somebody asks what happens without it.
+        let refused = || Told::Verdict(Verdict::not_ready(Trouble::Refused, "connection refused"));
+        let declined = || Told::Verdict(Verdict::not_ready(Trouble::Declined, "answers no"));
+        // What is outside is always there, unless something befalls it.
         if let Some(ix) = target.instance.filter(|ix| self.cluster.is_outside(*ix)) {
-            return match self.daemons[ix.0 as usize].broken {
-                true => Told::Verdict(Verdict::not_ready(Trouble::Refused, "connection refused")),
-                false => Told::Verdict(Verdict::Ready(self.ready(ix, question))),
+            return match &self.daemons[ix.0 as usize] {
+                Daemon { broken: true, .. } => refused(),
+                Daemon { hangs: true, .. } => Told::Silence,
+                Daemon { declines: true, .. } => declined(),
+                _ => Told::Verdict(Verdict::Ready(self.ready(ix, question))),
             };
         }
         let machine = &self.machines[target.node.0 as usize];
         if !machine.up || !self.reaches(from, target.node) {
             return Told::Nothing;
         }
-        let refused = || Told::Verdict(Verdict::not_ready(Trouble::Refused, "connection refused"));
         let Some(instance) = target.instance else { return refused() };
         let main = self.mains[instance.0 as usize].and_then(|pid| machine.processes.get(&pid));
         let Some(main) = main.filter(|p| p.role == Role::Main && p.instance == Some(instance)) else {
@@ -331,9 +334,7 @@ impl World<'_, '_> {
                 percent: Some(50),
                 left: None,
             }),
-            Phase::Open if state.declines => {
-                Told::Verdict(Verdict::not_ready(Trouble::Declined, "answers no"))
-            }
+            Phase::Open if state.declines => declined(),
             Phase::Open => Told::Verdict(Verdict::Ready(self.ready(instance, question))),
         }
     }

@@ -182,7 +182,8 @@ impl World<'_, '_> {
         let count = self.cluster.instances.len();
         let mut possible = vec![false; count];
         for ix in &self.cluster.outside.instances {
-            possible[ix.0 as usize] = !self.daemons[ix.0 as usize].broken;
+            let there = &self.daemons[ix.0 as usize];
+            possible[ix.0 as usize] = !(there.broken || there.hangs || there.declines);
         }
         loop {
             let mut grew = false;
