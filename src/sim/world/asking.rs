@@ -298,6 +298,11 @@ impl World<'_, '_> {
             _ => return None,
         };
         let target = Target { node: there.node, instance: Some(instance) };
+        // What comes too late is no answer.
+        let slow = self.slow.get(&(from.min(there.node), from.max(there.node))).copied().unwrap_or_default();
+        if slow * 2 >= question.timeout {
+            return None;
+        }
         match self.answer(from, target, question) {
             Told::Verdict(Verdict::Ready(ready)) => Some(ready),
             _ => None,

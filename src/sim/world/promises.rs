@@ -136,6 +136,9 @@ impl World<'_, '_> {
     }
 
     fn serves(&self, instance: InstanceIx) -> bool {
+        if matches!(self.cluster.instance(instance).unit.ready.local, Probe::Completed) {
+            return self.is_up(instance);
+        }
         let machine = &self.machines[self.cluster.instance(instance).node.0 as usize];
         let daemon = &self.daemons[instance.0 as usize];
         let main = machine.main_of(instance).filter(|p| p.phase == Phase::Open && !p.told_to_stop);
