@@ -299,8 +299,7 @@ impl World<'_, '_> {
         };
         let target = Target { node: there.node, instance: Some(instance) };
         // What comes too late is no answer.
-        let slow = self.slow.get(&(from.min(there.node), from.max(there.node))).copied().unwrap_or_default();
-        if slow * 2 >= question.timeout {
+        if self.slowness(from, there.node) * 2 >= question.timeout {
             return None;
         }
         match self.answer(from, target, question) {

@@ -66,12 +66,17 @@ impl World<'_, '_> {
         self.passes(one, other) && self.passes(other, one)
     }
 
+    /// How much longer than usual a packet takes.
+    pub fn slowness(&self, from: NodeIx, to: NodeIx) -> Duration {
+        if from == to || self.slow.is_empty() {
+            return Duration::ZERO;
+        }
+        self.slow.get(&(from.min(to), from.max(to))).copied().unwrap_or_default()
+    }
+
     /// How long a packet takes.
     pub fn delay(&mut self, from: NodeIx, to: NodeIx) -> Duration {
-        let slow = match self.slow.is_empty() {
-            true => Duration::ZERO,
-            false => self.slow.get(&(from.min(to), from.max(to))).copied().unwrap_or_default(),
-        };
+        let slow = self.slowness(from, to);
         let wire = if from == to { 10..=30 } else { 80..=400 };
         slow + Duration::from_micros(self.chance.within(*wire.start(), *wire.end()))
     }
