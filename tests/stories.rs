@@ -542,7 +542,7 @@ impl Stage {
                 ["veto", epoch, rest @ ..] => {
                     let why = "held by alice".to_owned();
                     let waits = rest.first() != Some(&"nowait");
-                    word.veto = Some(Veto { epoch: number(epoch)?, why, waits });
+                    word.veto = Some(Veto { epoch: number(epoch)?, why, waits, lost: false });
                     if waits { rest } else { &rest[1..] }
                 }
                 [how @ ("released" | "released-before"), whose, rest @ ..] => {

@@ -135,6 +135,9 @@ pub struct Veto {
     /// Dependents are waited for, so they let go. Nobody waits where the machine goes down or a start has failed:
     /// then they act by their `on-loss`.
     pub waits: bool,
+    /// A loss began it, and nobody will ever give it up: dependents that cannot be asked are waited for only a while.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
 }
 
 /// An operator's order.

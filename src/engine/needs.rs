@@ -86,6 +86,11 @@ impl Engine {
         }
     }
 
+    /// Whether its agent speaks at this time.
+    pub(super) fn is_heard(&self, ix: InstanceIx) -> bool {
+        self.agent_says(ix).is_some()
+    }
+
     /// What its agent says at this time.
     fn agent_says(&self, ix: InstanceIx) -> Option<&Heard> {
         self.heard.get(&ix).filter(|h| h.connected)
@@ -95,7 +100,7 @@ impl Engine {
     fn is_known(&self, edge: &Edge) -> bool {
         match edge.proof {
             Proof::Ask(q) => self.questions.get(q).is_known(),
-            Proof::Agent => self.heard.get(&edge.to).is_some_and(|h| h.connected),
+            Proof::Agent => self.is_heard(edge.to),
         }
     }
 

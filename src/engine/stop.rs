@@ -89,6 +89,15 @@ impl Engine {
         }
     }
 
+    /// Whether a loss began it, here or further down.
+    fn is_by_loss(&self, cause: &StopCause) -> bool {
+        match cause {
+            StopCause::Lost { .. } => true,
+            StopCause::LetGo { of, .. } => self.veto(*of).is_some_and(|veto| veto.lost),
+            StopCause::Shutdown | StopCause::Held | StopCause::Restart => false,
+        }
+    }
+
     /// What began it all, handed on from veto to veto, so that a long chain does not make a long sentence.
     pub(super) fn root_of(&self, l: usize, cause: &StopCause) -> String {
         match cause {
@@ -159,15 +168,15 @@ impl Engine {
         let Some(cause) = self.stop_cause(l) else { return false };
         let why = self.stop_reason(l, &cause);
         let root = self.root_of(l, &cause);
-        self.withdraw(l, root, cause != StopCause::Shutdown);
+        self.withdraw(l, root, cause != StopCause::Shutdown, self.is_by_loss(&cause));
         self.record(l, "leaving", why.clone(), serde_json::Value::Null);
         self.enter(l, State::Leaving, why);
         true
     }
 
-    fn withdraw(&mut self, l: usize, why: String, waits: bool) {
+    fn withdraw(&mut self, l: usize, why: String, waits: bool, lost: bool) {
         // The moment tells this withdrawal from every other one of this machine.
-        self.locals[l].withdrawn = Some(Veto { epoch: self.now.0, why, waits });
+        self.locals[l].withdrawn = Some(Veto { epoch: self.now.0, why, waits, lost });
         self.timers.set_if_unset(Timer::Renew, self.now + VETO_RENEWAL);
     }
 
@@ -183,21 +192,23 @@ impl Engine {
             self.begin_stopping(l, why);
             return true;
         }
-        let is_lost = matches!(cause, StopCause::Lost { .. });
-        if is_lost {
+        let by_loss = self.is_by_loss(&cause);
+        if by_loss {
             self.bound_stop(l);
         }
         let names: Vec<_> = blockers.iter().map(|d| self.describe_blocker(*d)).collect();
         if self.stop_deadline(l).is_some_and(|deadline| self.now >= deadline) {
-            if is_lost {
-                // It is of no use to anybody: whoever could not be asked has lost it already.
+            if !by_loss {
+                self.give_up_stop(l);
+                return true;
+            }
+            // Those who can be asked let go in their time, which may be a little later than this.
+            if blockers.iter().all(|d| !self.is_heard(*d)) {
                 let why =
                     format!("{}; no longer waits for {}", self.stop_reason(l, &cause), names.join(", "));
                 self.begin_stopping(l, why);
-            } else {
-                self.give_up_stop(l);
+                return true;
             }
-            return true;
         }
         self.locals[l].reason = format!("{}; waits for {}", self.stop_reason(l, &cause), names.join(", "));
         false
@@ -225,7 +236,7 @@ impl Engine {
         let timeout = process.unit.stop.timeout;
         if self.locals[l].withdrawn.is_none() {
             let root = format!("{}: {why}", self.locals[l].name);
-            self.withdraw(l, root, false);
+            self.withdraw(l, root, false, false);
         }
         let nobody = !process_can_hear(&self.locals[l]);
         self.enter(l, State::Stopping { deadline: self.now + timeout }, why.clone());

@@ -198,7 +198,7 @@ impl World {
             let state = if self.chance.percent(60) { self.one_of(&likely) } else { self.one_of(&STATES) };
             let waits = self.chance.percent(50);
             let veto =
-                self.chance.percent(10).then(|| Veto { epoch: self.now.0, why: "it goes".into(), waits });
+                self.chance.percent(10).then(|| Veto { epoch: self.now.0, why: "it goes".into(), waits, lost: false });
             let state = state.unwrap_or(StateName::Ready);
             words.push((ix, Word { state, reason: String::new(), veto, released: Vec::new() }));
         }

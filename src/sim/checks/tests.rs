@@ -112,7 +112,7 @@ impl Bench {
     fn say(&mut self, name: &str, state: StateName, vetoes: bool) -> Result<Vec<Action>, String> {
         let ix = self.ix(name);
         let node = self.scenario.cluster.instance(ix).node;
-        let veto = vetoes.then(|| Veto { epoch: 1, why: "it goes".into(), waits: true });
+        let veto = vetoes.then(|| Veto { epoch: 1, why: "it goes".into(), waits: true, lost: false });
         let word = Word { state, reason: String::new(), veto, released: Vec::new() };
         self.feed(Input::PeerSaid { node, words: vec![(ix, word)] })
     }
