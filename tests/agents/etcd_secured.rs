@@ -136,7 +136,6 @@ fn over_tls_both_sides_show_a_certificate_and_each_refusal_is_said() {
     for name in ["etcd.pem", "etcd.key"] {
         copy(&cluster, &name.replace("etcd", "elsewhere"), name);
     }
-    // Asked for by somebody who checks no name, as the operator's own connection would be refused, too.
     restart(&mut cluster, &etcd, &all);
     wait_said(&cluster, &format!("TLS with {at} fails: its certificate is for another name"));
     for name in ["etcd.pem", "etcd.key"] {
@@ -179,6 +178,7 @@ fn over_tls_both_sides_show_a_certificate_and_each_refusal_is_said() {
     );
 
     // Who can write the file by which it is known whom to trust is root here.
+    cluster.kill("n1");
     fs::set_permissions(cluster.file_named("ca.pem"), Permissions::from_mode(0o666)).unwrap();
     let told = told(agent_with(&cluster, &etcd, &all));
     assert!(
@@ -191,7 +191,8 @@ fn over_tls_both_sides_show_a_certificate_and_each_refusal_is_said() {
     fs::set_permissions(cluster.file_named("agent.key"), Permissions::from_mode(0o600)).unwrap();
     let both = file(&cluster, "a = { on = \"n1\", unit = \"nap\" }\nb = { on = \"n1\", unit = \"nap\" }");
     etcd.put("/prod/shop/cluster.toml", &both);
-    restart(&mut cluster, &etcd, &all);
+    let command = agent_with(&cluster, &etcd, &all);
+    cluster.start_as("n1", command);
     wait("what was added there", || cluster.pid_if("n1", "b@n1", "ready"));
     assert_eq!(cluster.pid_if("n1", "a@n1", "ready"), Some(a));
     wait_well(&cluster);
