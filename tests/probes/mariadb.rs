@@ -61,6 +61,13 @@ impl MariaDb {
         done(Command::new("mariadb").args(["--no-defaults", "-uroot", "-N", "-B", &socket, "-e", text]))
     }
 
+    /// What the probe says of it when it answers.
+    fn ready(&self, mode: &str) -> String {
+        let version = self.sql("SELECT VERSION()");
+        let version: Vec<&str> = version.trim().splitn(3, '-').take(2).collect();
+        format!("ready (SELECT 1, {}, {mode})", version.join("-"))
+    }
+
     fn aborted(&self) -> u64 {
         let status = self.sql("SHOW GLOBAL STATUS LIKE 'Aborted_connects'");
         status.split_whitespace().last().unwrap().parse().unwrap()
@@ -83,7 +90,7 @@ async fn mariadb_tells_its_role_and_survives_its_restart_and_our_probes() {
     let up = until(question(), Verdict::is_ready).await;
     assert_eq!(roles(&up), [Role::Writable]);
     assert!(identity(&up).contains(&format!(":{} {}", address.port(), db.path("data").display())), "{up:?}");
-    assert!(up.to_string().ends_with("writable)"), "{up}");
+    assert_eq!(up.to_string(), db.ready("writable"));
 
     let mut kept = asker(question());
     for _ in 0..20 {
@@ -97,10 +104,7 @@ async fn mariadb_tells_its_role_and_survives_its_restart_and_our_probes() {
     db.sql("SET GLOBAL read_only = 1");
     let read_only = kept.ask().await.verdict;
     assert_eq!(roles(&read_only), []);
-    assert!(
-        read_only.to_string().ends_with(", read_only, replication not shown to this user)"),
-        "{read_only}"
-    );
+    assert_eq!(read_only.to_string(), db.ready("read_only, replication not shown to this user"));
     db.sql("SET GLOBAL read_only = 0");
 
     let reason = format!("{address} refuses the login of probe (error 1045): wrong name or password");
