@@ -10,4 +10,5 @@ mod hidden;
 #[allow(dead_code)]
 mod kernel;
 mod machine;
+mod storage;
 mod table;

@@ -79,7 +79,7 @@ async fn redis_with_a_password() {
     assert_eq!(roles(&probe), []);
     assert_eq!(
         probe.to_string(),
-        "ready (PONG, role unknown: this user has no permissions to run the 'role' command)"
+        "ready (PONG, role unknown: NoPerm: this user has no permissions to run the 'role' command)"
     );
 }
 
