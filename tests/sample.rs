@@ -19,6 +19,30 @@ fn fourteen_nodes_load_without_a_word() {
     assert!(cluster.warnings.is_empty(), "{:#?}", cluster.warnings);
 }
 
+/// Those that the sample does not use, too.
+#[test]
+fn each_unit_that_ships_loads_without_a_word() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("units");
+    let names = std::fs::read_dir(&units).unwrap().map(|entry| entry.unwrap().path());
+    let names: Vec<_> = names.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    let services: Vec<String> = names
+        .iter()
+        .enumerate()
+        .map(|(n, path)| {
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            format!("s{n} = {{ on = \"a\", unit = \"{name}\" }}\n")
+        })
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cluster.toml");
+    let head = "[cluster]\nname = \"all\"\n[nodes]\nall = { a = \"10.0.0.1\" }\n";
+    let vip = "[vips]\nwww = { address = \"10.0.0.100/24\", on = \"a\", to = \"s0\", port = 80 }\n";
+    std::fs::write(&file, format!("{head}{vip}[services]\n{}", services.concat())).unwrap();
+    let cluster = load(&file, Some(&units)).unwrap_or_else(|e| panic!("{e}"));
+    assert!(cluster.services.len() == names.len() && names.len() > 8);
+    assert_eq!(cluster.warnings, [""; 0]);
+}
+
 #[test]
 fn placeholders_are_filled_in_for_each_instance() {
     let cluster = sample();

@@ -152,9 +152,21 @@ fn of_trouble(ask: &Ask, kind: Trouble) -> &'static str {
         (Trouble::Silent, Ask::Unix { .. }) => {
             "the daemon hangs or is frozen: connections wait and nobody takes them"
         }
+        (Trouble::Silent, Ask::Activemq { also, .. }) if also.store.is_some() => {
+            "the broker hangs, or its store does (a database, on JDBC), however open its port is"
+        }
         (Trouble::Silent, Ask::Exec { .. }) => "the program hangs, or its time is too short",
         (Trouble::Silent, _) => {
             "the connection is taken and then nothing is said: the daemon hangs or is frozen, however open its port is"
+        }
+        (Trouble::Declined, Ask::Activemq { also, .. }) if also.store.is_some() => {
+            "the broker lives, and nobody can use it: look at its store (the database, on JDBC), or at what else it says"
+        }
+        (Trouble::Declined, Ask::Http(_)) => {
+            "the server lives, and does not answer as it should: look at the page, or at its certificate"
+        }
+        (Trouble::Declined, Ask::Mysql { .. } | Ask::Postgres { .. }) => {
+            "the server lives, and answers no queries of ours"
         }
         (Trouble::Declined, Ask::Exec { .. }) => "by the program's word it does not serve",
         (Trouble::Declined, Ask::Udp { .. }) => "something replies there, and not what was expected",

@@ -121,7 +121,7 @@ impl Machine {
         let out = maker.stdout.take().expect("it is piped");
         BufReader::new(out).read_line(&mut said).expect("PID 1 says that it is up");
         assert_eq!(said, "up\n", "PID 1 did not come up");
-        let pid1 = kernel::child_of(maker.id()).expect("PID 1 is the maker's child");
+        let pid1 = *kernel::children_of(maker.id()).first().expect("PID 1 is the maker's child");
         Machine { own: Some(own), group, maker, pid1 }
     }
 
@@ -231,13 +231,18 @@ impl Machine {
 
     /// Starts an agent for the only node, by this command before it.
     pub fn start_agent(&self, wrapper: &str) {
+        self.start_agent_of("n1", "", wrapper);
+    }
+
+    /// Starts the agent of one node of several that this machine plays, with `suffix` behind the names of its folders.
+    pub fn start_agent_of(&self, node: &str, suffix: &str, wrapper: &str) {
         self.must(&format!(
-            "{wrapper} setsid {PROGRAMS}/clusterd --node n1 --config /etc/clusterd/cluster.toml \
-             --state /var/lib/clusterd --run /run/clusterd >>/var/log/clusterd.log 2>&1 </dev/null &"
+            "{wrapper} setsid {PROGRAMS}/clusterd --node {node} --config /etc/clusterd/cluster.toml \
+             --state /var/lib/clusterd{suffix} --run /run/clusterd{suffix} >>/var/log/clusterd{suffix}.log 2>&1 </dev/null &"
         ));
     }
 
-    /// The operator's tool.
+    /// The operator's tool, at the first agent.
     pub fn clusterctl(&self, words: &str) -> Ended {
         self.run(&format!("{PROGRAMS}/clusterctl {words} --socket /run/clusterd/clusterd.sock"))
     }

@@ -4,6 +4,7 @@
 //! Each trial has a machine of its own: namespaces, its disk a layer over this machine's, so that Debian's scripts and
 //! the units' own paths are used as they are. Needs root and what `tests/install` installs.
 
+mod broker;
 mod hidden;
 #[path = "../lab/kernel.rs"]
 #[allow(dead_code)]

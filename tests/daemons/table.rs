@@ -91,6 +91,19 @@ const MARIADB: Daemon = Daemon {
     script: ("`/etc/init.d/mariadb start`", "/etc/init.d/mariadb start"),
 };
 
+const POSTGRES: Daemon = Daemon {
+    name: "PostgreSQL",
+    unit: "postgres",
+    set: "",
+    process: "postgres",
+    serves: "pg_isready -q -h 127.0.0.1",
+    files: &[("/etc/clusterd/postgres.password", "a-password")],
+    prepare: "cd / && setpriv --reuid=postgres --clear-groups psql -qc \"CREATE USER clusterd PASSWORD 'a-password'\" && \
+              setpriv --reuid=postgres --clear-groups /usr/lib/postgresql/15/bin/initdb -N /var/lib/postgresql/15/other",
+    pidfile: Some("/var/lib/postgresql/15/main/postmaster.pid"),
+    script: ("`pg_ctlcluster start`", "pg_ctlcluster 15 main start"),
+};
+
 const KEEPALIVED: Daemon = Daemon {
     name: "keepalived",
     unit: "keepalived",
@@ -171,6 +184,14 @@ cd / && HOME=/var/lib/office setsid setpriv --reuid=office --clear-groups soffic
 const SLEEP: Left = Left::Reused("`sleep`", "sleep 1000000");
 const OTHER_REDIS: Left = Left::Reused("another Redis", "redis-server --port 6380 --save ''");
 const OTHER_NGINX: Left = Left::Reused("another nginx", "nginx -c /etc/nginx/other.conf -g 'daemon off;'");
+/// PostgreSQL looks whether its own user's process has the number.
+const SLEEP_AS_POSTGRES: Left =
+    Left::Reused("its own user's `sleep`", "setpriv --reuid=postgres --clear-groups sleep 1000000");
+const OTHER_POSTGRES: Left = Left::Reused(
+    "another PostgreSQL",
+    "setpriv --reuid=postgres --clear-groups /usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/15/other \
+     -p 5433 -k /tmp",
+);
 const OTHER_JAVA: Left = Left::Reused(
     "another Java program",
     "java -agentlib:jdwp=transport=dt_socket,server=y,suspend=y,address=127.0.0.1:5005 -version",
@@ -183,6 +204,11 @@ type More = fn(&Daemon, &Disk, i32) -> Vec<Row>;
 const TRIALS: &[(&Daemon, &[Left], More)] = &[
     (&REDIS, &[Left::Killed, Left::RunEmptied, SLEEP, OTHER_REDIS, Left::Empty], more_of_redis),
     (&MARIADB, &[Left::Killed, Left::RunEmptied, SLEEP], nothing_more),
+    (
+        &POSTGRES,
+        &[Left::Killed, Left::RunEmptied, SLEEP_AS_POSTGRES, OTHER_POSTGRES, Left::Empty],
+        nothing_more,
+    ),
     (&NGINX, &[Left::Killed, SLEEP, OTHER_NGINX, Left::Empty], more_of_nginx),
     (&KEEPALIVED, &[Left::Killed, SLEEP, Left::Empty], nothing_more),
     (&ACTIVEMQ, &[Left::Killed, SLEEP, OTHER_JAVA, Left::Empty], nothing_more),
@@ -198,7 +224,7 @@ impl Daemon {
         for (path, text) in self.files {
             machine.write(path, text);
         }
-        machine.must("chmod -f 600 /etc/clusterd/mysql.password; true");
+        machine.must("chmod -f 600 /etc/clusterd/*.password; true");
         self.write_cluster(&machine);
         machine.numbers_from(NUMBERS);
         let started = machine.run(self.script.1);
@@ -207,7 +233,9 @@ impl Daemon {
             machine.must(self.prepare);
         }
         let number = match self.pidfile {
-            Some(path) => machine.read(path).and_then(|t| t.trim().parse().ok()).expect("a pid file"),
+            Some(path) => {
+                machine.read(path).and_then(|t| t.lines().next()?.parse().ok()).expect("a pid file")
+            }
             None => machine.named(self.process)[0].own_pid,
         };
         (machine.power_cut(), number)
@@ -268,10 +296,10 @@ impl Daemon {
         let before: BTreeSet<i32> = machine.processes().iter().map(|p| p.pid).collect();
         let ended = machine.run(script);
         let serves = wait("the script's work comes to an end", || {
-            // A stranger may have a worker, which it starts in its own time.
-            let worker = stranger.as_ref().and_then(|s| kernel::child_of(s.pid as u32));
+            // A stranger may have workers, which it starts in its own time.
             let mut new = machine.processes();
-            new.retain(|p| !before.contains(&p.pid) && Some(p.pid) != worker);
+            let workers = stranger.as_ref().map(|s| kernel::children_of(s.pid as u32)).unwrap_or_default();
+            new.retain(|p| !before.contains(&p.pid) && !workers.contains(&p.pid));
             match machine.run(self.serves) {
                 Ended { code: Some(0), .. } => Ok(true),
                 _ if new.is_empty() => Ok(false),

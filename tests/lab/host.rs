@@ -81,7 +81,7 @@ impl Host {
         let out = maker.stdout.take().expect("it is piped");
         BufReader::new(out).read_line(&mut said).expect("PID 1 says that it is up");
         assert_eq!(said, "up\n", "{}: PID 1 did not come up", self.name);
-        let pid1 = kernel::child_of(maker.id()).expect("PID 1 is the maker's child");
+        let pid1 = *kernel::children_of(maker.id()).first().expect("PID 1 is the maker's child");
         *self.power.borrow_mut() = Some(Power { maker, pid1, agent: None });
     }
 
@@ -139,7 +139,7 @@ impl Host {
 
     /// The agent's number on the machine.
     pub fn agent_pid(&self) -> Option<i32> {
-        kernel::child_of(self.power.borrow().as_ref()?.agent.as_ref()?.id())
+        kernel::children_of(self.power.borrow().as_ref()?.agent.as_ref()?.id()).first().copied()
     }
 
     /// Runs a program on the host to its end.

@@ -82,12 +82,8 @@ impl Process {
     }
 }
 
-/// The only child of a process.
-pub fn child_of(pid: u32) -> Option<i32> {
-    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
-        .ok()?
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()
+/// The children of a process, oldest first.
+pub fn children_of(pid: u32) -> Vec<i32> {
+    let told = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    told.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
