@@ -7,6 +7,8 @@ mod apply;
 mod doctor;
 #[path = "agents/etcd.rs"]
 mod etcd;
+#[path = "agents/etcd_secured.rs"]
+mod etcd_secured;
 #[path = "agents/external.rs"]
 mod external;
 #[path = "agents/logs.rs"]

@@ -9,6 +9,7 @@
 mod deadline;
 mod disks;
 mod machine;
+mod native;
 
 mod bare;
 mod cost;
