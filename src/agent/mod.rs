@@ -175,6 +175,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
         tree: Tree::locate(&tag),
         journal: journal::Journal::open(&places.run, boot.clone())?,
         logs: logs.context("cannot start the thread that rotates logs")?,
+        sweeps: sweeps::Sweeps::new().context("cannot begin the thread that looks for what stops leave")?,
         wishes,
         in_force,
         last_good,
@@ -268,6 +269,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
             () = sleep => shell.feed(Input::TimeCame),
             () = sleep_until(guard_wakes) => shell.guard(Seen::TimeCame),
             () = shell.sweeps.due() => shell.sweep_all(),
+            () = sleep_until(shell.events.borrow().due()) => shell.events.borrow_mut().write(),
             _ = hangup.recv() => {
                 let reloaded = shell.reload();
                 if let Err(refusal) = &reloaded {
