@@ -25,6 +25,8 @@ mod scarce;
 mod secrets;
 #[path = "agents/shutdown.rs"]
 mod shutdown;
+#[path = "agents/steady.rs"]
+mod steady;
 #[path = "agents/switch.rs"]
 mod switch;
 #[path = "agents/traces.rs"]
