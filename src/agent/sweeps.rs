@@ -22,7 +22,7 @@ use tokio::sync::{Notify, oneshot};
 
 /// The look is taken when for so long no sweep has begun; and so long after the first one in any case.
 const PAUSE: Duration = Duration::from_millis(2);
-const AT_MOST: Duration = Duration::from_millis(20);
+const AT_MOST: Duration = Duration::from_millis(50);
 /// How often a killed tree is looked at, and for how long before it is said that it does not go.
 const SWEEP_LOOK: Duration = Duration::from_millis(5);
 const SWEEP_WARN: Duration = Duration::from_secs(10);
