@@ -7,6 +7,8 @@ mod apply;
 mod doctor;
 #[path = "agents/etcd.rs"]
 mod etcd;
+#[path = "agents/etcd_secured.rs"]
+mod etcd_secured;
 #[path = "agents/external.rs"]
 mod external;
 #[path = "agents/logs.rs"]
@@ -23,6 +25,8 @@ mod scarce;
 mod secrets;
 #[path = "agents/shutdown.rs"]
 mod shutdown;
+#[path = "agents/steady.rs"]
+mod steady;
 #[path = "agents/switch.rs"]
 mod switch;
 #[path = "agents/traces.rs"]

@@ -1,5 +1,6 @@
 //! The agent's command line.
 
+use super::etcd::Access;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub struct Args {
     /// etcd://10.0.0.1:2379,10.0.0.2:2379/shop
     #[arg(long, global = true, value_name = "FILE", default_value = "/etc/clusterd/cluster.toml")]
     pub config: PathBuf,
+    #[command(flatten)]
+    pub etcd: Access,
     /// The folder of the unit files, if it is not `units/` beside the cluster file
     #[arg(long, global = true, value_name = "DIR")]
     pub units: Option<PathBuf>,

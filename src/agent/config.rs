@@ -30,7 +30,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// The configuration in force, as it is kept in the state folder: the last good one.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     #[serde(flatten)]
     pub sources: Sources,
@@ -55,7 +55,9 @@ pub fn load_or_last_good(
     slot: &Slot<Kept>,
 ) -> anyhow::Result<(Kept, Arc<Cluster>, HashMap<&'static str, String>)> {
     let mut problems = HashMap::new();
-    let kept = slot.read().ok().flatten().map(|stored| stored.value);
+    let stored = slot.read().ok().flatten();
+    let is_torn = stored.as_ref().is_some_and(|stored| stored.torn.is_some());
+    let kept = stored.map(|stored| stored.value);
     let kept = kept.map(|kept| Kept { sources: places.placed(kept.sources), ..kept });
     let files = safe::look_at_config(&places.config, places.units.as_deref())
         .and_then(|()| Sources::read(&places.config, places.units.as_deref()).map_err(|e| e.to_string()));
@@ -69,10 +71,13 @@ pub fn load_or_last_good(
     let refused = match files.and_then(|files| parsed(files).map_err(|e| e.to_string())) {
         Ok((sources, cluster)) => {
             let generation = line_of(kept.as_ref(), &cluster.hash);
-            let seal = kept.filter(|kept| kept.generation == generation).and_then(|kept| kept.seal);
+            let seal =
+                kept.as_ref().filter(|kept| kept.generation == generation).and_then(|kept| kept.seal.clone());
             let files = Some(cluster.hash.clone());
             let new = Kept { sources, generation, seal, files };
-            if let Err(e) = slot.write(&new) {
+            // A boot waits for what is synced, and mostly it is there already.
+            let is_kept = !is_torn && kept.is_some_and(|kept| kept == new);
+            if !is_kept && let Err(e) = slot.write(&new) {
                 problems
                     .insert("last-good", format!("the configuration in force could not be kept aside: {e}"));
             }

@@ -10,10 +10,16 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How many events are kept in memory; older ones are in the file.
 const IN_MEMORY: usize = 1000;
+
+/// How long an event is kept until others may be written with it: the clerk has a processor to itself then, which
+/// whoever is started or stopped by the same input wants first.
+const LATER: Duration = Duration::from_millis(2);
+/// So many are not kept back.
+const MANY: usize = 256;
 
 pub struct Events {
     file: Arc<Mutex<EventFile>>,
@@ -21,6 +27,8 @@ pub struct Events {
     latest: VecDeque<Arc<EventRecord>>,
     /// Not given to the clerk yet.
     unwritten: Vec<Arc<EventRecord>>,
+    /// When these are to be given to it.
+    due: Option<Moment>,
     next: u64,
 }
 
@@ -66,7 +74,7 @@ impl Events {
                 EventFile { log: None, trouble: Some(e.to_string()) }
             }
         };
-        Events { file: Arc::new(Mutex::new(file)), clerk, latest, unwritten: Vec::new(), next }
+        Events { file: Arc::new(Mutex::new(file)), clerk, latest, unwritten: Vec::new(), due: None, next }
     }
 
     /// Why events do not reach the disk, as a sentence.
@@ -76,8 +84,23 @@ impl Events {
         file.trouble.as_ref().map(|trouble| format!("events are kept in memory only: {trouble}"))
     }
 
+    /// When [`Events::write`] is to be called.
+    pub fn due(&self) -> Option<Moment> {
+        self.due
+    }
+
+    /// Has all that happened written down, a moment later.
+    pub fn write_later(&mut self) {
+        match self.unwritten.len() {
+            0 => {}
+            MANY.. => self.write(),
+            _ => self.due = self.due.or_else(|| Some(clock::now() + LATER)),
+        }
+    }
+
     /// Has all that happened since the last time written down.
     pub fn write(&mut self) {
+        self.due = None;
         if self.unwritten.is_empty() {
             return;
         }

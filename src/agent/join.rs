@@ -24,7 +24,7 @@ pub fn identity_file(state: &Path) -> PathBuf {
 /// # Errors
 /// When it is damaged, open to others, not to be had, or not for this node of this cluster; nothing has changed then.
 pub fn join(args: &Args, file: Option<&Path>, from: Option<&str>) -> anyhow::Result<()> {
-    let copy = Place::read(&args.config).map(|_| Place::copy_in(&args.state));
+    let copy = Place::read(&args.config, args.etcd.clone()).map(|_| Place::copy_in(&args.state));
     let sources = Sources::read(copy.as_deref().unwrap_or(&args.config), args.units.as_deref())?;
     let cluster = model::parse(&sources).context("the cluster file is refused")?;
     let me = whoami::decide(&cluster, &whoami::Clues::gather(args.node.clone()))?;

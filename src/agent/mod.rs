@@ -111,12 +111,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn live(args: Args) -> anyhow::Result<()> {
-    let etcd = etcd::Place::read(&args.config).transpose().map_err(anyhow::Error::msg)?;
+    let etcd = etcd::Place::read(&args.config, args.etcd.clone()).transpose().map_err(anyhow::Error::msg)?;
+    anyhow::ensure!(
+        etcd.is_some() || args.etcd == etcd::Access::default(),
+        "the configuration is not in etcd: take the --etcd- options out, or write --config etcd://…"
+    );
     anyhow::ensure!(etcd.is_none() || args.units.is_none(), "the units are in etcd, too: take --units out");
     let config = etcd.as_ref().map_or(args.config, |_| etcd::Place::copy_in(&args.state));
     let places = Places { config, etcd, units: args.units, state: args.state, run: args.run };
     make_folders(&places)?;
     let state_lock = store::lock(&places.state)?;
+    for file in args.etcd.files() {
+        safe::look_at_file(file).map_err(anyhow::Error::msg)?;
+    }
     if let Some(place) = &places.etcd {
         etcd::copy_first(place, &places.state).await?;
     }
@@ -168,6 +175,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
         tree: Tree::locate(&tag),
         journal: journal::Journal::open(&places.run, boot.clone())?,
         logs: logs.context("cannot start the thread that rotates logs")?,
+        sweeps: sweeps::Sweeps::new().context("cannot begin the thread that looks for what stops leave")?,
         wishes,
         in_force,
         last_good,
@@ -261,6 +269,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
             () = sleep => shell.feed(Input::TimeCame),
             () = sleep_until(guard_wakes) => shell.guard(Seen::TimeCame),
             () = shell.sweeps.due() => shell.sweep_all(),
+            () = sleep_until(shell.events.borrow().due()) => shell.events.borrow_mut().write(),
             _ = hangup.recv() => {
                 let reloaded = shell.reload();
                 if let Err(refusal) = &reloaded {

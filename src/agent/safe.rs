@@ -38,6 +38,17 @@ pub fn look_at_own(folder: &Path) -> Result<(), String> {
     told(paths, way_to(&folder.join("any")))
 }
 
+/// A single file and the folders that it lies in, up to the root.
+///
+/// # Errors
+/// As [`look_at_config`].
+pub fn look_at_file(file: &Path) -> Result<(), String> {
+    let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let folders = [file, &real].into_iter().filter_map(folder_of);
+    let paths = std::iter::once(real.clone()).chain(folders).collect();
+    told(paths, [file, &real].map(way_to).concat())
+}
+
 /// The folders above the one in which a file lies, as they are written and as they lead there, the nearest first.
 fn way_to(file: &Path) -> Vec<PathBuf> {
     let Some(folder) = folder_of(file) else { return Vec::new() };

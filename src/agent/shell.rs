@@ -17,7 +17,7 @@ use super::namesakes::Namesakes;
 use super::orphans::Orphan;
 use super::real::Real;
 use super::record::Recorder;
-use super::sweeps::Sweeps;
+use super::sweeps::{Looked, Sweeps};
 use super::systemd::{self, Systemd};
 use super::trail::Scribe;
 use super::vips::Vips;
@@ -96,6 +96,8 @@ pub enum Message {
         order: wire::Order,
         reply: oneshot::Sender<wire::OrderReply>,
     },
+    /// A look was taken for what stops have left.
+    Looked(Looked),
     /// A log cannot be rotated, or can be again.
     Log(Trouble),
     /// Of what systemd runs.
@@ -241,6 +243,7 @@ pub struct Parts {
     pub tree: Tree,
     pub journal: Journal,
     pub logs: Keeper,
+    pub sweeps: Sweeps,
     pub wishes: Slot<Wishes>,
     pub in_force: Kept,
     pub last_good: Slot<Kept>,
@@ -279,7 +282,7 @@ impl Shell {
             differs: Notify::new(),
             problems: RefCell::new(parts.problems),
             links: Links::default(),
-            sweeps: Sweeps::default(),
+            sweeps: parts.sweeps,
             systemd: Systemd::default(),
             vips,
             manage,
@@ -346,7 +349,7 @@ impl Shell {
             let name = &cluster.instance(event.instance).name;
             self.events.borrow_mut().record_at(at, name, &event.what, &event.text, event.data);
         }
-        self.events.borrow_mut().write();
+        self.events.borrow_mut().write_later();
         self.look_at_keeper();
         self.look_at_real_server();
     }
@@ -463,6 +466,7 @@ impl Shell {
                     let _ = reply.send(self.configure(what)); // whoever asked may have gone
                 }
                 Message::Systemd(word) => inputs.extend(self.systemd_said(word)),
+                Message::Looked(looked) => inputs.extend(self.looked(looked)),
                 Message::Crashed { what } => return Err(what),
                 message => inputs.extend(self.input(message)),
             }
@@ -542,7 +546,10 @@ impl Shell {
                 return None;
             }
             // See above.
-            Message::Configure { .. } | Message::Systemd(_) | Message::Crashed { .. } => return None,
+            Message::Configure { .. }
+            | Message::Systemd(_)
+            | Message::Looked(_)
+            | Message::Crashed { .. } => return None,
         })
     }
 

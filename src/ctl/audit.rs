@@ -11,7 +11,7 @@ use crate::trail::{Check, Entry, Outcome, Page, Verdict};
 use futures_util::future::join_all;
 use std::time::Duration;
 
-/// `clusterctl audit`
+// `clusterctl audit`
 #[derive(Debug, clap::Args)]
 pub struct AuditArgs {
     /// Only these nodes

@@ -5,7 +5,7 @@ use super::{Exit, Global};
 use crate::{broker, director, model};
 use std::path::PathBuf;
 
-/// `clusterctl check`
+// `clusterctl check`
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     /// Fail on warnings too

@@ -5,14 +5,14 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use std::path::PathBuf;
 
-/// `clusterctl man`
+// `clusterctl man`
 #[derive(Debug, clap::Args)]
 pub struct ManArgs {
     /// Where to write a page for each verb
     pub folder: PathBuf,
 }
 
-/// `clusterctl completions`
+// `clusterctl completions`
 #[derive(Debug, clap::Args)]
 pub struct CompletionsArgs {
     /// The shell to print the script for

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// The longest file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// `clusterctl context`
+// `clusterctl context`
 #[derive(Debug, clap::Args)]
 pub struct ContextArgs {
     #[command(subcommand)]

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// `clusterctl doctor`
+// `clusterctl doctor`
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
     /// Only these nodes

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// `clusterctl events`
+// `clusterctl events`
 #[derive(Debug, clap::Args)]
 pub struct EventsArgs {
     /// Only of these instances, services, nodes or groups

@@ -3,7 +3,7 @@
 use super::{Exit, Global};
 use crate::graph::{self, Graph};
 
-/// `clusterctl graph`
+// `clusterctl graph`
 #[derive(Debug, clap::Args)]
 pub struct GraphArgs {
     /// For Graphviz: clusterctl graph --dot | dot -Tsvg > graph.svg

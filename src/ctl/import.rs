@@ -8,7 +8,7 @@ use clap::Subcommand;
 use std::io::Read;
 use std::path::PathBuf;
 
-/// `clusterctl import`
+// `clusterctl import`
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
     #[command(subcommand)]

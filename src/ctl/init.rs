@@ -13,7 +13,7 @@ use std::io::{IsTerminal, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// `clusterctl init`
+// `clusterctl init`
 #[derive(Debug, clap::Args)]
 pub struct InitArgs {
     /// The file to write [default: the cluster file, see --config]

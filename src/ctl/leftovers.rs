@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 
-/// `clusterctl leftovers`
+// `clusterctl leftovers`
 #[derive(Debug, clap::Args)]
 pub struct LeftoversArgs {
     /// Only these nodes, groups, services or instances

@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-/// `clusterctl logs`
+// `clusterctl logs`
 #[derive(Debug, clap::Args)]
 pub struct LogsArgs {
     /// Instances, services, nodes or groups

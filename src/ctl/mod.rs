@@ -103,7 +103,9 @@ pub enum Colour {
     Never,
 }
 
+// The flags of a verb are made when it is the one: making all of them takes longer than most verbs do.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Verb {
     /// Show all nodes side by side: what runs, what waits and for what
     Status(status::StatusArgs),

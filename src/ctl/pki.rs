@@ -13,7 +13,7 @@ use clap::{Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// `clusterctl pki`
+// `clusterctl pki`
 #[derive(Debug, clap::Args)]
 pub struct PkiArgs {
     /// The CA's folder [default: `pki` beside the cluster file]

@@ -6,7 +6,7 @@ use crate::graph::Graph;
 use crate::model::{Cluster, InstanceIx, Need, Service};
 use crate::probe;
 
-/// `clusterctl plan`
+// `clusterctl plan`
 #[derive(Debug, clap::Args)]
 pub struct PlanArgs {}
 

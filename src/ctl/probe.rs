@@ -14,7 +14,7 @@ use anstyle::{AnsiColor, Style};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// `clusterctl probe`
+// `clusterctl probe`
 #[derive(Debug, clap::Args)]
 pub struct ProbeArgs {
     /// An instance; or a kind (tcp, udp, http, grpc, dns, mysql, postgres, redis, activemq, fastdfs) and a URL; or unix,

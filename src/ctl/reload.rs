@@ -6,7 +6,7 @@ use crate::api::wire::{ReloadAsk, ReloadReply};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 
-/// `clusterctl reload`
+// `clusterctl reload`
 #[derive(Debug, clap::Args)]
 pub struct ReloadArgs {
     /// Only these nodes

@@ -12,7 +12,7 @@ use anstyle::Style;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-/// `clusterctl status`
+// `clusterctl status`
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
     /// Only these instances, services, nodes or groups (@NAME is surely a node or group)

@@ -89,7 +89,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// The columns that a text takes on a terminal.
 pub fn width(text: &str) -> usize {
-    UnicodeWidthStr::width(text)
+    // Nearly all of it, and told at once.
+    if text.bytes().all(|b| matches!(b, b' '..=b'~')) { text.len() } else { UnicodeWidthStr::width(text) }
 }
 
 /// `text` in `style`; no codes at all for a plain style or an empty text.
@@ -166,11 +167,22 @@ pub fn table(look: &Look, head: &[&str], rows: &[Row], under: usize) -> String {
     let left: usize = widths.iter().map(|w| w + 2).sum();
     let below = 2 + widths[..under].iter().map(|w| w + 2).sum::<usize>();
     let mut out = String::new();
-    let line = |cells: &mut dyn Iterator<Item = (&str, Style)>| {
+    // Styles are few, and their codes take longer to write than all the rest.
+    let mut codes: Vec<(Style, String, String)> = Vec::new();
+    let mut line = |cells: &mut dyn Iterator<Item = (&str, Style)>| {
         let mut line = String::new();
         for (w, (cell, style)) in widths.iter().zip(cells) {
-            line.push_str(&paint(style, cell));
-            line.push_str(&" ".repeat(w - width(cell) + 2));
+            if style.is_plain() || cell.is_empty() {
+                line.push_str(cell);
+            } else {
+                let known = codes.iter().position(|(of, ..)| *of == style).unwrap_or_else(|| {
+                    codes.push((style, format!("{style}"), format!("{style:#}")));
+                    codes.len() - 1
+                });
+                let (_, begin, end) = &codes[known];
+                line.extend([begin, cell, end]);
+            }
+            line.extend(std::iter::repeat_n(' ', w - width(cell) + 2));
         }
         line
     };
@@ -181,7 +193,9 @@ pub fn table(look: &Look, head: &[&str], rows: &[Row], under: usize) -> String {
         let cells = line(&mut row.cells.iter().map(|(c, s)| (c.as_str(), *s)));
         let tail = row.tail.join("; ");
         if look.width.is_none_or(|w| left + width(&tail) <= w) {
-            out.push_str(format!("{cells}{tail}").trim_end());
+            out.push_str(&cells);
+            out.push_str(&tail);
+            out.truncate(out.trim_end_matches(' ').len());
             out.push('\n');
         } else {
             out.push_str(cells.trim_end());

@@ -8,7 +8,7 @@ use crate::director::word::{AlarmView, Held, KeeperView, VipView};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-/// `clusterctl vip`
+// `clusterctl vip`
 #[derive(Debug, clap::Args)]
 pub struct VipArgs {
     /// Only these virtual addresses

@@ -214,8 +214,7 @@ fn fastdfs(fields: &mut Fields<'_>, node: IpAddr) -> Option<Ask> {
                 value.error(format!("no tracker knows a storage as {}", address.ip()), hint);
                 return None;
             }
-            let items = value.items();
-            let trackers: Vec<_> = items.into_iter().filter_map(socket_address).collect();
+            let trackers = socket_addresses(value);
             if trackers.is_empty() {
                 value.error("`trackers` names none", "write them as \"192.168.1.61:22122\"");
                 return None;
@@ -391,12 +390,26 @@ pub(super) fn address(fields: &mut Fields<'_>, node: IpAddr, port: Option<u16>) 
 
 pub(super) fn socket_address(value: Value<'_>) -> Option<SocketAddr> {
     let text = value.words()?;
+    socket_address_in(&value, &text)
+}
+
+/// A list, or a text with commas: what `[set]` declares is no list.
+fn socket_addresses(value: Value<'_>) -> Vec<SocketAddr> {
+    if !value.raw().is_str() {
+        return value.items().into_iter().filter_map(socket_address).collect();
+    }
+    let texts = value.words().unwrap_or_default();
+    let texts = texts.split(',').map(str::trim).filter(|text| !text.is_empty());
+    texts.filter_map(|text| socket_address_in(&value, text)).collect()
+}
+
+fn socket_address_in(value: &Value<'_>, text: &str) -> Option<SocketAddr> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() == 0 => {
             value.error("nothing listens on port 0", "write the port that the daemon listens on");
             None
         }
-        Ok(address) => is_askable(&value, address.ip()).then_some(address),
+        Ok(address) => is_askable(value, address.ip()).then_some(address),
         Err(_) => {
             value.error(
                 format!("`{}` is \"{text}\", which is not an address with a port", value.key),

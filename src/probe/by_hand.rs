@@ -206,8 +206,11 @@ impl Typed {
                 (Ok(_), None) => {}
             }
         }
-        // At least a millisecond, so that what is too late is said by who is late.
-        let left = timeout.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+        // At least a millisecond, so that what is too late is said by who is late; all of it where nothing was looked up.
+        let left = match stages.is_empty() {
+            true => timeout,
+            false => timeout.saturating_sub(begun.elapsed()).max(Duration::from_millis(1)),
+        };
         let mut report = ask(Question { ask: self.ask, timeout: left }).await;
         stages.append(&mut report.stages);
         Report { stages, ..report }

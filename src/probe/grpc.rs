@@ -57,7 +57,7 @@ impl Client {
         let configuration = match &self.tls {
             Some(configuration) => configuration.clone(),
             None => {
-                let plain = tls::configuration(ask.ca.as_deref()).map_err(unaskable)?;
+                let plain = tls::configuration(ask.ca.as_deref(), None).map_err(unaskable)?;
                 let mut h2 = Arc::unwrap_or_clone(plain);
                 h2.alpn_protocols = vec![b"h2".to_vec()];
                 self.tls.insert(Arc::new(h2)).clone()

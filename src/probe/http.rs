@@ -65,7 +65,9 @@ impl Client {
         let answer = if place.secure {
             let configuration = match &self.tls {
                 Some(configuration) => configuration.clone(),
-                None => self.tls.insert(tls::configuration(get.ca.as_deref()).map_err(unaskable)?).clone(),
+                None => {
+                    self.tls.insert(tls::configuration(get.ca.as_deref(), None).map_err(unaskable)?).clone()
+                }
             };
             let stream = net::connect(address, course).await?;
             let name = get.name.as_deref().unwrap_or(&place.host);
@@ -238,10 +240,13 @@ fn value_text(value: &Value) -> String {
 }
 
 /// The verdict on an exchange that brought no answer.
-fn trouble(authority: &str, error: &hyper::Error) -> Verdict {
+pub(super) fn trouble(authority: &str, error: &hyper::Error) -> Verdict {
     let cause = std::error::Error::source(error);
     match cause.and_then(|cause| cause.downcast_ref::<std::io::Error>()) {
-        Some(io) => net::exchange_trouble(authority, io),
+        Some(io) => match io.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(tls) => tls::trouble(authority, tls),
+            None => net::exchange_trouble(authority, io),
+        },
         None if error.is_incomplete_message() => net::hung_up(authority),
         None => net::garbled(authority, "HTTP", cause.map_or_else(|| error.to_string(), ToString::to_string)),
     }

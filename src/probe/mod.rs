@@ -35,6 +35,7 @@ mod place;
 mod postgres;
 pub mod prober;
 mod redis;
+pub mod secure;
 mod systemd;
 mod tcp;
 #[cfg(test)]

@@ -13,8 +13,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// The longest password file that is read, in bytes.
-const LONGEST: u64 = 4096;
+/// The longest password, or key as PEM, that is read, in bytes.
+const LONGEST: u64 = 16_384;
 /// Where systemd puts a service's credentials (systemd.exec(5)).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
@@ -61,7 +61,7 @@ fn credential(name: &str, folder: Option<OsString>) -> Result<Zeroizing<String>,
 }
 
 /// Reads a `what` that is open to nobody by the bits of `others`.
-fn read(path: &Path, what: &str, others: u32) -> Result<Zeroizing<String>, String> {
+pub(super) fn read(path: &Path, what: &str, others: u32) -> Result<Zeroizing<String>, String> {
     let cannot = |e: io::Error| format!("cannot read the {what} {}: {}", path.display(), plain(&e));
     // Without O_NONBLOCK, opening a pipe by that name would wait for its other end.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(cannot)?;
@@ -153,8 +153,8 @@ mod tests {
             format!("cannot read the password file {}: no such file or directory", gone.display())
         );
         assert!(read_file(dir.path()).unwrap_err().ends_with("is not a regular file"));
-        let long = file(dir.path(), "long", &[b'x'; 5000], 0o600);
-        assert!(read_file(&long).unwrap_err().ends_with("is longer than 4096 bytes"));
+        let long = file(dir.path(), "long", &[b'x'; 20_000], 0o600);
+        assert!(read_file(&long).unwrap_err().ends_with("is longer than 16384 bytes"));
     }
 
     #[test]

@@ -24,12 +24,12 @@ const MOST: usize = 1 << 20;
 
 /// The start of the postmaster, to the microsecond, tells one server from another; the system identifier does not:
 /// a replica has its primary's. A replica that has replayed all it received is not behind, however long ago the last
-/// write was.
+/// write was. How far one is behind goes by the last commit that it has replayed, of which it knows none after its start.
 const QUESTION: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), \
     current_setting('server_version'), extract(epoch from pg_postmaster_start_time()), \
     (SELECT count(*) FROM pg_stat_wal_receiver), \
-    CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn() \
-    THEN extract(epoch from now() - pg_last_xact_replay_timestamp()) END";
+    CASE WHEN pg_is_in_recovery() AND coalesce(pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn(), true) \
+    THEN coalesce(extract(epoch from now() - pg_last_xact_replay_timestamp())::text, 'unknown') END";
 
 /// Keeps the connection between questions.
 #[derive(Default)]
@@ -130,7 +130,11 @@ fn judge(address: SocketAddr, messages: &[SimpleQueryMessage]) -> Verdict {
         (true, _) if column(4) == "1" => ("in recovery, replica", vec![Role::Replica]),
         (true, _) => ("in recovery, without a link to a primary", vec![]),
     };
-    let behind = column(5).parse().map_or("", lag::told);
+    let behind = match column(5) {
+        // Without a link there is nothing that it could be behind.
+        "unknown" if roles == [Role::Replica] => ", behind: it has replayed no commit since its start",
+        seconds => seconds.parse().map_or("", lag::told),
+    };
     let identity = Some(format!("postmaster started at {started}"));
     Verdict::Ready(Ready { detail: format!("answers queries, {version}, {mode}{behind}"), roles, identity })
 }

@@ -1,13 +1,14 @@
 //! TLS over a connection that we made: the handshake, the look at the certificate, and the words for its troubles.
 
 use super::course::Course;
+use super::secure::Identity;
 use super::{certificate, net, password};
 use crate::facts::{Stage, Trouble, Verdict};
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,8 +19,12 @@ use tokio_rustls::client::TlsStream;
 /// A certificate that ends within this is worth a word, in days.
 const SOON: i64 = 30;
 
-/// What certificates are checked by: the authorities of `ca`, or else those that this system trusts.
-pub(super) fn configuration(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+/// What certificates are checked by: the authorities of `ca`, or else those that this system trusts; and what we show
+/// of our own.
+pub(super) fn configuration(
+    ca: Option<&Path>,
+    identity: Option<&Identity>,
+) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|e| format!("cannot set up TLS: {e}"))?;
@@ -31,20 +36,40 @@ pub(super) fn configuration(ca: Option<&Path>) -> Result<Arc<ClientConfig>, Stri
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
     };
-    Ok(Arc::new(configuration.with_no_client_auth()))
+    let Some(Identity { certificate, key }) = identity else {
+        return Ok(Arc::new(configuration.with_no_client_auth()));
+    };
+    let chain = certificates(certificate)?;
+    let pem = password::read(key, "key", 0o077)?;
+    let secret = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|e| format!("the key {} is not understood: {e}", key.display()))?;
+    let shown = configuration.with_client_auth_cert(chain, secret).map_err(|e| match e {
+        rustls::Error::InconsistentKeys(_) => {
+            format!("the key {} is not that of the certificate in {}", key.display(), certificate.display())
+        }
+        e => format!("the certificate in {} cannot be shown: {e}", certificate.display()),
+    });
+    Ok(Arc::new(shown?))
 }
 
 fn authorities(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
     let cannot = |why: String| format!("cannot read the certificates in {}: {why}", path.display());
-    let text = password::small_file(path).map_err(|e| cannot(net::plain(&e)))?;
     let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|e| cannot(e.to_string()))?;
+    for certificate in certificates(path)? {
         store.add(certificate).map_err(|e| cannot(e.to_string()))?;
     }
     WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider)
         .build()
         .map_err(|e| cannot(e.to_string()))
+}
+
+/// At least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let cannot = |why: String| format!("cannot read the certificates in {}: {why}", path.display());
+    let text = password::small_file(path).map_err(|e| cannot(net::plain(&e)))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let found = found.map_err(|e| cannot(e.to_string()))?;
+    if found.is_empty() { Err(cannot("there is none".to_owned())) } else { Ok(found) }
 }
 
 /// The handshake; `authority` is who is named to a person.
@@ -88,8 +113,8 @@ fn soon(seconds: i64) -> Option<String> {
     }
 }
 
-/// The verdict on a handshake that failed.
-fn trouble(authority: &str, error: &rustls::Error) -> Verdict {
+/// The verdict on a handshake that failed, or on what TLS 1.3 tells only after it.
+pub(super) fn trouble(authority: &str, error: &rustls::Error) -> Verdict {
     use CertificateError as Bad;
     let why = match error {
         rustls::Error::InvalidMessage(_) => return net::garbled(authority, "TLS", error),
@@ -105,9 +130,28 @@ fn trouble(authority: &str, error: &rustls::Error) -> Verdict {
             Bad::Revoked => "its certificate was revoked".into(),
             _ => error.to_string(),
         },
+        rustls::Error::AlertReceived(alert) => alarm(*alert).map_or_else(|| error.to_string(), str::to_owned),
         _ => error.to_string(),
     };
     Verdict::not_ready(Trouble::Declined, format!("TLS with {authority} fails: {why}"))
+}
+
+/// What the other side says of our certificate.
+fn alarm(alert: AlertDescription) -> Option<&'static str> {
+    use AlertDescription as Said;
+    match alert {
+        Said::CertificateRequired => Some("it wants a certificate of ours"),
+        // Older servers say the one where they mean the other (Go before 1.21, and all before TLS 1.3).
+        Said::BadCertificate => {
+            Some("it wants a certificate of ours, or does not take the one that it was shown")
+        }
+        Said::UnknownCA | Said::CertificateUnknown | Said::UnsupportedCertificate => {
+            Some("it does not take our certificate: has an authority that it trusts signed it?")
+        }
+        Said::CertificateExpired => Some("it says that our certificate has expired"),
+        Said::CertificateRevoked => Some("it says that our certificate was revoked"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use std::ffi::{CStr, CString};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -155,6 +156,7 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
 
     // No signal handler of the agent may run in the child: it would write into the agent's own wake-up pipe.
     let mask = swap_signal_mask(u64::MAX);
+    let lives = Cell::new(false);
     let start = Start {
         what,
         argv: &argv,
@@ -163,7 +165,9 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
         tell: tell.as_raw_fd(),
         aside: &[],
         join: None,
+        undefault: u64::MAX,
         ends_agent: crash::is_due(Done::Born),
+        lives: &lives,
     };
     let aside: Vec<_> = what.sight.iter().map(|_| Cell::new(-1)).collect();
     let start = Start { aside: &aside, ..start };
@@ -174,7 +178,12 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
     }
     swap_signal_mask(mask);
     drop(tell);
-    await_program(forked.map_err(fork)?, report, EXEC_DEADLINE)
+    let forked = forked.map_err(fork)?;
+    if !lives.get() && wait_readable(forked.pidfd.as_fd(), Duration::ZERO).unwrap_or(false) {
+        discard(&forked);
+        return Err(Failure { stage: Stage::Birth, which: 0, cause: Errno::ESRCH.into() });
+    }
+    await_program(forked, report, EXEC_DEADLINE)
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -198,6 +207,29 @@ fn swap_signal_mask(new: u64) -> u64 {
     old
 }
 
+/// What the kernel has of a signal (`struct kernel_sigaction`), or more.
+type Disposition = [u64; 8];
+
+/// A signal's bit in a set of them.
+fn bit(signal: libc::c_int) -> u64 {
+    1 << (signal - 1)
+}
+
+/// The signals that this process ignores: since it began, or from whoever began it. Its own handlers come and go, but it
+/// ignores no further ones.
+fn ignored() -> u64 {
+    static IGNORED: OnceLock<u64> = OnceLock::new();
+    let is_ignored = |signal: &libc::c_int| {
+        let (new, mut old) = (ptr::null::<Disposition>(), Disposition::default());
+        // SAFETY: the kernel's struct is no larger than this one, which outlives the call; nothing is changed.
+        let asked = unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, *signal, new, ptr::from_mut(&mut old), SIGNAL_SET)
+        };
+        asked == 0 && old[0] == libc::SIG_IGN as u64
+    };
+    *IGNORED.get_or_init(|| (1..=64).filter(is_ignored).fold(0, |set, signal| set | bit(signal)))
+}
+
 /// What the child needs on its way to its program.
 #[derive(Clone, Copy)]
 struct Start<'a> {
@@ -211,8 +243,12 @@ struct Start<'a> {
     aside: &'a [Cell<RawFd>],
     /// A leaf that it was not born in, and enters by itself.
     join: Option<BorrowedFd<'a>>,
+    /// The signals, a bit for each, that are to be given their default.
+    undefault: u64,
     /// A test wants the agent to die while its child is not yet its program.
     ends_agent: bool,
+    /// The child has come to its first instruction.
+    lives: &'a Cell<bool>,
 }
 
 /// Makes the child, with a pidfd, as vfork(2) does: it shares this memory until its exec, while this thread sleeps.
@@ -260,17 +296,22 @@ fn child_stack() -> Vec<u128> {
 fn clone_into(start: &Start<'_>, leaf: BorrowedFd<'_>) -> io::Result<Launched> {
     /// The C library's binding has it in a type that is too narrow (include/uapi/linux/sched.h).
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    /// No handler of ours is the child's: what is left is what is ignored.
+    const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
     extern "C" fn on_its_stack(start: &Start<'_>) -> ! {
         // SAFETY: only the new child comes here, with all signals blocked.
         unsafe { child(start) }
     }
 
+    let start = &Start { undefault: ignored(), ..*start };
     let mut pidfd: RawFd = -1;
     let mut stack = child_stack();
     // SAFETY: all zeroes is a valid clone_args: "nothing asked for".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = (libc::CLONE_PIDFD | libc::CLONE_VM | libc::CLONE_VFORK) as u64 | CLONE_INTO_CGROUP;
+    args.flags = (libc::CLONE_PIDFD | libc::CLONE_VM | libc::CLONE_VFORK) as u64
+        | CLONE_INTO_CGROUP
+        | CLONE_CLEAR_SIGHAND;
     args.pidfd = ptr::from_mut(&mut pidfd) as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     args.cgroup = leaf.as_raw_fd() as u64;
@@ -353,7 +394,8 @@ fn clone_plain(start: &Start<'_>) -> io::Result<Launched> {
 /// # Safety
 /// To be called in a new child, with all signals blocked.
 unsafe fn child(start: &Start<'_>) -> ! {
-    let Start { what, argv, envp, ready, tell, aside, join, ends_agent } = *start;
+    let Start { what, argv, envp, ready, tell, aside, join, undefault, ends_agent, lives } = *start;
+    lives.set(true);
     // SAFETY: every pointer handed over here is alive until the exec, every string ends with a NUL or comes with its
     // length, both pointer arrays end with a null; all calls are async-signal-safe system calls.
     unsafe {
@@ -369,11 +411,12 @@ unsafe fn child(start: &Start<'_>) -> ! {
         };
         // Ignored signals would stay ignored over the exec (Rust ignores SIGPIPE): a service starts clean.
         // By the raw call, since the C library refuses to touch the two that it keeps for itself (32 and 33). All
-        // zeroes is "default, no flags, empty mask" in the kernel's struct, which is no larger than this.
-        let default = [0u64; 8];
+        // zeroes is "default, no flags, empty mask".
+        let default = Disposition::default();
         let none = ptr::null::<u64>();
-        for signal in 1..=64 {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, SIGNAL_SET); // not KILL, STOP
+        for signal in (1..=64).filter(|signal| undefault & bit(*signal) != 0) {
+            let (new, old) = (ptr::from_ref(&default), ptr::null_mut::<Disposition>());
+            libc::syscall(libc::SYS_rt_sigaction, signal, new, old, SIGNAL_SET); // not KILL, STOP
         }
         if let Some(leaf) = join {
             let procs =
@@ -729,6 +772,8 @@ mod tests {
             tell: tell.as_raw_fd(),
             aside: &[],
             ends_agent: false,
+            undefault: u64::MAX,
+            lives: &Cell::new(false),
             join: what.leaf,
         });
         swap_signal_mask(mask);

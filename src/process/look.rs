@@ -20,11 +20,22 @@ pub struct Look {
 }
 
 impl Tree {
-    /// Looks at all processes but this one, the dead and the kernel's own.
+    /// As [`Look::take`], for this agent.
     ///
     /// # Errors
     /// When `/proc` cannot be listed.
     pub fn look(&self) -> io::Result<Look> {
+        Look::take(self.agent())
+    }
+}
+
+impl Look {
+    /// Looks at all processes but this one, the dead and the kernel's own. `agent` is whose marks are of interest: as
+    /// given to [`Tree::locate`].
+    ///
+    /// # Errors
+    /// When `/proc` cannot be listed.
+    pub fn take(agent: &str) -> io::Result<Look> {
         let me = std::process::id() as i32;
         let mut living = BTreeMap::new();
         let mut marked: HashMap<String, Vec<i32>> = HashMap::new();
@@ -35,15 +46,13 @@ impl Tree {
             }
             living.insert(pid, stat);
             let owner = proc::environ(pid).ok().and_then(|environ| mark_in(&environ));
-            if let Some(owner) = owner.filter(|owner| owner.agent == self.agent()) {
+            if let Some(owner) = owner.filter(|owner| owner.agent == agent) {
                 marked.entry(owner.instance).or_default().push(pid);
             }
         }
         Ok(Look::of(living, marked, proc::stat(me)?.session))
     }
-}
 
-impl Look {
     fn of(living: BTreeMap<i32, Stat>, marked: HashMap<String, Vec<i32>>, own_session: i32) -> Look {
         let (mut children, mut sessions) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
         for (pid, stat) in &living {

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 /// The most of an environment that is read, in bytes. Marks are the first variables that we set.
 const MAX_ENVIRON: u64 = 256 << 10;
+/// More than most environments have, in bytes.
+const USUAL_ENVIRON: usize = 8 << 10;
 /// More than `/proc/PID/stat` ever has, in bytes.
 const MAX_STAT: usize = 2048;
 /// Kernel threads carry this in their flags (`PF_KTHREAD`, include/linux/sched.h).
@@ -125,7 +127,8 @@ pub(crate) fn cgroups(pid: i32) -> io::Result<Vec<(String, String)>> {
 ///
 /// A process may overwrite it: Redis and nginx do, to show a title in `ps`.
 pub(crate) fn environ(pid: i32) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Room for nearly all of them: else it grows from a few bytes, by a system call each time.
+    let mut bytes = Vec::with_capacity(USUAL_ENVIRON);
     fs::File::open(format!("/proc/{pid}/environ"))
         .and_then(|f| f.take(MAX_ENVIRON).read_to_end(&mut bytes))
         .map_err(gone_is_not_found)?;

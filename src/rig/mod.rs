@@ -185,7 +185,7 @@ impl Rig {
                     laid
                 }
                 "fdfs-tracker" => standin::fastdfs(&site, "fastdfs-tracker", standin::TRACKER_PORT),
-                "fdfs-storage" => standin::fastdfs(&site, "fastdfs-storage", standin::STORAGE_PORT),
+                "fdfs-storage" => standin::storage(&site),
                 "office" => standin::office(&site),
                 other => return Err(RigError::Sample(format!("unit {other} has no set-up in the rig"))),
             };

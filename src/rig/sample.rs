@@ -81,6 +81,7 @@ impl Sample {
         let mut text = self.text.clone();
         for (node, (_, address)) in self.nodes.iter().zip(nodes) {
             text = text.replace(&format!("\"{}\"", node.address), &format!("\"{address}\""));
+            text = text.replace(&format!("{}:", node.address), &format!("{address}:"));
         }
         if let (Some(shipped), Some(vip)) = (self.vip(), &options.vip) {
             text = text.replace(&format!("\"{shipped}\""), &format!("\"{vip}\""));
@@ -178,13 +179,17 @@ mod tests {
             .map(|(i, n)| (n.name.clone(), IpAddr::from([10, 77, 0, i as u8 + 1])))
             .collect();
         let text = sample.rewritten(&moved, &options());
-        let file: Table = text.parse().unwrap();
+        let mut file: Table = text.parse().unwrap();
         assert_eq!(file["cluster"]["port"].as_integer(), Some(7099));
         assert_eq!(file["cluster"]["insecure"].as_bool(), Some(true));
         assert_eq!(file["nodes"]["office"]["office1"].as_str(), Some("10.77.0.14"));
         assert!(text.contains("\"10.77.0.100/16\""));
         assert!(!text.contains("\"192.168."), "{text}");
-        let shipped: Table = SAMPLE.parse().unwrap();
+        let mut shipped: Table = SAMPLE.parse().unwrap();
+        let trackers = |of: &mut Table| of["services"]["storage"].as_table_mut().unwrap().remove("set");
+        let told = trackers(&mut file).unwrap();
+        assert_eq!(told["trackers"].as_str(), Some("10.77.0.12:22122, 10.77.0.13:22122"));
+        trackers(&mut shipped);
         assert_eq!(file["services"], shipped["services"]);
     }
 

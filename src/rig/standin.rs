@@ -4,7 +4,7 @@
 use super::{Laid, Nature, Site, command, literal, quoted};
 
 pub const TRACKER_PORT: u16 = 22122;
-pub const STORAGE_PORT: u16 = 23000;
+const STORAGE_PORT: u16 = 23000;
 const OFFICE_PORT: u16 = 2002;
 
 /// A daemon whose probe is called as it is itself.
@@ -20,6 +20,11 @@ pub fn http(site: &Site, port: u16, why: String) -> Laid {
 pub fn fastdfs(site: &Site, kind: &str, port: u16) -> Laid {
     let why = "FastDFS is in no Debian package".to_owned();
     listening(site, kind, &address(port), &format!("kind = \"fastdfs\", port = {port}"), why)
+}
+
+/// The sample says with `set.trackers` who knows of it; a stand-in of a tracker knows nobody.
+pub fn storage(site: &Site) -> Laid {
+    fastdfs(site, "fastdfs-storage", STORAGE_PORT).with_set("trackers", "\"\"")
 }
 
 /// The preview server; the sample may say with `set.listen` where it listens.

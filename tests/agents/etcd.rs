@@ -3,22 +3,36 @@
 use super::agents::{Cluster, wait};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use clusterd::probe::secure::{self, Identity};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-struct Etcd {
+/// Who puts the files there, over TLS with these where there are some.
+pub type Operator = Option<(PathBuf, Identity)>;
+
+pub struct Etcd {
     server: Child,
-    at: String,
+    pub at: String,
+    operator: Operator,
 }
 
 impl Etcd {
     fn start(cluster: &Cluster) -> Etcd {
+        Etcd::start_with(cluster, &[], None)
+    }
+
+    /// With more options, the names of files among them in the cluster's folder.
+    pub fn start_with(cluster: &Cluster, more: &[&str], operator: Operator) -> Etcd {
+        let scheme = if operator.is_some() { "https" } else { "http" };
         let (client, peer) = (
-            format!("http://{}:2379", cluster.address(250)),
+            format!("{scheme}://{}:2379", cluster.address(250)),
             format!("http://{}:2380", cluster.address(250)),
         );
         let server = Command::new("etcd")
+            .current_dir(cluster.dir())
+            .args(more)
             .arg("--data-dir")
             .arg(cluster.dir().join("etcd"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -28,27 +42,49 @@ impl Etcd {
             .stderr(Stdio::null())
             .spawn()
             .expect("etcd starts; run tests/install");
-        let etcd = Etcd { server, at: format!("{}:2379", cluster.address(250)) };
-        wait("etcd to take a key", || etcd.try_put("/anything", "x").then_some(()));
+        let etcd = Etcd { server, at: format!("{}:2379", cluster.address(250)), operator };
+        wait("etcd to take a key", || etcd.try_put("/anything", "x").ok());
         etcd
     }
 
-    fn try_put(&self, key: &str, value: &str) -> bool {
-        let Ok(mut stream) = TcpStream::connect(&self.at) else { return false };
-        let body = format!(r#"{{"key":"{}","value":"{}"}}"#, STANDARD.encode(key), STANDARD.encode(value));
-        let head = format!(
-            "POST /v3/kv/put HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+    fn try_put(&self, key: &str, value: &str) -> Result<String, String> {
+        let pair = serde_json::json!({ "key": STANDARD.encode(key), "value": STANDARD.encode(value) });
+        self.call("/v3/kv/put", &pair, "")
+    }
+
+    pub fn put(&self, key: &str, value: &str) {
+        self.try_put(key, value).unwrap();
+    }
+
+    /// What it answers; an error is a refusal.
+    pub fn call(&self, path: &str, body: &serde_json::Value, token: &str) -> Result<String, String> {
+        let body = body.to_string();
+        let login = if token.is_empty() { String::new() } else { format!("Authorization: {token}\r\n") };
+        let asked = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\n{login}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             self.at,
             body.len()
         );
-        stream.write_all((head + &body).as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+        let (server, within) = (self.at.parse().unwrap(), Duration::from_secs(5));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = runtime.block_on(async {
+            match &self.operator {
+                None => talk(secure::connect(server, within).await?, asked).await,
+                Some((ca, identity)) => {
+                    talk(secure::connect_secure(server, ca, Some(identity), within).await?, asked).await
+                }
+            }
+        })?;
+        if answer.starts_with("HTTP/1.1 200") { Ok(answer) } else { Err(answer) }
     }
+}
 
-    fn put(&self, key: &str, value: &str) {
-        assert!(self.try_put(key, value), "{key}");
-    }
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, asked: String) -> Result<String, String> {
+    stream.write_all(asked.as_bytes()).await.map_err(|e| e.to_string())?;
+    let mut answer = String::new();
+    // A watch goes on: what it has told by then.
+    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await;
+    Ok(answer)
 }
 
 impl Drop for Etcd {
@@ -58,7 +94,7 @@ impl Drop for Etcd {
     }
 }
 
-fn file(cluster: &Cluster, services: &str) -> String {
+pub fn file(cluster: &Cluster, services: &str) -> String {
     format!(
         "[cluster]\nname = \"{}\"\ninsecure = true\n[nodes]\nall = {{ n1 = \"{}\" }}\n[services]\n{services}\n",
         cluster.name(),
@@ -67,7 +103,7 @@ fn file(cluster: &Cluster, services: &str) -> String {
 }
 
 /// The agent with its configuration in etcd, at a server that is not there and at this one.
-fn agent(cluster: &Cluster, etcd: &str) -> Command {
+pub fn agent(cluster: &Cluster, etcd: &str) -> Command {
     let plain = cluster.agent("n1");
     let mut command = Command::new(plain.get_program());
     let mut words = plain.get_args();
@@ -81,7 +117,7 @@ fn agent(cluster: &Cluster, etcd: &str) -> Command {
     command
 }
 
-const UNIT: &str =
+pub const UNIT: &str =
     "[run]\ncommand = [\"/bin/sleep\", \"1d\"]\n[ready]\nprobe = { kind = \"running\", for = \"10ms\" }\n";
 
 #[test]

@@ -1,6 +1,7 @@
 //! Needs of every form, by real agents: counts, waits that end, what a loss does, zones, and two that serve where one may.
 
 use super::agents::{Cluster, wait};
+use super::steady::steady;
 use std::net::{SocketAddr, TcpListener};
 
 const SLEEP: &str = "[run]\ncommand = [\"/bin/sleep\", \"100000\"]\n[ready]\nprobe = { kind = \"running\", for = \"10ms\" }\n";
@@ -23,8 +24,9 @@ fn cluster(name: &str, services: &str) -> Cluster {
     cluster
 }
 
-fn wait_for_words(cluster: &Cluster, node: &str, verb: &[&str], words: &str) -> String {
-    wait(words, || Some(cluster.ctl(node, verb).text()).filter(|text| text.contains(words)))
+/// Waits until one of the lines that are printed is this one, but for times.
+fn wait_for_line(cluster: &Cluster, node: &str, verb: &[&str], line: &str) {
+    wait(line, || steady(&cluster.ctl(node, verb).text()).lines().any(|told| told == line).then_some(()));
 }
 
 #[test]
@@ -37,12 +39,12 @@ fn a_quorum_and_a_number_are_met_by_two_of_three() {
          whole = { on = \"n1\", unit = \"sleep\", needs.cache = \"all\" }\n",
     );
     cluster.start("n1");
-    wait_for_words(&cluster, "n1", &["why", "most"], "needs cache (quorum, 1 of 2)");
-    wait_for_words(&cluster, "n1", &["why", "pair"], "needs cache (2, 1 of 2)");
+    wait_for_line(&cluster, "n1", &["why", "most"], "needs cache (quorum, 1 of 2) for N");
+    wait_for_line(&cluster, "n1", &["why", "pair"], "needs cache (2, 1 of 2) for N");
     cluster.start("n2");
     wait("the one that needs a quorum", || cluster.in_state("n1", "most@n1", "ready"));
     wait("the one that needs two", || cluster.in_state("n1", "pair@n1", "ready"));
-    wait_for_words(&cluster, "n1", &["why", "whole"], "needs cache (all, 2 of 3)");
+    wait_for_line(&cluster, "n1", &["why", "whole"], "needs cache (all, 2 of 3) for N");
     cluster.start("n3");
     wait("the one that needs all", || cluster.in_state("n1", "whole@n1", "ready"));
 }
@@ -117,7 +119,7 @@ fn a_need_of_the_same_zone_is_met_by_its_own_zone_alone() {
          web = { on = [\"n2\", \"n3\"], unit = \"sleep\", needs.cache = { count = \"any\", same = \"zone\" } }\n",
     );
     cluster.start("n3");
-    wait_for_words(&cluster, "n3", &["why", "web@n3"], "needs cache (any, same zone, 0 of 1)");
+    wait_for_line(&cluster, "n3", &["why", "web@n3"], "needs cache (any, same zone, 0 of 1) for N");
     cluster.start("n2");
     wait("zone b", || cluster.in_state("n2", "web@n2", "ready"));
     let why = cluster.ctl("n3", &["why", "web@n3"]).text();
@@ -142,14 +144,14 @@ fn two_that_take_writes_where_one_may_are_an_alarm_until_one_has_gone() {
     assert_eq!(cluster.ctl("n3", &["stop", "later"]).code, 0);
 
     cluster.start("n2");
-    wait_for_words(&cluster, "n3", &["status"], says);
-    wait_for_words(&cluster, "n3", &["why", "app"], says);
+    wait_for_line(&cluster, "n3", &["status"], &format!("app@n3 ready N alarm: {says}"));
+    wait_for_line(&cluster, "n3", &["why", "app"], &format!("alarm: {says}"));
     let events = cluster.ctl("n3", &["events"]).text();
     assert!(events.contains(says), "{events}");
     assert_eq!(cluster.pid_if("n3", "app@n3", "ready"), Some(pid), "what runs is left alone");
     // Nothing more is started on either of them.
     cluster.ctl("n3", &["start", "later", "--no-wait"]);
-    wait_for_words(&cluster, "n3", &["why", "later"], "needs mysql (one writable, 2 of 1)");
+    wait_for_line(&cluster, "n3", &["why", "later"], "needs mysql (one writable, 2 of 1) for N");
     cluster.in_state("n3", "later@n3", "waiting").expect("it waits");
 
     assert_eq!(cluster.ctl("n3", &["stop", "mysql@n2"]).code, 0);

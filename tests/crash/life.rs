@@ -341,7 +341,7 @@ impl Life {
             event["seq"].as_u64().unwrap()
         });
         assert!(seqs.is_sorted_by(|a, b| a < b), "the events are numbered upwards");
-        let node = wait("a status", || self.cluster.node_status("n1"));
+        let node = self.until("a status", |_, node| Some(node.clone()));
         assert_eq!(node.problems, [""; 0]);
         let log = fs::read_to_string(self.file("n1/agent.log")).unwrap();
         for sign in ["cannot be read", "is torn", "checksum", "panicked", "cannot journal"] {

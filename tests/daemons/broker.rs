@@ -1,6 +1,7 @@
 //! The shipped unit of ActiveMQ with its messages in MariaDB: who stands by, and what is seen of a lost database.
 
 use crate::machine::{Disk, Machine, Run, wait};
+use crate::steady::steady;
 use serde_json::Value;
 use std::path::Path;
 
@@ -78,26 +79,8 @@ fn start_database(machine: &Machine) {
 /// Waits until the operator's tool prints exactly this, but for times and process numbers, and for how wide its columns are.
 #[track_caller]
 fn says(machine: &Machine, words: &str, expected: &str) {
-    let steady = |line: &str| {
-        let mut words: Vec<&str> = Vec::new();
-        for word in line.split_whitespace() {
-            let digits = word.trim_end_matches([';', ',', ':']);
-            let count = digits.trim_end_matches(['m', 's', 'h']);
-            let is_number = !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit());
-            // A time, of one or two words, and the number of the process that stands behind it.
-            let after = words.last() == Some(&"N");
-            match is_number && (after || count != digits) {
-                false => words.push(word),
-                true if after => {}
-                true => words.push("N"),
-            }
-        }
-        words.join(" ")
-    };
     wait(&format!("{words} says {expected}"), || {
-        let said = machine.clusterctl(words).said;
-        let said: Vec<String> = said.lines().map(steady).filter(|line| !line.is_empty()).collect();
-        let said = said.join("\n");
+        let said = steady(&machine.clusterctl(words).said);
         if said == expected { Ok(()) } else { Err(said) }
     });
 }

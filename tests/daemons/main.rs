@@ -10,4 +10,7 @@ mod hidden;
 #[allow(dead_code)]
 mod kernel;
 mod machine;
+#[path = "../agents/steady.rs"]
+mod steady;
+mod storage;
 mod table;

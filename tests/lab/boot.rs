@@ -72,7 +72,7 @@ fn brokers_wait_for_held_back_databases_and_start_at_once_when_they_come() {
         let broker = view(&status, broker).unwrap();
         assert_eq!((broker.state, broker.starts), (StateName::Waiting, 0), "{broker:?}");
         assert!(!need(broker, "mysql").ok);
-        assert!(broker.reason.contains("mysql"), "{broker:?}");
+        assert_eq!(broker.reason, "waits for mysql (any writable, 0 of 1)");
     }
     for web in ["web@web1", "web@web2", "web@web3"] {
         let web = view(&status, web).unwrap();
@@ -112,13 +112,16 @@ fn the_second_broker_stands_by_and_web_is_content_with_the_first() {
     lab.boot_without(&[]);
     let status = lab.wait_all_up(&[]);
     let brokers = ["activemq@mq1", "activemq@mq2"].map(|b| view(&status, b).unwrap());
+    let host = |name: &str| lab.host(name.split_once('@').unwrap().1);
     let (standby, master) = match brokers[0].state {
         StateName::Standby => (brokers[0], brokers[1]),
         _ => (brokers[1], brokers[0]),
     };
     assert_eq!((standby.state, master.state), (StateName::Standby, StateName::Ready));
     assert_eq!((standby.failures, standby.starts), (0, 1), "{standby:?}");
-    let host = |name: &str| lab.host(name.split_once('@').unwrap().1);
+    let waits = format!("{} serves; this one is alive and waits for its turn", master.instance);
+    assert_eq!(standby.reason, waits);
+    assert_eq!(master.reason, format!("ready (broker {})", host(&master.instance).name));
     let refused = |of: &str| {
         let target = format!("echo > /dev/tcp/{}/61616", host(of).address);
         lab.host("web1").exec(&["timeout", "2", "bash", "-c", &target]).status.code() == Some(1)

@@ -229,6 +229,8 @@ fn requests_are_balanced_by_a_mark_and_the_other_serves_when_the_power_fails() {
     let mut edge = Edge::new(0);
     edge.is_balanced();
     what_the_kernel_balances_is_told(&mut edge);
+    the_address_is_asked_as_a_client_asks(&edge);
+    what_the_kernel_says_of_the_clock_is_told(edge.lvs2());
     edge.the_power_of_the_holder_fails();
 }
 
@@ -281,6 +283,51 @@ fn what_the_kernel_balances_is_told(edge: &mut Edge) {
         assert_eq!(told.lines().next(), Some(said), "{done}: {told}");
     }
     lvs2.ok("ipvsadm -R </tmp/ipvs; iptables-restore </tmp/mangle");
+}
+
+/// Through the address that keepalived holds and IPVS balances.
+fn the_address_is_asked_as_a_client_asks(edge: &Edge) {
+    let means =
+        |what: &str, asked: &str| format!("\n  it means: {what}\n  asked: {asked}, from this machine\n");
+    let open = means("the server answers as it should", "GET http://192.168.9.100/");
+    let page = means(
+        "the server lives, and does not answer as it should: look at the page, or at its certificate",
+        "GET http://192.168.9.100/no-such-page",
+    );
+    for (path, said) in [
+        ("", format!("ready (200 OK){open}")),
+        (
+            "no-such-page",
+            format!("192.168.9.100:80 answers GET /no-such-page with 404 Not Found, not 200{page}"),
+        ),
+    ] {
+        let url = format!("http://{VIP}/{path}");
+        let told =
+            edge.network.command(env!("CARGO_BIN_EXE_clusterctl")).args(["probe", "http", &url]).output();
+        assert_eq!(String::from_utf8_lossy(&told.expect("clusterctl").stdout), said);
+    }
+}
+
+/// No time service runs on it, so its kernel is told here what chronyd would tell it (adjtimex(2)).
+fn what_the_kernel_says_of_the_clock_is_told(machine: &mut Machine) {
+    // ADJ_MAXERROR and ADJ_STATUS; the status 0x40 is STA_UNSYNC. The kernel itself lets the error grow.
+    let adjtimex = |status: u32, max_error: u32| {
+        format!(
+            "perl -e '$b = pack(\"L x4 q q q q l\", 0x14, 0, 0, {max_error}, 0, {status}) . (\"\\0\" x 200); \
+             syscall(159, $b) >= 0 or die $!'"
+        )
+    };
+    machine.ok(&adjtimex(0x40, 250_000));
+    let why = "the clock is not in step: no time service keeps it (chronyd, ntpd, systemd-timesyncd), or it has lost its source\n  \
+               it means: times that this machine writes or compares may be wrong; `chronyc tracking` or `timedatectl` tells more\n  \
+               asked: the kernel's clock, from this machine";
+    assert_eq!(machine.run("clusterctl probe clock").text.trim_end(), why);
+    machine.ok(&adjtimex(0, 250_000));
+    let told = machine.ok("clusterctl probe clock");
+    let first = told.lines().next().unwrap_or_default();
+    let error =
+        first.strip_prefix("ready (in step, off by ").and_then(|rest| rest.strip_suffix("ms at the most)"));
+    assert!(error.and_then(|ms| ms.parse().ok()).is_some_and(|ms: u32| (250..500).contains(&ms)), "{told}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub const CLUSTERCTL: &str = env!("CARGO_BIN_EXE_clusterctl");
 /// What is made once.
 pub struct Disks {
     /// A Debian with systemd and the daemons, and nothing of ours.
-    base: PathBuf,
+    pub base: PathBuf,
     /// What differs from it once our package is installed.
     installed: PathBuf,
     pub package: PathBuf,

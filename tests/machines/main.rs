@@ -9,7 +9,9 @@
 mod deadline;
 mod disks;
 mod machine;
+mod native;
 
+mod answers;
 mod bare;
 mod cost;
 mod directors;

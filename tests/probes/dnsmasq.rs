@@ -48,7 +48,10 @@ async fn dnsmasq_answers_for_what_it_knows() {
 
     let daemon = dnsmasq(dir.path(), address, silent.local_addr().unwrap());
     let verdict = until(shop(), Verdict::is_ready).await.to_string();
-    assert!(verdict.starts_with("ready (shop.example is 10.0.0."), "{verdict}");
+    // In an order that changes.
+    let either =
+        ["10.0.0.5, 10.0.0.6", "10.0.0.6, 10.0.0.5"].map(|all| format!("ready (shop.example is {all})"));
+    assert!(either.contains(&verdict), "{verdict}");
     assert!(ask(question("Shop.Example", Record::A, "10.0.0.6".parse().ok())).await.is_ready());
     let six = ask(question("shop.example", Record::Aaaa, None)).await;
     assert_eq!(six, Verdict::ready("shop.example is fd00::5"));
@@ -65,7 +68,8 @@ async fn dnsmasq_answers_for_what_it_knows() {
 
     // 250 addresses do not fit into a datagram: it is asked again over TCP.
     let many = ask(question("many.example", Record::A, "10.1.0.250".parse().ok())).await.to_string();
-    assert!(many.ends_with(", 246 more)"), "{many}");
+    let (some, more) = many.split_at(many.len() - ", 246 more)".len());
+    assert!(more == ", 246 more)" && some.starts_with("ready (many.example is 10.1.0."), "{many}");
 
     let Verdict::NotReady { kind: Trouble::Unreachable, .. } =
         ask(question("x.gone.example", Record::A, None)).await

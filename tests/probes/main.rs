@@ -1,10 +1,11 @@
 //! The probes against the real daemons, each in a folder and on a port of its own.
 //!
-//! Needs Debian's redis-server, mariadb-server, postgresql, nginx, activemq, dnsmasq, keepalived, libreoffice-writer-nogui
-//! and openssl, and root (PostgreSQL and MariaDB run as their own users). What is missing fails.
+//! Needs Debian's redis-server, mariadb-server, postgresql, nginx, activemq, dnsmasq, etcd-server, keepalived,
+//! libreoffice-writer-nogui, openssl, faketime and python3-grpcio, and root (PostgreSQL and MariaDB run as their own users). What is missing fails.
 
 mod activemq;
 mod dnsmasq;
+mod grpc;
 mod keepalived;
 mod mariadb;
 mod nginx;

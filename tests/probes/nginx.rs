@@ -24,28 +24,37 @@ fn configure(dir: &Path, plain: SocketAddr, tls: SocketAddr, more: &str) {
     std::fs::write(at("nginx.conf"), configuration).unwrap();
 }
 
+/// Makes `key.pem` and `certificate.pem` for 127.0.0.1, good for so many days from what `faketime` is told of the time; the
+/// certificate's path.
+pub fn self_signed(dir: &Path, days: u32, made: &str) -> PathBuf {
+    let (key, certificate) = (dir.join("key.pem"), dir.join("certificate.pem"));
+    let mut openssl = Command::new("faketime");
+    openssl.args([
+        made,
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]);
+    openssl.args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"]);
+    openssl.args(["-days", &days.to_string(), "-keyout"]).arg(key).arg("-out").arg(&certificate);
+    done(&mut openssl);
+    certificate
+}
+
 #[tokio::test]
 async fn nginx_by_http_and_https() {
     let dir = tempfile::tempdir().unwrap();
     let (plain, tls) = (free_address(), free_address());
     let at = |name: &str| dir.path().join(name).display().to_string();
-    let (key, certificate) = (at("key.pem"), at("certificate.pem"));
-    let names = [
-        "-subj",
-        "/CN=127.0.0.1",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-addext",
-        "basicConstraints=CA:FALSE",
-    ];
-    let files = ["-keyout", &key, "-out", &certificate];
-    done(
-        Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "13"])
-            .args(names)
-            .args(files),
-    );
-    let more = "location /away { return 302 https://shop.example/; } location /broken { return 503; }";
+    let certificate = self_signed(dir.path(), 13, "now");
+    let more = r#"location /away { return 302 https://shop.example/; } location /broken { return 503; }
+        location /health { default_type application/json; add_header X-Node web1;
+          return 200 '{"status": "UP", "parts": [{"name": "db", "free": 12}], "a/b": null}'; }"#;
     configure(dir.path(), plain, tls, more);
     let get = |url: String, contains: Option<&str>| {
         Ask::Http(Get { contains: contains.map(Into::into), ..Get::of(url) })
@@ -68,11 +77,44 @@ async fn nginx_by_http_and_https() {
     let reason = format!("{plain} answers GET /broken with 503 Service Unavailable, not 200");
     not_ready(broken, Trouble::Declined, reason);
 
+    // What is in its JSON, by pointers, and in its head.
+    let json = |values: &[(&str, &str)], headers: &[(&str, &str)]| {
+        let texts = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect();
+        Ask::Http(Get {
+            json: texts(values),
+            headers: texts(headers),
+            ..Get::of(format!("http://{plain}/health?token=of-its-own"))
+        })
+    };
+    let all = [("/status", "UP"), ("/parts/0/free", "12"), ("/a~1b", "null")];
+    let up = ask(json(&all, &[("X-Node", "web"), ("content-type", "json")])).await;
+    let told =
+        "200 OK, X-Node \"web\", content-type \"json\", /status is UP, /parts/0/free is 12, /a~1b is null";
+    assert_eq!(up, Verdict::ready(told));
+    for (question, why) in [
+        (json(&[("/parts/0/name", "cache")], &[]), "/parts/0/name is db, not cache"),
+        (json(&[("/parts/1/name", "db")], &[]), "there is no /parts/1/name in its answer"),
+        (json(&[], &[("X-Node", "web2")]), "its header X-Node is \"web1\", not \"web2\""),
+        (json(&[], &[("X-Version", "7")]), "has no header X-Version"),
+    ] {
+        let reason = format!("{plain} answers GET /health with 200 OK, but {why}");
+        not_ready(ask(question).await, Trouble::Declined, reason);
+    }
+    let text =
+        Ask::Http(Get { json: vec![("/status".into(), "UP".into())], ..Get::of(format!("http://{plain}/")) });
+    let reason = format!(
+        "{plain} answers GET / with 200 OK, but its answer is no JSON: expected value at line 1 column 1"
+    );
+    not_ready(ask(text).await, Trouble::Declined, reason);
+    let closed = ask(get(format!("http://{plain}/"), Some("is closed"))).await;
+    let reason = format!("{plain} answers GET / with 200 OK, but \"is closed\" is not in its answer");
+    not_ready(closed, Trouble::Declined, reason);
+
     let untrusted = ask(get(format!("https://{tls}/"), None)).await;
     let reason = format!("TLS with {tls} fails: nobody that is trusted here has signed its certificate");
     not_ready(untrusted, Trouble::Declined, reason);
     let trusting = |url: String, name: Option<&str>| {
-        let (ca, name) = (Some(certificate.clone().into()), name.map(Into::into));
+        let (ca, name) = (Some(certificate.clone()), name.map(Into::into));
         Ask::Http(Get { ca, name, headers: vec![("Server".into(), "nginx".into())], ..Get::of(url) })
     };
     let trusted = ask(trusting(format!("https://{tls}/"), None)).await;
@@ -83,8 +125,34 @@ async fn nginx_by_http_and_https() {
     let reason = format!("TLS with {tls} fails: its certificate is for another name");
     not_ready(other, Trouble::Declined, reason);
     let not_tls = ask(get(format!("https://{plain}/"), None)).await;
-    let Verdict::NotReady { kind: Trouble::Garbled, reason } = not_tls else { panic!("{not_tls:?}") };
-    assert!(reason.starts_with(&format!("{plain} does not speak TLS: ")), "{reason}");
+    not_ready(
+        not_tls,
+        Trouble::Garbled,
+        format!("{plain} does not speak TLS: received corrupt message of type InvalidContentType"),
+    );
+}
+
+/// One that was made for the future, by a clock that was ahead of this one; and one in its last day.
+#[tokio::test]
+async fn a_certificate_that_has_hardly_begun_or_nearly_ended_says_so() {
+    for (days, made, told) in [
+        (13, "+2 days", Err("its certificate is not valid yet: is the clock of this machine right?")),
+        (2, "-36 hours", Ok("200 OK, its certificate ends today")),
+        (2, "-12 hours", Ok("200 OK, its certificate ends in 1 day")),
+        (60, "now", Ok("200 OK")),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (plain, tls) = (free_address(), free_address());
+        let ca = Some(self_signed(dir.path(), days, made));
+        configure(dir.path(), plain, tls, "");
+        let _nginx = Daemon::start(Command::new("nginx").arg("-c").arg(dir.path().join("nginx.conf")));
+        until(Ask::Http(Get::of(format!("http://{plain}/"))), Verdict::is_ready).await;
+        let verdict = ask(Ask::Http(Get { ca, ..Get::of(format!("https://{tls}/")) })).await;
+        match told {
+            Ok(told) => assert_eq!(verdict, Verdict::ready(told)),
+            Err(why) => not_ready(verdict, Trouble::Declined, format!("TLS with {tls} fails: {why}")),
+        }
+    }
 }
 
 #[tokio::test]

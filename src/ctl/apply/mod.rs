@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-/// `clusterctl apply`
+// `clusterctl apply`
 #[derive(Debug, clap::Args)]
 pub struct ApplyArgs {
     /// The cluster file; its units are those in the folder `units` beside it

@@ -22,7 +22,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(60);
 /// How long a start is followed unless told otherwise. It ends sooner when nothing moves any more.
 const START_WITHIN: Duration = Duration::from_secs(300);
 
-/// What all orders take.
+// What all orders take.
 #[derive(Debug, clap::Args)]
 pub struct Common {
     /// How long to wait for the outcome (90s, 2m) [default: 60s to stop, 5m to start, less when nothing moves]
@@ -36,7 +36,7 @@ pub struct Common {
     no_wait: bool,
 }
 
-/// `clusterctl up`
+// `clusterctl up`
 #[derive(Debug, clap::Args)]
 pub struct UpArgs {
     /// Instances, services, nodes or groups; all when none is named
@@ -45,7 +45,7 @@ pub struct UpArgs {
     common: Common,
 }
 
-/// `clusterctl down`
+// `clusterctl down`
 #[derive(Debug, clap::Args)]
 pub struct DownArgs {
     /// Instances, services, nodes or groups; all when none is named
@@ -60,7 +60,7 @@ pub struct DownArgs {
     common: Common,
 }
 
-/// `clusterctl start`
+// `clusterctl start`
 #[derive(Debug, clap::Args)]
 pub struct StartArgs {
     /// Instances, services, nodes or groups
@@ -76,7 +76,7 @@ pub struct StartArgs {
     common: Common,
 }
 
-/// `clusterctl stop`
+// `clusterctl stop`
 #[derive(Debug, clap::Args)]
 pub struct StopArgs {
     /// Instances, services, nodes or groups
@@ -89,7 +89,7 @@ pub struct StopArgs {
     common: Common,
 }
 
-/// `clusterctl restart`
+// `clusterctl restart`
 #[derive(Debug, clap::Args)]
 pub struct RestartArgs {
     /// Instances, services, nodes or groups

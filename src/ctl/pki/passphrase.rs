@@ -8,7 +8,7 @@ use anyhow::Context;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-/// Where to look for it instead of asking.
+// Where to look for it instead of asking.
 #[derive(Debug, Default, clap::Args)]
 pub struct Source {
     /// The passphrase of the CA's key is the first line of this file, which only you can read

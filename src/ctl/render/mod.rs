@@ -9,7 +9,7 @@ use crate::director::machine::Machine;
 use crate::director::render::{Known, Mac, Rendered, render};
 use crate::model::{Cluster, NodeIx};
 
-/// `clusterctl render`
+// `clusterctl render`
 #[derive(Debug, clap::Args)]
 pub struct RenderArgs {
     /// Only this node

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use whatif::{Timed, WhatIf};
 
-/// `clusterctl simulate`
+// `clusterctl simulate`
 #[derive(Debug, Default, PartialEq, clap::Args)]
 #[command(after_long_help = report::HELP)]
 pub struct SimulateArgs {

@@ -199,7 +199,7 @@ fn roots<'a>(judge: &Judge<'a>, starts: impl IntoIterator<Item = &'a str>) -> Ve
     roots
 }
 
-/// `clusterctl why`
+// `clusterctl why`
 #[derive(Debug, clap::Args)]
 pub struct WhyArgs {
     /// An instance (activemq@mq1), or a service, node or group: its first instance that is not up

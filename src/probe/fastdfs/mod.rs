@@ -73,14 +73,21 @@ async fn upload(address: SocketAddr, group: Option<&str>, course: Course<'_>) ->
 async fn listed(storage: SocketAddr, group: &str, trackers: &[SocketAddr], course: Course<'_>) -> Verdict {
     let mut answers: FuturesUnordered<_> =
         trackers.iter().map(|tracker| by_tracker(*tracker, storage, group, course)).collect();
+    // One that is on its way tells more than one that is not there, and both tell more than a tracker that does not answer.
+    let tells = |said: &Verdict| match said {
+        Verdict::Ready(_) => 3,
+        Verdict::Progress { .. } => 2,
+        Verdict::NotReady { kind: Trouble::Declined, .. } => 1,
+        Verdict::NotReady { .. } => 0,
+    };
     let mut best = None;
     while let Some(answer) = answers.next().await {
         let said = answer.unwrap_or_else(|verdict| verdict);
-        match (&said, &best) {
-            (Verdict::Ready(_), _) => return said,
-            // One that is on its way tells more than one that does not answer.
-            (Verdict::Progress { .. }, _) | (_, None) => best = Some(said),
-            _ => {}
+        if said.is_ready() {
+            return said;
+        }
+        if best.as_ref().is_none_or(|before| tells(&said) > tells(before)) {
+            best = Some(said);
         }
     }
     best.unwrap_or_else(|| Verdict::not_ready(Trouble::Unaskable, "the probe names no tracker"))
