@@ -197,8 +197,12 @@ impl World {
             let likely = [StateName::Ready, StateName::Completed];
             let state = if self.chance.percent(60) { self.one_of(&likely) } else { self.one_of(&STATES) };
             let waits = self.chance.percent(50);
-            let veto =
-                self.chance.percent(10).then(|| Veto { epoch: self.now.0, why: "it goes".into(), waits, lost: false });
+            let veto = self.chance.percent(10).then(|| Veto {
+                epoch: self.now.0,
+                why: "it goes".into(),
+                waits,
+                lost: false,
+            });
             let state = state.unwrap_or(StateName::Ready);
             words.push((ix, Word { state, reason: String::new(), veto, released: Vec::new() }));
         }
