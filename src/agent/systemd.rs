@@ -270,7 +270,8 @@ impl Shell {
             |reason: String, shortage| Some(Input::SpawnFailed { instance, incarnation, reason, shortage });
         let reached = self.systemd.bus.borrow().clone().zip(self.systemd.state(&service));
         let Some((bus, state)) = reached else { return failed("systemd is not reached".to_owned(), true) };
-        if state.kind == "oneshot" && !state.remains {
+        // One whose file is not taken has a type that nobody gave it.
+        if state.load == "loaded" && state.kind == "oneshot" && !state.remains {
             let reason = format!(
                 "{service} runs to its end (Type=oneshot): write its program into a unit of kind \"oneshot\""
             );

@@ -11,6 +11,7 @@ mod disks;
 mod machine;
 mod native;
 
+mod answers;
 mod bare;
 mod cost;
 mod directors;

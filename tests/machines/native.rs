@@ -104,7 +104,7 @@ impl Tree {
             children.split_whitespace().next().map(str::to_owned)
         });
         let native = Native { outside, init, cgroup };
-        wait("the agent to be ready", || native.read("run/cost"));
+        wait("the agent to be ready", || fs::read_to_string(native.at("run/cost")).ok());
         wait("the boot to end", || {
             (native.run("systemctl is-system-running --wait") == "running").then_some(())
         });
@@ -122,8 +122,8 @@ pub struct Native {
 
 impl Native {
     /// A file of it, as it sees it.
-    fn read(&self, path: &str) -> Option<String> {
-        fs::read_to_string(Path::new("/proc").join(&self.init).join("root").join(path)).ok()
+    pub fn at(&self, path: &str) -> PathBuf {
+        Path::new("/proc").join(&self.init).join("root").join(path)
     }
 
     /// What a script in it prints.
@@ -143,7 +143,7 @@ impl Native {
 
     /// The processors' time that all of it had used by the time at which the agent was ready, in milliseconds.
     pub fn used_until_ready(&self) -> f64 {
-        let stat = self.read("run/cost").expect("the agent is ready");
+        let stat = fs::read_to_string(self.at("run/cost")).expect("the agent is ready");
         let used = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).expect("a figure");
         used.parse::<f64>().expect("a number") / 1000.0
     }

@@ -4,6 +4,7 @@ use super::disks::{self, CLUSTERCTL, disks};
 use super::machine::{Machine, Network};
 use clusterd::engine::view::Wish;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -111,12 +112,25 @@ impl Three {
         assert!(matches!(extra.wish, Wish::Held { .. }) && extra.pid.is_none(), "held stays held: {extra:?}");
     }
 
-    /// The last start of an instance: when, by the machines' clocks, which are this one's, and what it rests on.
-    fn started(&mut self, machine: usize, instance: &str) -> (u64, String) {
+    /// By how many milliseconds a machine's clock is ahead of this one's. It is set by this one's, and then loses ticks until
+    /// the kernel has its own, more of them on a busy machine.
+    fn ahead(&mut self, machine: usize) -> i64 {
+        let machine = &mut self.machines[machine];
+        // What is made there is made here, at a moment by this clock.
+        let theirs = machine.ok("rm -f /host/tick; : >/host/tick; echo ${EPOCHREALTIME/./}");
+        let made = fs::metadata(machine.host().join("tick")).expect("it was made");
+        theirs.parse::<i64>().expect("microseconds") / 1000
+            - (made.ctime() * 1000 + made.ctime_nsec() / 1_000_000)
+    }
+
+    /// The last start of an instance: when, by this machine's clock, and what it rests on.
+    fn started(&mut self, machine: usize, instance: &str) -> (i64, String) {
+        let ahead = self.ahead(machine);
+        eprintln!("{}: its clock is {ahead} ms ahead", self.machines[machine].name);
         let mut events = self.machines[machine].events();
         events.retain(|event| event.instance == instance && event.what == "started");
         let last = events.pop().unwrap_or_else(|| panic!("no start of {instance}"));
-        (last.clock_ms, last.text)
+        (last.clock_ms.cast_signed() - ahead, last.text)
     }
 }
 
