@@ -159,6 +159,17 @@ impl Journal {
         Ok(self.read(disk, instance)?.and_then(|record| record.identity))
     }
 
+    /// Whether it is journalled that its last process of this boot has ended.
+    ///
+    /// # Errors
+    /// As [`Journal::read`].
+    pub fn has_ended(&self, disk: &mut impl Disk, instance: &str) -> Result<bool, StoreError> {
+        if let Some(written) = self.written.borrow().get(instance) {
+            return Ok(written.is_none());
+        }
+        Ok(self.read(disk, instance)?.is_some_and(|record| record.identity.is_none()))
+    }
+
     /// `None` when there is none of this boot.
     ///
     /// # Errors

@@ -54,6 +54,7 @@ impl Scene {
         let ctx = Context {
             tree: &self.yard.tree,
             journal: self.journal.as_ref(),
+            has_ended: false,
             me: &self.me,
             others: &self.others,
             keep: &self.yard.path("kept"),

@@ -412,6 +412,7 @@ impl Shell {
         let context = leftover::Context {
             tree: &self.tree,
             journal: journal.as_ref(),
+            has_ended: self.journal.has_ended(&this.name),
             me: &known(instance),
             others,
             keep: &keep.join("leftovers"),

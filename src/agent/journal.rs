@@ -50,6 +50,13 @@ impl Journal {
         self.0.identity(&mut Machine, instance).unwrap_or_else(|e| unreadable(instance, &e))
     }
 
+    /// Whether it is journalled that its last process of this boot has ended.
+    pub fn has_ended(&self, instance: &str) -> bool {
+        self.0
+            .has_ended(&mut Machine, instance)
+            .unwrap_or_else(|e| unreadable(instance, &e).unwrap_or_default())
+    }
+
     /// `None` when there is none of this boot, or only a torn one (which is said): then the marks are looked for.
     pub fn read(&self, instance: &str) -> Option<Record> {
         self.0.read(&mut Machine, instance).unwrap_or_else(|e| unreadable(instance, &e))

@@ -28,6 +28,8 @@ pub struct Context<'a> {
     pub tree: &'a Tree,
     /// Its process as last journalled, in whatever boot; `None` when there is no journal.
     pub journal: Option<&'a Identity>,
+    /// It is journalled that its last process of this boot has ended: who is left of that is no main process.
+    pub has_ended: bool,
     /// The instance itself.
     pub me: &'a Known,
     /// The instances of this node; it does no harm when the instance itself is among them.
@@ -62,7 +64,7 @@ pub struct Outcome<P = Handle> {
 /// at all is in doubt are the stale files removed. With nothing to find it takes some 50 µs.
 pub fn clean(ctx: &Context<'_>, unit: &Unit, mode: Mode) -> Outcome {
     let looker = Looker { tree: ctx.tree, me: ctx.me, others: ctx.others };
-    clean_on(Here { looker, keep: ctx.keep }, ctx.journal, unit, mode)
+    clean_on(Here { looker, keep: ctx.keep }, ctx.journal, ctx.has_ended, unit, mode)
 }
 
 /// Takes the addresses off that the unit's dead process has left on an interface, those that are proven to be held by
@@ -74,8 +76,8 @@ pub fn release(ctx: &Context<'_>, unit: &Unit) -> Vec<Finding> {
         Err(e) => return vec![finding("/proc".into(), Judgement::Doubt, e.to_string())],
     };
     let ground = Here { looker, keep: ctx.keep };
-    let mut cleaner =
-        Cleaner { ground, journal: ctx.journal, unit, mode: Mode::Remove, boot, expected: None };
+    let (journal, has_ended, mode) = (ctx.journal, ctx.has_ended, Mode::Remove);
+    let mut cleaner = Cleaner { ground, journal, has_ended, unit, mode, boot, expected: None };
     let mut items = Vec::new();
     cleaner.examine_addresses(&unit.leftovers.addresses, &mut items);
     match cleaner.remove_stale(items).cleaned {
@@ -89,6 +91,7 @@ pub fn release(ctx: &Context<'_>, unit: &Unit) -> Vec<Finding> {
 pub(crate) fn clean_on<G: Ground>(
     ground: G,
     journal: Option<&Identity>,
+    has_ended: bool,
     unit: &Unit,
     mode: Mode,
 ) -> Outcome<G::Process> {
@@ -96,7 +99,7 @@ pub(crate) fn clean_on<G: Ground>(
         Ok(boot) => boot,
         Err(e) => return doubt(vec![finding("/proc".into(), Judgement::Doubt, e.to_string())], None),
     };
-    Cleaner { ground, journal, unit, mode, boot, expected: None }.run()
+    Cleaner { ground, journal, has_ended, unit, mode, boot, expected: None }.run()
 }
 
 /// One leftover that exists, as judged.
@@ -120,6 +123,7 @@ type Judged<G> = (Judgement, String, Option<<G as Ground>::Process>);
 struct Cleaner<'a, G> {
     ground: G,
     journal: Option<&'a Identity>,
+    has_ended: bool,
     unit: &'a Unit,
     mode: Mode,
     boot: Boot,
@@ -391,6 +395,7 @@ impl<G: Ground> Cleaner<'_, G> {
             return Ok(Survivors::None);
         }
         if self.journal.is_none()
+            && !self.has_ended
             && let Ok(main) = self.ground.main_by_descent(self.unit)
             && let Some(exe) = self.ground.exe(self.ground.pid(&main))
             && self.expected().allows(&exe)

@@ -171,20 +171,11 @@ fn an_exclusive_pair_that_nobody_needs_sees_for_itself_that_both_serve() {
     cluster.start("n2");
     wait("the second", || cluster.in_state("n2", "pair@n2", "ready"));
     for node in ["n1", "n2"] {
-        let alarm = wait("both to say it", || {
-            let status = cluster.ctl(node, &["status"]).text();
-            status.lines().find(|line| line.contains("alarm: ")).map(str::to_owned)
-        });
-        assert!(alarm.contains("and only one may"), "{alarm}");
+        let other = if node == "n1" { "n2" } else { "n1" };
+        let line = format!("  alarm: pair@{node} and pair@{other} serve at once, and only one may");
+        wait_for_line(&cluster, node, &["why", &format!("pair@{node}")], &line);
     }
-    wait_for_words(
-        &cluster,
-        "n1",
-        &["why", "pair@n1"],
-        "alarm: pair@n1 and pair@n2 serve at once, and only one may",
-    );
     assert_eq!(cluster.ctl("n2", &["stop", "pair@n2"]).code, 0);
-    let over = "no other serves beside it any more";
-    wait_for_words(&cluster, "n1", &["events"], over);
+    wait("the alarm to be over", || cluster.event("n1", "pair@n1", "rivals-gone"));
     cluster.in_state("n1", "pair@n1", "ready").expect("the first serves on");
 }

@@ -128,7 +128,7 @@ fn unit() -> Arc<Unit> {
 fn cleaned(left: &[&[i32]], immortal: i32) -> (Outcome<i32>, u32) {
     let mut looks = 0;
     let left = left.iter().map(|pids| pids.to_vec()).collect();
-    let outcome = clean_on(Sham { left, immortal, looks: &mut looks }, None, &unit(), Mode::Remove);
+    let outcome = clean_on(Sham { left, immortal, looks: &mut looks }, None, false, &unit(), Mode::Remove);
     (outcome, looks)
 }
 
