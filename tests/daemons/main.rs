@@ -10,6 +10,7 @@ mod hidden;
 #[allow(dead_code)]
 mod kernel;
 mod machine;
+mod orphans;
 #[path = "../agents/steady.rs"]
 mod steady;
 mod storage;
