@@ -70,3 +70,15 @@ fn a_session_that_outlives_its_server_keeps_the_next_one_from_its_files() {
     machine.must("pkill -INT -x psql; pkill -9 -x postgres; true");
     told(&machine, "it serves", |view| view["state"] == "ready");
 }
+
+#[test]
+fn a_session_that_outlives_our_own_server_is_killed_and_the_next_one_serves() {
+    let machine = machine();
+    machine.must("pg_ctlcluster 15 main stop");
+    machine.start_agent("");
+    let first = told(&machine, "it serves", |view| view["state"] == "ready");
+    orphan(&machine);
+    told(&machine, "another one serves", |view| view["state"] == "ready" && view["pid"] != first["pid"]);
+    let events = machine.clusterctl("events").said;
+    assert!(events.contains(") outlived its main process; it was killed"), "{events}");
+}
