@@ -126,7 +126,7 @@ impl World<'_, '_> {
     fn candidates_met(&self, need: &Need, node: NodeIx) -> Vec<InstanceIx> {
         let mut all = self.cluster.candidates(need, node);
         all.retain(|i| match self.is_told_by_agent(need, node, *i) {
-            true => self.serves(*i),
+            true => self.reaches(node, self.cluster.instance(*i).node) && self.serves(*i),
             false => {
                 let ready = self.is_ready_from(node, *i);
                 ready.is_some_and(|r| need.role.is_none_or(|role| r.roles.contains(&role)))
