@@ -312,36 +312,6 @@ fn a_leaf_is_made_filled_and_removed() {
 }
 
 #[test]
-fn a_leaf_that_is_as_new_is_kept_and_one_that_was_killed_is_made_anew() {
-    let yard = Yard::new();
-    if yard.tree.without_cgroups().is_some() {
-        return; // as above
-    }
-    let folder = || std::fs::metadata(yard.tree.leaf(&yard.instance).unwrap().unwrap().path()).unwrap();
-    let (mut unit, of) = (unit(&["/bin/sleep", "1000"]), |m: std::fs::Metadata| m.ino());
-    unit.run.folder = "/tmp".into();
-    let is_in = |handle: &Handle| yard.tree.leaf_members(&yard.instance).unwrap() == [handle.pid()];
-    let first = yard.spawn(&unit).unwrap();
-    let made = of(folder());
-    first.signal(libc::SIGTERM).unwrap();
-    ended(&first);
-    let second = yard.spawn(&unit).unwrap();
-    assert!(is_in(&second) && of(folder()) == made, "kept");
-    // As somebody may do by hand. Whoever is born there later is killed, too, by Linux 6.18.
-    yard.tree.leaf(&yard.instance).unwrap().unwrap().kill().unwrap();
-    assert_eq!(ended(&second), Exit::Signal(libc::SIGKILL));
-    let third = yard.spawn(&unit).unwrap();
-    assert!(is_in(&third) && third.is_alive(), "it lives");
-    // What it made there is gone with it.
-    third.signal(libc::SIGTERM).unwrap();
-    ended(&third);
-    let leaf = yard.tree.leaf(&yard.instance).unwrap().unwrap();
-    std::fs::create_dir(leaf.path().join("below")).unwrap();
-    let fourth = yard.spawn(&unit).unwrap();
-    assert!(is_in(&fourth) && !leaf.path().join("below").exists(), "made anew");
-}
-
-#[test]
 fn orphans_come_to_the_subreaper_and_only_the_unheld_are_reaped() {
     become_subreaper().unwrap();
     let yard = Yard::new();

@@ -156,7 +156,6 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
 
     // No signal handler of the agent may run in the child: it would write into the agent's own wake-up pipe.
     let mask = swap_signal_mask(u64::MAX);
-    let lives = Cell::new(false);
     let start = Start {
         what,
         argv: &argv,
@@ -167,7 +166,6 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
         join: None,
         undefault: u64::MAX,
         ends_agent: crash::is_due(Done::Born),
-        lives: &lives,
     };
     let aside: Vec<_> = what.sight.iter().map(|_| Cell::new(-1)).collect();
     let start = Start { aside: &aside, ..start };
@@ -178,12 +176,7 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
     }
     swap_signal_mask(mask);
     drop(tell);
-    let forked = forked.map_err(fork)?;
-    if !lives.get() && wait_readable(forked.pidfd.as_fd(), Duration::ZERO).unwrap_or(false) {
-        discard(&forked);
-        return Err(Failure { stage: Stage::Birth, which: 0, cause: Errno::ESRCH.into() });
-    }
-    await_program(forked, report, EXEC_DEADLINE)
+    await_program(forked.map_err(fork)?, report, EXEC_DEADLINE)
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -247,8 +240,6 @@ struct Start<'a> {
     undefault: u64,
     /// A test wants the agent to die while its child is not yet its program.
     ends_agent: bool,
-    /// The child has come to its first instruction.
-    lives: &'a Cell<bool>,
 }
 
 /// Makes the child, with a pidfd, as vfork(2) does: it shares this memory until its exec, while this thread sleeps.
@@ -394,8 +385,7 @@ fn clone_plain(start: &Start<'_>) -> io::Result<Launched> {
 /// # Safety
 /// To be called in a new child, with all signals blocked.
 unsafe fn child(start: &Start<'_>) -> ! {
-    let Start { what, argv, envp, ready, tell, aside, join, undefault, ends_agent, lives } = *start;
-    lives.set(true);
+    let Start { what, argv, envp, ready, tell, aside, join, undefault, ends_agent } = *start;
     // SAFETY: every pointer handed over here is alive until the exec, every string ends with a NUL or comes with its
     // length, both pointer arrays end with a null; all calls are async-signal-safe system calls.
     unsafe {
@@ -773,7 +763,6 @@ mod tests {
             aside: &[],
             ends_agent: false,
             undefault: u64::MAX,
-            lives: &Cell::new(false),
             join: what.leaf,
         });
         swap_signal_mask(mask);

@@ -40,9 +40,6 @@ pub(super) struct Cgroups {
 pub struct Leaf {
     path: PathBuf,
     folder: File,
-    /// An earlier incarnation had it. Whoever is born in one that was once killed is killed too ([`super::Stage::Birth`],
-    /// seen with Linux 6.18), and that it was cannot be read.
-    kept: bool,
 }
 
 /// Whose process it is, by its leaf or its marks.
@@ -105,14 +102,9 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 impl Leaf {
-    /// Makes it. One that an earlier incarnation left empty is made anew, so that what it counts is of this one; but
-    /// where it is as new it is kept: to be born in a cgroup that is new costs a process a quarter of its start.
+    /// Makes it. One that an earlier incarnation left empty is made anew, so that what it counts is of this one; and
+    /// whoever is born in a cgroup that was once killed is killed too (seen with Linux 6.18).
     pub(super) fn make(path: PathBuf) -> io::Result<Leaf> {
-        if let Ok(folder) = File::open(&path)
-            && is_as_new(&path, &folder)
-        {
-            return Ok(Leaf { path, folder, kept: true });
-        }
         if let Err(e) = fs::create_dir(&path) {
             if e.kind() != io::ErrorKind::AlreadyExists {
                 return Err(e);
@@ -122,19 +114,7 @@ impl Leaf {
             }
         }
         let folder = File::open(&path)?;
-        Ok(Leaf { path, folder, kept: false })
-    }
-
-    /// Makes one anew that an earlier incarnation had. `None` where it is new already.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub(super) fn anew(&self) -> io::Result<Option<Leaf>> {
-        if !self.kept {
-            return Ok(None);
-        }
-        remove(&self.path)?;
-        Leaf::make(self.path.clone()).map(Some)
+        Ok(Leaf { path, folder })
     }
 
     pub fn path(&self) -> &Path {
@@ -155,19 +135,6 @@ impl Leaf {
     pub fn kill(&self) -> io::Result<()> {
         kill(&self.path)
     }
-}
-
-/// Whether an empty leaf has no limit, no count, no cgroup below it, and is not frozen.
-fn is_as_new(path: &Path, folder: &File) -> bool {
-    let mut bytes = [0; 256];
-    let mut says = |file: &str, text: &[u8]| {
-        let read = File::open(path.join(file)).and_then(|mut file| file.read(&mut bytes));
-        read.is_ok_and(|length| bytes[..length] == *text)
-    };
-    // Two links are its own, as in `folders`.
-    says("cgroup.events", b"populated 0\nfrozen 0\n")
-        && says("cgroup.controllers", b"")
-        && folder.metadata().is_ok_and(|m| m.nlink() == 2)
 }
 
 fn limit(leaf: &Path, limits: &CgroupLimits) -> Vec<String> {

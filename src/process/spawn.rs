@@ -52,8 +52,6 @@ pub enum Stage {
     /// Opening the output file.
     Output,
     Fork,
-    /// It was killed before its first instruction: as its leaf has it, where that was killed once.
-    Birth,
     Session,
     Stdio,
     OomScore,
@@ -75,14 +73,13 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 21] = [
+    const ALL: [Stage; 20] = [
         Stage::Arguments,
         Stage::Lookup,
         Stage::Folders,
         Stage::Environment,
         Stage::Output,
         Stage::Fork,
-        Stage::Birth,
         Stage::Session,
         Stage::Stdio,
         Stage::OomScore,
@@ -114,7 +111,6 @@ impl fmt::Display for Stage {
             Stage::Environment => "cannot read its environment file",
             Stage::Output => "cannot open its output file",
             Stage::Fork => "cannot fork",
-            Stage::Birth => "it was killed at birth",
             Stage::Session => "cannot make its session",
             Stage::Stdio => "cannot set up its standard streams",
             Stage::OomScore => "cannot set its OOM score",
@@ -204,33 +200,24 @@ impl Spawn<'_> {
         let calls = calls::program(&run.care.system_call_filter);
         let bit = |mask, capability: &Capability| mask | 1u64 << capability.number();
 
-        let launch = |leaf: Option<&Leaf>| {
-            kernel::launch(&Launch {
-                argv: &argv,
-                envp: &envp,
-                folder: &folder,
-                umask: run.umask,
-                credentials: user.credentials.as_ref(),
-                stdin: stdin.as_fd(),
-                output: output.as_fd(),
-                leaf: leaf.map(Leaf::as_fd),
-                limits: &limits,
-                sight: &sight,
-                nice: run.care.nice,
-                oom_score: oom_score.as_deref(),
-                capabilities: run.care.capabilities.as_ref().map(|list| list.iter().fold(0, bit)),
-                no_new_privileges: run.care.no_new_privileges,
-                calls: &calls,
-                ready: self.ready.zip(run.ready_fd),
-            })
-        };
-        let launched = match launch(self.leaf) {
-            Err(failure) if failure.stage == Stage::Birth => match self.leaf.map(Leaf::anew) {
-                Some(Ok(Some(leaf))) => launch(Some(&leaf)),
-                _ => Err(failure),
-            },
-            launched => launched,
-        }
+        let launched = kernel::launch(&Launch {
+            argv: &argv,
+            envp: &envp,
+            folder: &folder,
+            umask: run.umask,
+            credentials: user.credentials.as_ref(),
+            stdin: stdin.as_fd(),
+            output: output.as_fd(),
+            leaf: self.leaf.map(Leaf::as_fd),
+            limits: &limits,
+            sight: &sight,
+            nice: run.care.nice,
+            oom_score: oom_score.as_deref(),
+            capabilities: run.care.capabilities.as_ref().map(|list| list.iter().fold(0, bit)),
+            no_new_privileges: run.care.no_new_privileges,
+            calls: &calls,
+            ready: self.ready.zip(run.ready_fd),
+        })
         .map_err(|failure| {
             let about = match failure.stage {
                 Stage::Folder => shown(&run.folder),
