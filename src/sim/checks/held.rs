@@ -1,6 +1,6 @@
 //! Held stays held: over reboots and agents' restarts, until an operator says otherwise.
 
-use crate::engine::{Action, Input, Order, OrderVerb};
+use crate::engine::{Action, Engine, Input, Order, OrderVerb};
 use crate::facts::Moment;
 use crate::model::{InstanceIx, NodeIx};
 use crate::sim::scenario::{Fault, Scenario};
@@ -22,6 +22,8 @@ struct Hold {
     /// Boot and run of the agent that took it.
     by: (u32, u32),
     give_up_at: Moment,
+    /// Where and when it was given. An agent that dies over it has answered nobody.
+    given: (NodeIx, Duration),
 }
 
 impl Held {
@@ -51,7 +53,8 @@ impl Held {
                     let before = self.holds.get(ix).is_some_and(|hold| hold.durable);
                     let by = (step.boot, step.run);
                     let give_up_at = step.now + order.timeout;
-                    self.holds.insert(*ix, Hold { durable: writes || before, by, give_up_at });
+                    let (durable, given) = (writes || before, (step.node, step.at));
+                    self.holds.insert(*ix, Hold { durable, by, give_up_at, given });
                 }
                 OrderVerb::Restart => {}
             }
@@ -62,6 +65,16 @@ impl Held {
 impl Watcher for Held {
     fn step(&mut self, step: &Step<'_>) -> Result<(), String> {
         self.check(step).map_err(|why| format!("held: {why}"))
+    }
+
+    fn agent(&mut self, at: Duration, node: NodeIx, engine: Option<&Engine>) -> Result<(), String> {
+        if engine.is_none() {
+            self.holds
+                .values_mut()
+                .filter(|hold| hold.given == (node, at))
+                .for_each(|hold| hold.durable = false);
+        }
+        Ok(())
     }
 }
 
