@@ -11,7 +11,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -142,6 +142,16 @@ impl Drop for Stranger {
     }
 }
 
+/// Closes a socket. A child that another test makes at this moment has a copy until its exec.
+fn close(socket: impl AsRawFd, path: &Path) {
+    drop(socket);
+    wait_for("nobody to answer", || {
+        let stream = UnixStream::connect(path).map(drop);
+        let datagram = UnixDatagram::unbound().and_then(|own| own.connect(path));
+        if stream.is_err() && datagram.is_err() { Ok(()) } else { Err((stream, datagram)) }
+    });
+}
+
 /// A number that no process has: that of a child that is dead and reaped. (Numbers are given out in turn, so it
 /// does not come back within a test.)
 fn dead_number() -> u32 {
@@ -255,7 +265,7 @@ fn what_is_no_plain_file_is_refused_and_stays() {
 fn a_socket_in_the_place_of_a_file_and_a_file_in_that_of_a_socket_are_refused() {
     let mut scene = Scene::new();
     let path = scene.yard.path("odd");
-    drop(UnixListener::bind(&path).unwrap());
+    close(UnixListener::bind(&path).unwrap(), &path);
     scene.unit.run.pidfile = Some(path.clone());
     assert!(scene.expect_clear(Judgement::Refused).evidence.contains("is a socket"));
     scene.unit.run.pidfile = None;
@@ -685,13 +695,13 @@ fn a_socket_is_stale_when_it_refuses() {
     let (finding, suspect) = scene.expect_doubt();
     assert!(finding.evidence.ends_with("it is in use"), "{finding:?}");
     assert_eq!(suspect.unwrap().pid(), std::process::id() as i32);
-    drop(listener);
+    close(listener, &path);
     assert!(scene.expect_clear(Judgement::Stale).evidence.ends_with("nobody listens, it refuses"));
     assert!(!path.exists());
 
-    let datagram = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let datagram = UnixDatagram::bind(&path).unwrap();
     scene.expect_doubt();
-    drop(datagram);
+    close(datagram, &path);
     scene.expect_clear(Judgement::Stale);
 }
 
@@ -701,7 +711,7 @@ fn a_star_stands_for_any_text_in_a_sockets_name() {
     scene.unit.leftovers.sockets = vec![scene.yard.path("OSL_PIPE_*_aa")];
     let (stale, other) = (scene.yard.path("OSL_PIPE_994_aa"), scene.yard.path("OSL_PIPE_994_ab"));
     for path in [&stale, &other] {
-        drop(UnixListener::bind(path).unwrap());
+        close(UnixListener::bind(path).unwrap(), path);
     }
     let finding = scene.expect_clear(Judgement::Stale);
     assert_eq!(finding.what, stale.display().to_string());
