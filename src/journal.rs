@@ -7,7 +7,7 @@ use crate::engine::view::Wish;
 use crate::engine::{Action, Found, Memory};
 use crate::facts::Moment;
 use crate::model::{Cluster, RunKind, Unit};
-use crate::process::{Boot, Identity, Marked};
+use crate::process::{Boot, Identity, Journalled, Marked};
 use crate::store::{Disk, Slot, StoreError};
 use crate::systemd;
 use serde::{Deserialize, Serialize};
@@ -148,26 +148,21 @@ impl Journal {
         self.slot(instance).remove()
     }
 
-    /// The process that was journalled last in this boot.
+    /// What was journalled last in this boot.
     ///
     /// # Errors
     /// As [`Journal::read`].
-    pub fn identity(&self, disk: &mut impl Disk, instance: &str) -> Result<Option<Identity>, StoreError> {
-        if let Some(written) = self.written.borrow().get(instance) {
-            return Ok(written.clone());
-        }
-        Ok(self.read(disk, instance)?.and_then(|record| record.identity))
-    }
-
-    /// Whether it is journalled that its last process of this boot has ended.
-    ///
-    /// # Errors
-    /// As [`Journal::read`].
-    pub fn has_ended(&self, disk: &mut impl Disk, instance: &str) -> Result<bool, StoreError> {
-        if let Some(written) = self.written.borrow().get(instance) {
-            return Ok(written.is_none());
-        }
-        Ok(self.read(disk, instance)?.is_some_and(|record| record.identity.is_none()))
+    pub fn last(&self, disk: &mut impl Disk, instance: &str) -> Result<Journalled, StoreError> {
+        let known = self.written.borrow().get(instance).cloned();
+        let known = match known {
+            None => self.read(disk, instance)?.map(|record| record.identity),
+            written => written,
+        };
+        Ok(match known {
+            None => Journalled::Nothing,
+            Some(None) => Journalled::Ended,
+            Some(Some(identity)) => Journalled::Process(identity),
+        })
     }
 
     /// `None` when there is none of this boot.

@@ -5,7 +5,7 @@ mod processes;
 use clusterd::facts::{Cleaned, Finding, Judgement};
 use clusterd::leftover::{Context, Known, Mode, Outcome, clean};
 use clusterd::model::{Ask, Probe, Question, Unit};
-use clusterd::process::{Handle, Identity, Spawn, Tree};
+use clusterd::process::{Handle, Identity, Journalled, Spawn, Tree};
 use processes::*;
 use std::fs;
 use std::net::SocketAddr;
@@ -51,10 +51,10 @@ impl Scene {
     }
 
     fn clean(&self, mode: Mode) -> Outcome {
+        let journal = self.journal.clone().map_or(Journalled::Nothing, Journalled::Process);
         let ctx = Context {
             tree: &self.yard.tree,
-            journal: self.journal.as_ref(),
-            has_ended: false,
+            journal: &journal,
             me: &self.me,
             others: &self.others,
             keep: &self.yard.path("kept"),

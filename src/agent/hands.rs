@@ -405,14 +405,13 @@ impl Shell {
             *neighbours = Some((cluster.clone(), all));
         }
         let others = neighbours.as_ref().map_or(&[][..], |(_, all)| all);
-        let journal = self.journal.identity(&this.name);
+        let journal = self.journal.last(&this.name);
         // Where the disk hangs, copies are kept in memory.
         let hangs = self.clerk.hangs_for().is_some();
         let keep = if hangs { &self.places.run } else { &self.places.state };
         let context = leftover::Context {
             tree: &self.tree,
-            journal: journal.as_ref(),
-            has_ended: self.journal.has_ended(&this.name),
+            journal: &journal,
             me: &known(instance),
             others,
             keep: &keep.join("leftovers"),

@@ -2,7 +2,7 @@
 
 use crate::crash;
 use crate::journal::{self, Line, Record};
-use crate::process::{Boot, Identity};
+use crate::process::{Boot, Journalled};
 use crate::store::{Machine, StoreError};
 use std::io;
 use std::path::Path;
@@ -45,16 +45,10 @@ impl Journal {
         }
     }
 
-    /// The process that was journalled last in this boot.
-    pub fn identity(&self, instance: &str) -> Option<Identity> {
-        self.0.identity(&mut Machine, instance).unwrap_or_else(|e| unreadable(instance, &e))
-    }
-
-    /// Whether it is journalled that its last process of this boot has ended.
-    pub fn has_ended(&self, instance: &str) -> bool {
-        self.0
-            .has_ended(&mut Machine, instance)
-            .unwrap_or_else(|e| unreadable(instance, &e).unwrap_or_default())
+    /// What was journalled last in this boot.
+    pub fn last(&self, instance: &str) -> Journalled {
+        let last = self.0.last(&mut Machine, instance);
+        last.unwrap_or_else(|e| unreadable(instance, &e).unwrap_or_default())
     }
 
     /// `None` when there is none of this boot, or only a torn one (which is said): then the marks are looked for.

@@ -103,7 +103,8 @@ pub enum Colour {
     Never,
 }
 
-// The flags of a verb are made when it is the one: making all of them takes longer than most verbs do.
+// The flags of a verb are made when it is the one: making all of them takes longer than most verbs do. What is written about
+// a verb stands here alone: a doc comment on its arguments would take its place.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Verb {

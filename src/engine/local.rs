@@ -167,12 +167,11 @@ pub(super) struct NeedState {
     pub rule: usize,
     pub edges: Vec<Edge>,
     pub wanted: usize,
-    /// More than that are an alarm, and do not meet it.
-    pub only: bool,
     /// The servers that a start would count.
     pub fresh: Tally,
-    /// The servers whose latest answer is good, those that are being stopped included.
-    pub serving: Tally,
+    /// Where more than that are an alarm, and do not meet it: the servers whose latest answer is good, those that are
+    /// being stopped included.
+    pub serving: Option<Tally>,
     /// The servers that a running instance has, by the thresholds for losing.
     pub held: Tally,
     /// The edges of which it is known whether they are met.
@@ -203,12 +202,17 @@ impl NeedState {
 
     /// More may be serving than may serve.
     pub fn has_rivals(&self) -> bool {
-        self.only && self.serving.count() > self.wanted
+        self.rivals().is_some()
     }
 
     /// How many there are of those that it wants.
     pub fn met(&self) -> usize {
-        if self.has_rivals() { self.serving.count() } else { self.fresh.count() }
+        self.rivals().unwrap_or_else(|| self.fresh.count())
+    }
+
+    /// How many may be serving, where that is more than may.
+    fn rivals(&self) -> Option<usize> {
+        self.serving.as_ref().map(Tally::count).filter(|count| *count > self.wanted)
     }
 }
 

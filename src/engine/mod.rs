@@ -441,9 +441,8 @@ fn local(
             NeedState {
                 rule,
                 wanted: need.count.wanted(candidates.len()),
-                only: cluster.wants_only_one(need),
                 fresh: Tally::new(candidates.len()),
-                serving: Tally::new(candidates.len()),
+                serving: cluster.wants_only_one(need).then(|| Tally::new(candidates.len())),
                 held: Tally::new(candidates.len()),
                 known: Tally::new(candidates.len()),
                 edges: candidates

@@ -109,13 +109,15 @@ impl Engine {
         let Asker::Edge(l, n, e) = asker else { return };
         let (edge, role) = (&self.locals[l].needs[n].edges[e], self.need(l, n).role);
         let (is_fresh, is_held) = (self.is_fresh(edge, role), self.is_held_met(edge, role));
-        let serves = self.serves(edge, role);
+        let serves = self.locals[l].needs[n].serving.is_some() && self.serves(edge, role);
         let is_known = self.is_known(edge);
         // The tables lie side by side: what is counted is read from the questions only.
         let identity = identity(&self.questions, edge);
         let need = &mut self.locals[l].needs[n];
         need.fresh.set(e, is_fresh.then_some(identity));
-        need.serving.set(e, serves.then_some(identity));
+        if let Some(serving) = &mut need.serving {
+            serving.set(e, serves.then_some(identity));
+        }
         need.held.set(e, is_held.then_some(identity));
         need.known.set(e, is_known.then_some(None));
     }
@@ -124,11 +126,16 @@ impl Engine {
     pub(super) fn is_counted(&self, l: usize, n: usize) -> bool {
         let (need, role) = (&self.locals[l].needs[n], self.need(l, n).role);
         let fresh = need.edges.iter().filter(|e| self.is_fresh(e, role));
+        let serving = need.edges.iter().filter(|e| self.serves(e, role));
         let held = need.edges.iter().filter(|e| self.is_held_met(e, role));
         let known = need.edges.iter().filter(|e| self.is_known(e));
+        let servers = |all: &mut dyn Iterator<Item = &Edge>| {
+            count_servers(all.map(|e| identity(&self.questions, e)), usize::MAX)
+        };
         need.known.count() == known.count()
-            && need.fresh.count() == count_servers(fresh.map(|e| identity(&self.questions, e)), usize::MAX)
-            && need.held.count() == count_servers(held.map(|e| identity(&self.questions, e)), usize::MAX)
+            && need.fresh.count() == servers(&mut { fresh })
+            && need.held.count() == servers(&mut { held })
+            && need.serving.as_ref().is_none_or(|tally| tally.count() == servers(&mut { serving }))
     }
 
     /// Whether its own agent says that it is being stopped, or does not serve yet. (Right after a stop the last

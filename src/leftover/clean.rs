@@ -11,7 +11,7 @@ use crate::address::Assigned;
 use crate::crash::{self, Done};
 use crate::facts::{Cleaned, Finding, Judgement};
 use crate::model::Unit;
-use crate::process::{Boot, Handle, Identity, Lost, Tree};
+use crate::process::{Boot, Handle, Journalled, Lost, Tree};
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
@@ -26,10 +26,7 @@ const KILL_WAIT: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub tree: &'a Tree,
-    /// Its process as last journalled, in whatever boot; `None` when there is no journal.
-    pub journal: Option<&'a Identity>,
-    /// It is journalled that its last process of this boot has ended: who is left of that is no main process.
-    pub has_ended: bool,
+    pub journal: &'a Journalled,
     /// The instance itself.
     pub me: &'a Known,
     /// The instances of this node; it does no harm when the instance itself is among them.
@@ -64,7 +61,7 @@ pub struct Outcome<P = Handle> {
 /// at all is in doubt are the stale files removed. With nothing to find it takes some 50 µs.
 pub fn clean(ctx: &Context<'_>, unit: &Unit, mode: Mode) -> Outcome {
     let looker = Looker { tree: ctx.tree, me: ctx.me, others: ctx.others };
-    clean_on(Here { looker, keep: ctx.keep }, ctx.journal, ctx.has_ended, unit, mode)
+    clean_on(Here { looker, keep: ctx.keep }, ctx.journal, unit, mode)
 }
 
 /// Takes the addresses off that the unit's dead process has left on an interface, those that are proven to be held by
@@ -76,8 +73,8 @@ pub fn release(ctx: &Context<'_>, unit: &Unit) -> Vec<Finding> {
         Err(e) => return vec![finding("/proc".into(), Judgement::Doubt, e.to_string())],
     };
     let ground = Here { looker, keep: ctx.keep };
-    let (journal, has_ended, mode) = (ctx.journal, ctx.has_ended, Mode::Remove);
-    let mut cleaner = Cleaner { ground, journal, has_ended, unit, mode, boot, expected: None };
+    let (journal, mode) = (ctx.journal, Mode::Remove);
+    let mut cleaner = Cleaner { ground, journal, unit, mode, boot, expected: None };
     let mut items = Vec::new();
     cleaner.examine_addresses(&unit.leftovers.addresses, &mut items);
     match cleaner.remove_stale(items).cleaned {
@@ -90,8 +87,7 @@ pub fn release(ctx: &Context<'_>, unit: &Unit) -> Vec<Finding> {
 /// As [`clean`], on any ground.
 pub(crate) fn clean_on<G: Ground>(
     ground: G,
-    journal: Option<&Identity>,
-    has_ended: bool,
+    journal: &Journalled,
     unit: &Unit,
     mode: Mode,
 ) -> Outcome<G::Process> {
@@ -99,7 +95,7 @@ pub(crate) fn clean_on<G: Ground>(
         Ok(boot) => boot,
         Err(e) => return doubt(vec![finding("/proc".into(), Judgement::Doubt, e.to_string())], None),
     };
-    Cleaner { ground, journal, has_ended, unit, mode, boot, expected: None }.run()
+    Cleaner { ground, journal, unit, mode, boot, expected: None }.run()
 }
 
 /// One leftover that exists, as judged.
@@ -122,8 +118,7 @@ type Judged<G> = (Judgement, String, Option<<G as Ground>::Process>);
 
 struct Cleaner<'a, G> {
     ground: G,
-    journal: Option<&'a Identity>,
-    has_ended: bool,
+    journal: &'a Journalled,
     unit: &'a Unit,
     mode: Mode,
     boot: Boot,
@@ -133,7 +128,7 @@ struct Cleaner<'a, G> {
 
 impl<G: Ground> Cleaner<'_, G> {
     fn run(mut self) -> Outcome<G::Process> {
-        match self.journal.map(|known| self.ground.adopt(known)) {
+        match self.journal.process().map(|known| self.ground.adopt(known)) {
             Some(Ok(main)) => {
                 let evidence =
                     format!("{} lives: boot, pid and start time are as journalled", self.describe(&main));
@@ -287,7 +282,8 @@ impl<G: Ground> Cleaner<'_, G> {
             let (state, handle) = self.ground.look_at(pid);
             let ProcessState::Alive(alive) = state else { return None };
             let expected = self.expected().clone();
-            let (judgement, clause) = judge_process(pid, &alive, self.journal, &self.boot, &expected);
+            let (judgement, clause) =
+                judge_process(pid, &alive, self.journal.process(), &self.boot, &expected);
             let counts = judgement != Judgement::Stale;
             counts.then(|| (judgement, format!("{} {clause}", who(pid)), handle))
         })
@@ -298,7 +294,7 @@ impl<G: Ground> Cleaner<'_, G> {
             path: path.to_owned(),
             file,
             older_than_boot,
-            journal: self.journal.cloned(),
+            journal: self.journal.process().cloned(),
             boot: self.boot.clone(),
             expected: self.expected().clone(),
         };
@@ -376,7 +372,7 @@ impl<G: Ground> Cleaner<'_, G> {
             return (Judgement::Doubt, format!("{who}, which has just gone"), None);
         };
         let expected = self.expected().clone();
-        let (judgement, clause) = judge_process(pid, &alive, self.journal, &self.boot, &expected);
+        let (judgement, clause) = judge_process(pid, &alive, self.journal.process(), &self.boot, &expected);
         match judgement {
             Judgement::Alive => (Judgement::Alive, format!("{who}, {clause}"), handle),
             _ => (Judgement::Doubt, format!("{who}, which is {}: it is in use", alive.name), handle),
@@ -394,8 +390,7 @@ impl<G: Ground> Cleaner<'_, G> {
         if members.is_empty() {
             return Ok(Survivors::None);
         }
-        if self.journal.is_none()
-            && !self.has_ended
+        if *self.journal == Journalled::Nothing
             && let Ok(main) = self.ground.main_by_descent(self.unit)
             && let Some(exe) = self.ground.exe(self.ground.pid(&main))
             && self.expected().allows(&exe)
@@ -536,7 +531,7 @@ impl<G: Ground> Cleaner<'_, G> {
     }
 
     fn expected(&mut self) -> &Expected {
-        self.expected.get_or_insert_with(|| self.ground.expected(self.unit, self.journal))
+        self.expected.get_or_insert_with(|| self.ground.expected(self.unit, self.journal.process()))
     }
 
     fn describe(&self, held: &G::Process) -> String {

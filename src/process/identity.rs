@@ -19,6 +19,26 @@ pub struct FileId {
     pub ino: u64,
 }
 
+/// What is written down of an instance's process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Journalled {
+    #[default]
+    Nothing,
+    /// Its last process of this boot has ended: who is left of that is no main process.
+    Ended,
+    /// Its last process, in whatever boot.
+    Process(Identity),
+}
+
+impl Journalled {
+    pub fn process(&self) -> Option<&Identity> {
+        match self {
+            Journalled::Process(identity) => Some(identity),
+            Journalled::Nothing | Journalled::Ended => None,
+        }
+    }
+}
+
 /// Who a process is, beyond its number. It can be written down and found again by the next agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {

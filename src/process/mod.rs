@@ -33,7 +33,7 @@ mod strays;
 mod tree;
 
 pub use boot::Boot;
-pub use identity::{FileId, Handle, Identity, Lost};
+pub use identity::{FileId, Handle, Identity, Journalled, Lost};
 pub use kernel::{ClockState, clock_state, give_back_memory, keep_one_heap};
 pub(crate) use kernel::{only_with_byte, watch};
 pub use kill::Felled;

@@ -305,7 +305,7 @@ impl Daemon {
             looks = if new.is_empty() { looks + 1 } else { 0 };
             match machine.run(self.serves) {
                 Ended { code: Some(0), .. } => Ok(true),
-                _ if new.is_empty() && looks >= 5 => Ok(false),
+                _ if looks >= 5 => Ok(false),
                 asked => Err(format!("{asked:?}; {ended:?}; {new:?}")),
             }
         });

@@ -5,8 +5,8 @@ use super::super::place::NotRemoved;
 use super::super::remove::Removed;
 use super::*;
 use crate::model::{self, Source, Sources};
-use crate::process::NotYet;
 use crate::process::proc::Exe;
+use crate::process::{Identity, Journalled, NotYet};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -128,7 +128,8 @@ fn unit() -> Arc<Unit> {
 fn cleaned(left: &[&[i32]], immortal: i32) -> (Outcome<i32>, u32) {
     let mut looks = 0;
     let left = left.iter().map(|pids| pids.to_vec()).collect();
-    let outcome = clean_on(Sham { left, immortal, looks: &mut looks }, None, false, &unit(), Mode::Remove);
+    let outcome =
+        clean_on(Sham { left, immortal, looks: &mut looks }, &Journalled::Nothing, &unit(), Mode::Remove);
     (outcome, looks)
 }
 

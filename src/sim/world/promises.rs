@@ -185,8 +185,7 @@ impl World<'_, '_> {
         let count = self.cluster.instances.len();
         let mut possible = vec![false; count];
         for ix in &self.cluster.outside.instances {
-            let there = &self.daemons[ix.0 as usize];
-            possible[ix.0 as usize] = !(there.broken || there.hangs || there.declines);
+            possible[ix.0 as usize] = self.is_serving(*ix);
         }
         loop {
             let mut grew = false;

@@ -10,6 +10,7 @@ use crate::facts::Exit;
 use crate::journal::{self, Journal, Record, Searched};
 use crate::leftover::{self, Mode};
 use crate::model::{InstanceIx, NodeIx, Unit};
+use crate::process::Journalled;
 use crate::sim::Step;
 use crate::sim::sabotage::{Sabotage, Saboteur};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -299,15 +300,12 @@ impl World<'_, '_> {
         let this = cluster.instance(instance);
         let rash = self.sabotage == Some(Sabotage::JudgesRashly);
         let machine = &mut self.machines[node.0 as usize];
-        let (identity, has_ended) = match &machine.agent {
-            Some(agent) => (
-                agent.journal.identity(&mut machine.files, &this.name).ok().flatten(),
-                agent.journal.has_ended(&mut machine.files, &this.name).unwrap_or_default(),
-            ),
-            None => (None, false),
+        let journalled = match &machine.agent {
+            Some(agent) => agent.journal.last(&mut machine.files, &this.name).unwrap_or_default(),
+            None => Journalled::Nothing,
         };
         let mut soil = soil(machine, &cluster, instance, rash);
-        let outcome = leftover::clean_on(&mut soil, identity.as_ref(), has_ended, &this.unit, Mode::Remove);
+        let outcome = leftover::clean_on(&mut soil, &journalled, &this.unit, Mode::Remove);
         let (killed, harm) = (std::mem::take(&mut soil.killed), soil.harm.take());
         if let Some(harm) = harm {
             return Err(format!("no harm: {harm}"));
