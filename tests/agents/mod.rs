@@ -5,7 +5,7 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
-use clusterd::api::wire::NodeStatus;
+use clusterd::api::wire::{EventRecord, NodeStatus};
 use clusterd::process::Tree;
 use clusterd::sim::contract::Contract;
 use clusterd::sim::replay::{Replayed, replay};
@@ -355,13 +355,33 @@ impl Cluster {
         (view["state"] == state).then(|| view["pid"].as_i64()).flatten()
     }
 
+    /// What the agent of a node tells of what has happened, oldest first; what it has written down where none answers.
+    ///
+    /// It tells an event together with what came of it, and writes it down a moment later.
+    pub fn events(&self, node: &str) -> Vec<EventRecord> {
+        match self.http(node, "GET /v1/events?after=0", "") {
+            Some(told) => serde_json::from_str(&told).unwrap(),
+            None => self.events_on_disk(node),
+        }
+    }
+
+    pub fn events_on_disk(&self, node: &str) -> Vec<EventRecord> {
+        let log = fs::read_to_string(self.dir.path().join(node).join("state/events.jsonl"));
+        log.unwrap_or_default().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     /// The monotonic moment, in nanoseconds, of the latest such event.
     pub fn event(&self, node: &str, instance: &str, what: &str) -> Option<u64> {
-        let log = fs::read_to_string(self.dir.path().join(node).join("state/events.jsonl")).ok()?;
-        let events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let mut found = events.filter(|e| e["instance"] == instance && e["what"] == what);
-        found.next_back()?["at"].as_u64()
+        moment(&self.events(node), instance, what)
     }
+
+    pub fn event_on_disk(&self, node: &str, instance: &str, what: &str) -> Option<u64> {
+        moment(&self.events_on_disk(node), instance, what)
+    }
+}
+
+fn moment(events: &[EventRecord], instance: &str, what: &str) -> Option<u64> {
+    events.iter().rfind(|e| e.instance == instance && e.what == what).map(|e| e.at.0)
 }
 
 pub fn told(command: Command) -> Told {
