@@ -270,7 +270,7 @@ fn what_the_bus_forbids_and_what_no_systemd_would_answer_is_told_in_a_sentence()
     // No bus, nobody on it, somebody who says nonsense, and systemd as we know it.
     let wait_told = |cluster: &Cluster, said: &str| {
         let problem = format!("what systemd runs is as it was last heard of: {said}");
-        wait(said, || cluster.node_status("n1")?.problems.iter().any(|p| *p == problem).then_some(()));
+        wait(said, || cluster.node_status("n1")?.problems.contains(&problem).then_some(()));
     };
     let no_bus = format!(
         "systemd is not reached: failed to connect to `unix:path={}`: No such file or directory (os error 2)",
