@@ -207,7 +207,9 @@ fn a_full_disk_is_told_and_the_service_runs_on() {
     let text = wait("the trouble to be told", || Some(told()).filter(|t| t.contains("log-trouble")));
     assert!(text.contains("No space left on device") && text.contains("it runs on"), "{text}");
     assert_eq!(cluster.pid_if("n1", "it@n1", "ready"), Some(pid));
-    assert_eq!(cluster.ctl("n1", &["logs", "it", "-n", "2"]).out, "19999\n20000\n");
+    wait("it to have printed its last", || {
+        (cluster.ctl("n1", &["logs", "it", "-n", "2"]).out == "19999\n20000\n").then_some(())
+    });
 }
 
 #[test]

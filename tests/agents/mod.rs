@@ -21,7 +21,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for a fact.
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Waits for a fact, and says what it waited for when it does not come.
 pub fn wait<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
