@@ -370,6 +370,13 @@ impl Cluster {
         log.unwrap_or_default().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// What the events of this kind say of an instance, oldest first.
+    pub fn sentences(&self, node: &str, instance: &str, what: &str) -> Vec<String> {
+        let marked = format!("  {instance}  {what}: ");
+        let events = self.ctl(node, &["events", instance]).out;
+        events.lines().filter_map(|line| Some(line.split_once(&marked)?.1.to_owned())).collect()
+    }
+
     /// The monotonic moment, in nanoseconds, of the latest such event.
     pub fn event(&self, node: &str, instance: &str, what: &str) -> Option<u64> {
         moment(&self.events(node), instance, what)
