@@ -205,6 +205,14 @@ impl Course {
             }
             return told;
         }
+        // Of which type a job is can be asked only while it is there: that of one that is soon done is never told.
+        if self.phase == Phase::Runs
+            && !self.stopping
+            && state.active == Active::Deactivating
+            && state.job > 0
+        {
+            self.job_of_others.get_or_insert_with(|| "stop".to_owned());
+        }
         if state.pid() != self.pid && state.main_pid > 0 {
             self.pid = state.main_pid;
             told.push(Told::Moved { pid: self.pid });
@@ -381,9 +389,14 @@ mod tests {
         course.job_began(9, "stop");
         let told = course.look(&dead("success", 1, 0));
         let why = "stopped through systemd, and not by clusterd (`systemctl stop`?)".to_owned();
-        assert_eq!(told, [Told::Ended { exit: Exit::Code(0), why }]);
+        assert_eq!(told, [Told::Ended { exit: Exit::Code(0), why: why.clone() }]);
+        // Its type was asked too late.
+        let (mut course, _) = runs();
+        course.look(&State { job: 9, ..state(Active::Deactivating, "stop-sigterm", "b", 7) });
+        assert_eq!(course.look(&dead("success", 1, 0)), [Told::Ended { exit: Exit::Code(0), why }]);
         let (mut course, _) = runs();
         course.stop();
+        course.look(&State { job: 9, ..state(Active::Deactivating, "stop-sigterm", "b", 7) });
         course.job_began(9, "stop");
         let told = course.look(&dead("success", 1, 0));
         assert_eq!(told, [Told::Ended { exit: Exit::Code(0), why: String::new() }]);
