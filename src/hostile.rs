@@ -292,7 +292,9 @@ impl Disk for Memory {
         Ok(())
     }
     fn append(&mut self, path: &Path, bytes: &[u8], most: u64) -> io::Result<bool> {
-        let Some(file) = self.0.get_mut(path).filter(|file| (file.len() as u64) < most) else { return Ok(false) };
+        let Some(file) = self.0.get_mut(path).filter(|file| (file.len() as u64) < most) else {
+            return Ok(false);
+        };
         file.extend_from_slice(bytes);
         Ok(true)
     }
