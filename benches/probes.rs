@@ -1,17 +1,21 @@
 //! What do probes cost?
 //!
-//! The probers of one agent, in a process of their own as in an agent, ask stand-ins in other processes: a thousand
-//! questions a second of five kinds. And each kind by itself, beside the bare exchange of the same bytes over a new
-//! connection on the same runtime: what is above that is the probe's own.
+//! The probers of one agent, in a process of their own as in an agent, ask servers in other processes: a thousand
+//! questions a second of seven kinds. MariaDB and PostgreSQL are the real ones, asked with a login; the others are stand-ins. And
+//! each kind by itself, beside the bare exchange of the same bytes on the same runtime: over a new connection, or where the
+//! probe keeps one that has logged in over such a one. What is above that is the probe's own.
 
 mod common;
 
-use clusterd::model::{Ask, BrokerAsk, FastdfsAsk, Get, Question};
+use clusterd::model::{Ask, BrokerAsk, FastdfsAsk, Get, Login, Question, Secret};
 use clusterd::probe::{Asker, Pace, Prober};
 use common::cost::memory;
+use common::databases::{Database, mariadb, postgres};
 use common::figures::{self, Figure, millis};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,10 +24,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// At the waiting pace (50 ms, less up to a tenth) these ask a thousand times a second.
-const PROBERS: usize = 48;
-const WATCH: Duration = Duration::from_secs(20);
+const PROBERS: usize = 49;
+/// A login is kept for half a minute.
+const WATCH: Duration = Duration::from_secs(40);
 const SETTLE: Duration = Duration::from_secs(2);
 const SAMPLES: usize = 500;
+const LOGINS: usize = 100;
 const TIMEOUT: Duration = Duration::from_secs(2);
 const MIB: f64 = 1024.0;
 
@@ -35,10 +41,29 @@ const OVERHEAD: f64 = 0.2;
 struct Kind {
     name: &'static str,
     ask: Ask,
-    /// What a client says.
+    /// What a client says; of a database the probe itself is overheard.
     says: Vec<u8>,
     address: SocketAddr,
-    _server: StandIn,
+    server: Server,
+}
+
+enum Server {
+    StandIn { _it: StandIn },
+    Database(Box<RefCell<Database>>),
+}
+
+/// What a client says, and how long the answer is.
+struct Turn {
+    says: Vec<u8>,
+    hears: usize,
+}
+
+/// The bytes of a question, without the probe.
+enum Bare {
+    /// All at once over a new connection.
+    New(Turn),
+    /// In turns over one that has logged in.
+    Kept(TcpStream, Vec<Turn>),
 }
 
 /// Killed when dropped.
@@ -74,9 +99,35 @@ fn kinds() -> Vec<Kind> {
             assert!(begun.elapsed() < Duration::from_secs(10), "the stand-in for {word} listens");
             std::thread::sleep(Duration::from_millis(5));
         }
-        Kind { name, ask: ask(address), says: says.to_vec(), address, _server: StandIn(server) }
+        Kind {
+            name,
+            ask: ask(address),
+            says: says.to_vec(),
+            address,
+            server: Server::StandIn { _it: StandIn(server) },
+        }
     };
-    vec![
+    let database = |name, database: Option<Database>, ask: fn(SocketAddr, Login) -> Ask| {
+        let database = database?;
+        let (address, password) = (database.address, Secret::File(database.password_file()));
+        let ask = ask(address, Login { user: "probe".into(), password: Some(password) });
+        Some(Kind {
+            name,
+            ask,
+            says: Vec::new(),
+            address,
+            server: Server::Database(Box::new(RefCell::new(database))),
+        })
+    };
+    let databases = [
+        database("mariadb", mariadb(), |address, login| Ask::Mysql { address, login: Some(login) }),
+        database("postgres", postgres(), |address, login| Ask::Postgres {
+            address,
+            login,
+            database: "postgres".into(),
+        }),
+    ];
+    let mut kinds = vec![
         kind("tcp", "office", b"", |address| Ask::Tcp { address }),
         kind("http", "http", b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", |address| {
             Ask::Http(Get::of(format!("http://{address}/")))
@@ -92,7 +143,18 @@ fn kinds() -> Vec<Kind> {
             address,
             ask: FastdfsAsk::Active,
         }),
-    ]
+    ];
+    kinds.extend(databases.into_iter().flatten());
+    kinds
+}
+
+/// How many questions were asked: connections that were begun on this machine, and what databases say.
+fn asked(kinds: &[Kind]) -> f64 {
+    let told = |kind: &Kind| match &kind.server {
+        Server::StandIn { .. } => 0.0,
+        Server::Database(database) => database.borrow_mut().asked(),
+    };
+    connects() + kinds.iter().map(told).sum::<f64>()
 }
 
 /// A thousand questions a second, of all kinds.
@@ -107,18 +169,19 @@ async fn many(kinds: &[Kind]) -> Vec<Figure> {
         })
         .collect();
     tokio::time::sleep(SETTLE).await;
-    let (before, opened, begun) = (cpu(), connects(), Instant::now());
+    let opened = asked(kinds);
+    let (before, begun) = (cpu(), Instant::now());
     tokio::time::sleep(WATCH).await;
     let seconds = begun.elapsed().as_secs_f64();
     let share = (cpu() - before) / seconds * 100.0;
-    let rate = (connects() - opened) / seconds;
+    let rate = (asked(kinds) - opened) / seconds;
     while let Ok(event) = events.try_recv() {
         assert!(event.answer.verdict.is_ready(), "{event:?}");
     }
     drop(probers);
     let me = std::process::id();
     vec![
-        Figure::single("questions a second (connects, by the kernel's count)", rate, "", None),
+        Figure::single("questions a second (connects by the kernel's count, and databases')", rate, "", None),
         Figure::single("share of a core", share, "%", Some(CPU)),
         Figure::single("share of a core for 1,000 a second", share / rate * 1000.0, "%", Some(CPU)),
         Figure::single("resident (VmRSS)", memory(me as i32, "VmRSS") / MIB, "MiB", Some(MEMORY)),
@@ -128,12 +191,15 @@ async fn many(kinds: &[Kind]) -> Vec<Figure> {
 
 /// One kind beside its bare exchange, in turn.
 async fn one(kind: &Kind) -> Vec<Figure> {
-    let length = answer_of(kind).await;
+    let mut bare = match kind.server {
+        Server::StandIn { .. } => Bare::New(Turn { says: kind.says.clone(), hears: answer_of(kind).await }),
+        Server::Database(_) => overheard(kind).await,
+    };
     let mut figure = Figure::of_times(format!("{}: a probe, beside the bare exchange", kind.name), None);
     let mut asker = Asker::new(Question { ask: kind.ask.clone(), timeout: TIMEOUT });
     for _ in 0..SAMPLES {
         let begun = Instant::now();
-        bare(kind, length).await;
+        exchange(kind, &mut bare).await;
         figure.floor.push(millis(begun.elapsed()));
         let begun = Instant::now();
         let answer = asker.ask().await;
@@ -145,7 +211,78 @@ async fn one(kind: &Kind) -> Vec<Figure> {
     };
     let above = median(&figure.samples) - median(&figure.floor);
     let what = format!("{}: above the bare exchange", kind.name);
-    vec![figure, Figure::single(what, above, "ms", Some(OVERHEAD))]
+    let mut figures = vec![figure, Figure::single(what, above, "ms", Some(OVERHEAD))];
+    if let Server::Database(_) = kind.server {
+        let mut figure = Figure::of_times(format!("{}: a probe that logs in", kind.name), None);
+        for _ in 0..LOGINS {
+            let mut asker = Asker::new(Question { ask: kind.ask.clone(), timeout: TIMEOUT });
+            let begun = Instant::now();
+            let answer = asker.ask().await;
+            figure.push(begun.elapsed());
+            assert!(answer.verdict.is_ready(), "{answer:?}");
+        }
+        figures.push(figure);
+    }
+    figures
+}
+
+/// Has a probe log in by way of us: its second question, and the connection on which it can be asked again.
+async fn overheard(kind: &Kind) -> Bare {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("a port");
+    let ask = match kind.ask.clone() {
+        Ask::Mysql { login, .. } => Ask::Mysql { address, login },
+        Ask::Postgres { login, database, .. } => Ask::Postgres { address, login, database },
+        other => other,
+    };
+    let mut asker = Asker::new(Question { ask, timeout: TIMEOUT });
+    let mut server = TcpStream::connect(kind.address).await.expect("it listens");
+    server.set_nodelay(true).expect("it is connected");
+    let (mut client, mut turns) = (None, Vec::new());
+    for _ in 0..2 {
+        turns.clear();
+        let answer = tokio::select! {
+            answer = asker.ask() => answer,
+            never = hand_on(&listener, &mut client, &mut server, &mut turns) => match never {},
+        };
+        assert!(answer.verdict.is_ready(), "{answer:?}");
+    }
+    Bare::Kept(server, turns)
+}
+
+/// Hands on what both say, and notes it.
+async fn hand_on(
+    listener: &tokio::net::TcpListener,
+    client: &mut Option<TcpStream>,
+    server: &mut TcpStream,
+    turns: &mut Vec<Turn>,
+) -> Infallible {
+    if client.is_none() {
+        *client = Some(listener.accept().await.expect("the probe").0);
+    }
+    let client = client.as_mut().expect("it is there");
+    let (mut said, mut heard) = ([0; 4096], [0; 4096]);
+    loop {
+        tokio::select! {
+            n = client.read(&mut said) => {
+                let says = &said[..n.expect("it speaks")];
+                assert!(!says.is_empty(), "it has hung up");
+                match turns.last_mut() {
+                    Some(turn) if turn.hears == 0 => turn.says.extend(says),
+                    _ => turns.push(Turn { says: says.to_vec(), hears: 0 }),
+                }
+                server.write_all(says).await.expect("it reads");
+            }
+            n = server.read(&mut heard) => {
+                let hears = &heard[..n.expect("it speaks")];
+                assert!(!hears.is_empty(), "it has hung up");
+                if let Some(turn) = turns.last_mut() {
+                    turn.hears += hears.len();
+                }
+                client.write_all(hears).await.expect("it reads");
+            }
+        }
+    }
 }
 
 /// How long the answer is, once all of it is there.
@@ -160,11 +297,24 @@ async fn answer_of(kind: &Kind) -> usize {
     length
 }
 
-async fn bare(kind: &Kind, length: usize) {
-    let mut stream = TcpStream::connect(kind.address).await.expect("the stand-in listens");
-    stream.set_nodelay(true).expect("it is connected");
-    stream.write_all(&kind.says).await.expect("it reads");
-    let mut answer = vec![0; length];
+async fn exchange(kind: &Kind, bare: &mut Bare) {
+    match bare {
+        Bare::New(turn) => {
+            let mut stream = TcpStream::connect(kind.address).await.expect("the stand-in listens");
+            stream.set_nodelay(true).expect("it is connected");
+            take(&mut stream, turn).await;
+        }
+        Bare::Kept(stream, turns) => {
+            for turn in turns {
+                take(stream, turn).await;
+            }
+        }
+    }
+}
+
+async fn take(stream: &mut TcpStream, turn: &Turn) {
+    stream.write_all(&turn.says).await.expect("it reads");
+    let mut answer = vec![0; turn.hears];
     stream.read_exact(&mut answer).await.expect("it answers");
 }
 

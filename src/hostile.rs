@@ -4,6 +4,7 @@
 //! [`readers`] is the list. Two feed them: the test below, with seeds that are spoiled by chance from a fixed seed (and
 //! with all of `tests/corpus`), and `tests/fuzz`, guided by which code the bytes reach, which is where that corpus is from.
 
+use crate::agent::etcd::hostile as etcd;
 use crate::api::wire::{self, InviteAsk, NodeStatus, Order, ReloadAsk, Switch};
 use crate::broker;
 use crate::director::{firewall, import, settings};
@@ -115,6 +116,7 @@ const TEXTS: &[Reader] = &[
         read: trail_reads,
         cases: 10_000,
     },
+    etcd::READER,
 ];
 
 /// What the fuzzer found that reaches code which the seeds do not: a line of base64 each.
@@ -495,5 +497,6 @@ mod tests {
         state: "state",
         record: "record",
         trail: "trail",
+        etcd: "etcd",
     }
 }

@@ -26,6 +26,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// First word of a slot's file, and the version of its layout.
 const MAGIC: &str = "clusterd 1";
@@ -398,9 +399,31 @@ enum Held {
     Socket { _socket: UnixListener },
 }
 
-/// Locks the state folder (which is made) for this agent. A second agent is refused, with the pid of the first.
+/// How long a lock that is taken is tried again: an agent that was killed as it started something leaves it to a child,
+/// which holds it until it is its own program.
+const HANDED_ON: Duration = Duration::from_secs(1);
+
+/// Tries until nobody else has the lock, at most [`HANDED_ON`].
+fn patiently(mut lock: impl FnMut() -> Result<Lock, StoreError>) -> Result<Lock, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match lock() {
+            Err(e) if e.cause.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < HANDED_ON => {
+                std::thread::sleep(Duration::from_millis(5)); // between two looks
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Locks the state folder (which is made) for this agent. A second agent is refused, with the pid of the first, after a
+/// second.
 pub fn lock(folder: &Path) -> Result<Lock, StoreError> {
     fs::create_dir_all(folder).map_err(cannot("make", folder))?;
+    patiently(|| lock_folder(folder))
+}
+
+fn lock_folder(folder: &Path) -> Result<Lock, StoreError> {
     let path = folder.join("lock");
     let mut open = OpenOptions::new();
     open.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -430,8 +453,12 @@ pub fn lock(folder: &Path) -> Result<Lock, StoreError> {
 }
 
 /// Takes the node's name on this machine (in this network namespace), whatever folders an agent uses: the abstract
-/// socket `@clusterd/CLUSTER/NODE`. A second agent of the same name is refused.
+/// socket `@clusterd/CLUSTER/NODE`. A second agent of the same name is refused, after a second.
 pub fn lock_name(cluster: &str, node: &str) -> Result<Lock, StoreError> {
+    patiently(|| take_name(cluster, node))
+}
+
+fn take_name(cluster: &str, node: &str) -> Result<Lock, StoreError> {
     let name = format!("clusterd/{cluster}/{node}");
     let shown = PathBuf::from(format!("@{name}"));
     SocketAddr::from_abstract_name(&name)

@@ -3,6 +3,8 @@
 mod agents;
 #[path = "agents/apply.rs"]
 mod apply;
+#[path = "agents/bus.rs"]
+mod bus;
 #[path = "agents/doctor.rs"]
 mod doctor;
 #[path = "agents/etcd.rs"]

@@ -60,7 +60,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "hostile",
-        &["api", "broker", "director", "engine", "journal", "model", "pki", "probe", "store", "trail"],
+        &[
+            "agent", "api", "broker", "director", "engine", "journal", "model", "pki", "probe", "store",
+            "trail",
+        ],
     ),
     ("sim", &["facts", "model", "graph", "engine", "process", "leftover", "store", "journal"]),
     (

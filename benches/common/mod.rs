@@ -9,6 +9,7 @@ pub mod agents;
 pub mod bare;
 pub mod black_hole;
 pub mod cost;
+pub mod databases;
 pub mod figures;
 pub mod fourteen;
 pub mod peers;

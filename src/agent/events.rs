@@ -141,7 +141,7 @@ impl Events {
     pub fn record_at(&mut self, at: Moment, instance: &str, what: &str, text: &str, data: serde_json::Value) {
         let kept = Kept::of(&EventRecord {
             seq: self.next,
-            clock_ms: wall_clock().saturating_sub(clock::now().since(at).as_millis() as u64),
+            clock_ms: since_1970(SystemTime::now() - clock::now().since(at)),
             at,
             instance: instance.to_owned(),
             what: what.to_owned(),
@@ -170,5 +170,9 @@ impl Events {
 
 /// Milliseconds since 1970 as this machine's wall clock has it; shown, never compared.
 pub fn wall_clock() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+    since_1970(SystemTime::now())
+}
+
+fn since_1970(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }

@@ -9,7 +9,7 @@ mod args;
 mod clerk;
 mod config;
 mod doctor;
-mod etcd;
+pub(crate) mod etcd;
 mod events;
 mod files;
 mod generations;

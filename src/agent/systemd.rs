@@ -322,7 +322,7 @@ impl Shell {
                 let bus = shell.systemd.bus.borrow().clone();
                 let stopped = match &bus {
                     Some(bus) => bus.stop(&unit, shell.systemd.goes_down.get()).await,
-                    None => Err(Refused { reason: "systemd is not reached".to_owned(), passing: true }),
+                    None => Err(Refused::passing("systemd is not reached".to_owned())),
                 };
                 match stopped {
                     Ok(()) => return,
@@ -571,10 +571,8 @@ async fn hear(shell: &Rc<Shell>) -> Result<String, Refused> {
             heard = ears.hear() => match heard {
                 Heard::Gone { why } => return Ok(why),
                 Heard::Again => {
-                    for unit in &watched {
-                        let state = Box::new(ears.ask_again(unit).await?);
-                        let heard = Heard::Is { unit: unit.clone(), state, anew: true };
-                        shell.tell_systemd(Word::Heard(heard)).await;
+                    if let Some(why) = ask_again(shell, &mut ears, &watched).await? {
+                        return Ok(why);
                     }
                 }
                 heard => shell.tell_systemd(Word::Heard(heard)).await,
@@ -587,6 +585,36 @@ async fn hear(shell: &Rc<Shell>) -> Result<String, Refused> {
             }
         }
     }
+}
+
+/// Asks how all is that is watched. What was told meanwhile goes before the conclusion that something was not heard: the end of
+/// our own job may be among it. Why nothing more will be told, where that is so.
+async fn ask_again(
+    shell: &Rc<Shell>,
+    ears: &mut Ears,
+    watched: &BTreeSet<String>,
+) -> Result<Option<String>, Refused> {
+    let mut again = true;
+    while again {
+        again = false;
+        for unit in watched {
+            let state = Box::new(ears.ask_again(unit).await?);
+            let heard = Heard::Is { unit: unit.clone(), state, anew: false };
+            shell.tell_systemd(Word::Heard(heard)).await;
+        }
+        while let Some(heard) = ears.heard_already().await {
+            match heard {
+                Heard::Gone { why } => return Ok(Some(why)),
+                Heard::Again => again = true,
+                heard => shell.tell_systemd(Word::Heard(heard)).await,
+            }
+        }
+    }
+    for (unit, state) in ears.states() {
+        let heard = Heard::Is { unit, state: Box::new(state), anew: true };
+        shell.tell_systemd(Word::Heard(heard)).await;
+    }
+    Ok(None)
 }
 
 /// Watches what is wanted and is not watched yet: how each is. What is added to it is on its way.

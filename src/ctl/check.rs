@@ -2,6 +2,7 @@
 
 use super::text::{WARN, paint, plural};
 use super::{Exit, Global};
+use crate::director::import::{Finding, Severity};
 use crate::{broker, director, model};
 use std::path::PathBuf;
 
@@ -31,9 +32,9 @@ pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<Exit> {
     };
     let keepalived = director::import::read(&super::import::texts(&args.keepalived)?).findings;
     let activemq = broker::judge(&super::import::texts(&args.activemq)?);
+    let verdict = Verdict::of(&cluster, &[&keepalived[..], &activemq].concat(), args.strict);
     if global.json {
-        let mut answer =
-            serde_json::json!({ "ok": true, "hash": cluster.hash, "warnings": cluster.warnings });
+        let mut answer = serde_json::json!({ "ok": verdict.exit == Exit::Done, "hash": cluster.hash, "warnings": cluster.warnings });
         if !args.keepalived.is_empty() {
             answer["keepalived"] = serde_json::json!(keepalived);
         }
@@ -47,11 +48,35 @@ pub fn run(args: CheckArgs, global: &Global) -> anyhow::Result<Exit> {
         }
         super::import::tell(&keepalived);
         super::import::tell(&activemq);
-        super::print(&format!("{}\n", summary(&cluster)))?;
+        super::print(&format!("{}: {}\n", verdict.text, summary(&cluster)))?;
     }
-    let findings = [keepalived, activemq].concat();
-    let strict = args.strict && !(cluster.warnings.is_empty() && findings.is_empty());
-    Ok(if strict { Exit::Configuration } else { super::import::exit(&findings) })
+    Ok(verdict.exit)
+}
+
+/// What comes of a cluster file that is good, and of what was judged beside it.
+struct Verdict {
+    /// `ok`, or `2 errors beside a good cluster file`
+    text: String,
+    exit: Exit,
+}
+
+impl Verdict {
+    fn of(cluster: &model::Cluster, findings: &[Finding], strict: bool) -> Verdict {
+        let errors = findings.iter().filter(|f| f.severity == Severity::Error).count();
+        let warnings = findings.len() - errors + cluster.warnings.len();
+        let exit = match (errors, warnings) {
+            (0, 0) => Exit::Done,
+            _ if strict => Exit::Configuration,
+            (0, _) => Exit::Done,
+            _ => Exit::Incomplete,
+        };
+        let text = match (errors, exit) {
+            (_, Exit::Done) => "ok".to_owned(),
+            (0, _) => format!("not ok, {} under --strict", plural(warnings, "warning")),
+            _ => format!("not ok, {} beside a good cluster file", plural(errors, "error")),
+        };
+        Verdict { text, exit }
+    }
 }
 
 fn error(diagnostic: &model::Diagnostic) -> serde_json::Value {
@@ -74,11 +99,11 @@ fn outside(cluster: &model::Cluster) -> String {
     }
 }
 
-/// `ok: 14 nodes, 9 services, 16 instances, 7 needs (configuration 3f2a91bc)`
+/// `14 nodes, 9 services, 16 instances, 7 needs (configuration 3f2a91bc)`
 fn summary(cluster: &model::Cluster) -> String {
     let needs = cluster.services.iter().map(|s| s.needs.len()).sum();
     format!(
-        "ok: {}, {}, {}, {} (configuration {})",
+        "{}, {}, {}, {} (configuration {})",
         plural(cluster.nodes.len(), "node"),
         plural(cluster.services.len() - cluster.outside.instances.len(), "service"),
         plural(cluster.own_count(), "instance"),

@@ -86,10 +86,22 @@ async fn read(asked: &Asked, after: &mut BTreeMap<String, u64>) -> Vec<Told> {
             }
         }
     }));
-    let mut all: Vec<Told> = answers.await.into_iter().flatten().collect();
-    // Stable: within one node the order of its own sequence stays.
-    all.sort_by_key(|(_, e)| e.clock_ms);
-    all
+    merged(answers.await)
+}
+
+/// All of them by the wall clocks, each node's own in their own order: a clock may be set back, and two events of one moment
+/// may differ by the last millisecond, one way or the other.
+fn merged(nodes: impl IntoIterator<Item = Vec<Told>>) -> Vec<Told> {
+    let mut all: Vec<(u64, Told)> = Vec::new();
+    for events in nodes {
+        let mut latest = 0;
+        for told in events {
+            latest = told.1.clock_ms.max(latest);
+            all.push((latest, told));
+        }
+    }
+    all.sort_by_key(|(clock_ms, _)| *clock_ms);
+    all.into_iter().map(|(_, told)| told).collect()
 }
 
 fn render(events: &[Told], look: &Look) -> String {
@@ -112,9 +124,8 @@ mod tests {
     use super::*;
     use crate::facts::Moment;
 
-    #[test]
-    fn an_event_is_one_line_with_the_node_when_it_is_the_agents_own() {
-        let event = |instance: &str, what: &str, text: &str| EventRecord {
+    fn event(instance: &str, what: &str, text: &str) -> EventRecord {
+        EventRecord {
             seq: 1,
             clock_ms: 1_772_600_767_123,
             at: Moment(0),
@@ -122,7 +133,23 @@ mod tests {
             what: what.into(),
             text: text.into(),
             data: serde_json::Value::Null,
+        }
+    }
+
+    #[test]
+    fn nodes_are_merged_by_their_clocks_and_each_keeps_its_own_order() {
+        let told = |node: &str, all: &[(u64, u64)]| -> Vec<Told> {
+            let event = |&(seq, clock_ms)| EventRecord { seq, clock_ms, ..event("", "", "") };
+            all.iter().map(|e| (node.to_owned(), event(e))).collect()
         };
+        let all =
+            merged([told("a", &[(1, 100), (2, 201), (3, 200), (4, 300)]), told("b", &[(1, 150), (2, 250)])]);
+        let order: Vec<String> = all.iter().map(|(node, e)| format!("{node}{}", e.seq)).collect();
+        assert_eq!(order, ["a1", "b1", "a2", "a3", "b2", "a4"]);
+    }
+
+    #[test]
+    fn an_event_is_one_line_with_the_node_when_it_is_the_agents_own() {
         let told = [
             ("mq1".to_owned(), event("", "booted", "agent started")),
             ("mq1".to_owned(), event("activemq@mq1", "started", "pid 4711")),

@@ -190,8 +190,14 @@ mod tests {
     fn what_systemd_says_against_a_unit_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let script = dir.path().join("analyze");
+        // By a process of its own: were it open for writing here, a fork of another test could carry that into its child,
+        // and it could not be executed for that moment.
         let write = |text: &str| {
-            fs::write(&script, text).unwrap();
+            let written = dir.path().join("text");
+            fs::write(&written, text).unwrap();
+            assert!(
+                std::process::Command::new("/bin/cp").arg(&written).arg(&script).status().unwrap().success()
+            );
             fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         };
         let units: BTreeSet<PathBuf> = ["/x/a.service", "/x/data.service"].map(PathBuf::from).into();

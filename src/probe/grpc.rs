@@ -109,22 +109,26 @@ where
             }
             let (head, _) = response.into_parts();
             let said = trailers.as_ref().unwrap_or(&head.headers);
-            Ok(Answer {
+            Ok::<_, hyper::Error>(Answer {
                 status: head.status,
                 code: word(said, "grpc-status"),
                 message: word(said, "grpc-message").unwrap_or_default(),
                 body,
             })
         };
-        // The connection does the work of the exchange. It ends first only when it has broken, which the exchange says.
+        // The connection does the work of the exchange. It ends first only when it has broken: the exchange says how,
+        // unless it had not begun.
         tokio::pin!(asking);
         tokio::select! {
             answer = &mut asking => answer,
-            _ = connection => asking.await,
+            ended = connection => match asking.await {
+                Err(error) if error.is_canceled() => Err(ended.err().unwrap_or(error)),
+                said => said,
+            },
         }
     };
     match course.limit(talk).await {
-        Some(answer) => answer.map_err(|error| trouble(ask.address, &error)),
+        Some(answer) => answer.map_err(|error| trouble(ask, &error)),
         None => Err(net::silent(ask.address, course)),
     }
 }
@@ -221,19 +225,33 @@ fn judge(address: SocketAddr, service: &str, answer: &Answer) -> Verdict {
 }
 
 /// The verdict on an exchange that brought no answer.
-fn trouble(address: SocketAddr, error: &hyper::Error) -> Verdict {
+///
+/// Whether a server that hangs up is seen to end the connection or to reset it is chance (it resets what it has not read to
+/// its end), so both are told alike.
+fn trouble(ask: &GrpcHealth, error: &hyper::Error) -> Verdict {
+    let address = ask.address;
+    let mut ended = error.is_canceled();
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     let mut last = error.to_string();
     while let Some(this) = cause {
-        if let Some(io) = this.downcast_ref::<std::io::Error>()
-            && io.get_ref().is_none()
-        {
-            return net::exchange_trouble(address, io);
+        if let Some(io) = this.downcast_ref::<std::io::Error>() {
+            // h2 has words of its own for an end alone: before an answer, or within it.
+            ended = io.get_ref().is_some() || net::is_end(io);
+            if !ended {
+                return net::exchange_trouble(address, io);
+            }
         }
         last = this.to_string();
         cause = this.source();
     }
-    net::garbled(address, "gRPC", format!("no HTTP/2 ({})", net::shown(last.as_bytes())))
+    match ended {
+        true if ask.tls => net::hung_up(address),
+        true => Verdict::not_ready(
+            Trouble::Declined,
+            format!("{address} closed the connection without an answer: if it speaks TLS, say `tls = true`"),
+        ),
+        false => net::garbled(address, "gRPC", format!("no HTTP/2 ({})", net::shown(last.as_bytes()))),
+    }
 }
 
 #[cfg(test)]
@@ -246,6 +264,7 @@ mod tests {
     use hyper::body::{Frame, Incoming};
     use hyper::service::service_fn;
     use std::convert::Infallible;
+    use tokio::io::AsyncReadExt;
 
     /// `SERVING` as grpc-go sends it.
     const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
@@ -308,6 +327,21 @@ mod tests {
         not_ready(ask_in_vain(check(silent, "")).await, Trouble::Silent, why);
         let (_port, closed) = nobody().await;
         not_ready(ask(check(closed, "")).await, Trouble::Refused, format!("connection refused by {closed}"));
+    }
+
+    /// As a server does that wants TLS, whatever part of the question it has read.
+    #[tokio::test]
+    async fn whoever_hangs_up_hangs_up_however_it_does_so() {
+        for read in [0, 1, 24, 57] {
+            let address = server(move |mut stream| async move {
+                let _ = stream.read_exact(&mut vec![0; read]).await;
+            })
+            .await;
+            let reason = format!(
+                "{address} closed the connection without an answer: if it speaks TLS, say `tls = true`"
+            );
+            not_ready(ask(check(address, "")).await, Trouble::Declined, reason);
+        }
     }
 
     #[test]

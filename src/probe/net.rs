@@ -82,13 +82,20 @@ pub(super) fn connect_trouble(address: impl fmt::Display, error: &io::Error) -> 
     Verdict::not_ready(kind, reason)
 }
 
+/// Whether the other side has ended the connection, in good order or not.
+pub(super) fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe
+    )
+}
+
 /// The verdict on a connection that broke before the answer was complete.
 pub(super) fn exchange_trouble(address: impl fmt::Display, error: &io::Error) -> Verdict {
     use io::ErrorKind as Kind;
     match error.kind() {
-        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => {
-            hung_up(address)
-        }
+        _ if is_end(error) => hung_up(address),
         Kind::TimedOut | Kind::HostUnreachable | Kind::NetworkUnreachable => Verdict::not_ready(
             Trouble::Unreachable,
             format!("the connection to {address} was cut: {}", plain(error)),

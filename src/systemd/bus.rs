@@ -1,12 +1,14 @@
 //! The connection to systemd, by way of the system's bus.
 
 use super::state::{Fact, State};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use zbus::message::{Body, Sequence, Type};
-use zbus::{Connection, DynamicType, Message, MessageStream, ObjectPath, OwnedObjectPath, Variant};
+use zbus::{
+    Connection, DBusError, DynamicType, Message, MessageStream, ObjectPath, OwnedObjectPath, Variant, fdo,
+};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
@@ -18,6 +20,8 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long reading all units again may take.
 const RELOAD_WITHIN: Duration = Duration::from_secs(90);
+/// The most of a text that is taken over, in characters.
+const LONGEST_SAID: usize = 300;
 /// Signals that may wait for us. The bus drops nobody's, so this only has to be more than come at once.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
@@ -25,9 +29,18 @@ const QUEUE: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Refused {
+    /// The last part of the error's name; empty where it has none.
+    name: String,
     pub reason: String,
     /// It was not reached, or is busy: nothing is wrong with the unit.
     pub passing: bool,
+}
+
+impl Refused {
+    /// It will pass.
+    pub fn passing(reason: String) -> Refused {
+        Refused { name: String::new(), reason, passing: true }
+    }
 }
 
 /// The bus, for orders.
@@ -112,7 +125,7 @@ impl Bus {
             zbus::connection::Builder::system().max_queued(QUEUE).method_timeout(ANSWER_WITHIN).build();
         match tokio::time::timeout(ANSWER_WITHIN, connect).await {
             Ok(connected) => connected.map(|connection| Bus { connection }).map_err(refused),
-            Err(_) => Err(passing("the system's bus does not answer".to_owned())),
+            Err(_) => Err(Refused::passing("the system's bus does not answer".to_owned())),
         }
     }
 
@@ -146,7 +159,7 @@ impl Bus {
     /// Where there is no such unit, it is masked, systemd does not take its file, or the machine goes down.
     pub async fn start(&self, unit: &str) -> Result<u32, Refused> {
         let reply = self.manager("StartUnit", &(unit, "replace")).await.map_err(|e| about(unit, e))?;
-        Ok(job_of(&reply.body()))
+        job_of(&reply.body())
     }
 
     /// Stops a unit. `at_once`: whatever else is to be stopped before it.
@@ -174,7 +187,7 @@ impl Bus {
         let reload = self.manager("Reload", &());
         match tokio::time::timeout(RELOAD_WITHIN, reload).await {
             Ok(done) => done.map(drop),
-            Err(_) => Err(passing("systemd does not read its files again".to_owned())),
+            Err(_) => Err(Refused::passing("systemd does not read its files again".to_owned())),
         }
     }
 
@@ -189,7 +202,9 @@ impl Bus {
         let body = reply.body();
         match body.deserialize::<Variant<'_>>().map_err(refused)? {
             Variant::Str(text) => Ok(text.to_string()),
-            _ => Ok(String::new()),
+            _ => {
+                Err(Refused::passing("systemd's answer is not understood: its cgroup is no text".to_owned()))
+            }
         }
     }
 
@@ -244,19 +259,37 @@ impl Ears {
         Ok(state)
     }
 
+    /// How all that is watched is as far as it was told.
+    pub fn states(&self) -> Vec<(String, State)> {
+        self.watched.values().map(|watched| (watched.unit.clone(), watched.state.clone())).collect()
+    }
+
     /// What comes next.
     pub async fn hear(&mut self) -> Heard {
         loop {
-            let message = match self.stream.next().await {
-                Some(Ok(message)) => message,
-                Some(Err(e)) => return Heard::Gone { why: e.to_string() },
-                None => return Heard::Gone { why: "the bus has hung up".to_owned() },
-            };
-            if message.message_type() == Type::Signal
-                && let Some(heard) = self.signal(&message).await
-            {
+            let message = self.stream.next().await;
+            if let Some(heard) = self.understand(message).await {
                 return heard;
             }
+        }
+    }
+
+    /// What has come already; none where nothing has.
+    pub async fn heard_already(&mut self) -> Option<Heard> {
+        loop {
+            let message = self.stream.next().now_or_never()?;
+            if let Some(heard) = self.understand(message).await {
+                return Some(heard);
+            }
+        }
+    }
+
+    async fn understand(&mut self, message: Option<zbus::Result<Message>>) -> Option<Heard> {
+        match message {
+            Some(Ok(message)) if message.message_type() == Type::Signal => self.signal(&message).await,
+            Some(Ok(_)) => None,
+            Some(Err(e)) => Some(Heard::Gone { why: refused(e).reason }),
+            None => Some(Heard::Gone { why: "the bus has hung up".to_owned() }),
         }
     }
 
@@ -323,7 +356,7 @@ fn take_all(state: &mut State, changed: &HashMap<&str, Variant<'_>>) {
 
 fn fact(value: &Variant<'_>) -> Option<Fact> {
     Some(match value {
-        Variant::Str(text) => Fact::Text(text.to_string()),
+        Variant::Str(text) => Fact::Text(harmless(text)),
         Variant::U32(n) => Fact::Number((*n).into()),
         Variant::I32(n) => Fact::Number((*n).into()),
         Variant::Bool(flag) => Fact::Flag(*flag),
@@ -348,36 +381,68 @@ fn fact(value: &Variant<'_>) -> Option<Fact> {
 }
 
 /// The number at the end of a job's path.
-fn job_of(body: &Body) -> u32 {
-    let path = body.deserialize::<ObjectPath<'_>>().ok();
-    let number = path.and_then(|path| path.as_str().rsplit('/').next()?.parse().ok());
-    number.unwrap_or(0)
+fn job_of(body: &Body) -> Result<u32, Refused> {
+    let path = body.deserialize::<ObjectPath<'_>>().map_err(refused)?;
+    let number = path.as_str().rsplit('/').next().and_then(|number| number.parse().ok());
+    number.ok_or_else(|| {
+        Refused::passing(format!("systemd's answer is not understood: {} is no job", harmless(&path)))
+    })
 }
 
-fn passing(reason: String) -> Refused {
-    Refused { reason, passing: true }
+/// What others say, as anybody's terminal bears it.
+fn harmless(text: &str) -> String {
+    let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let shown: String = chars.by_ref().take(LONGEST_SAID).collect();
+    if chars.next().is_some() { shown + "…" } else { shown }
 }
 
 fn refused(e: zbus::Error) -> Refused {
-    match e {
-        zbus::Error::MethodError(name, text, _) => {
-            let text = text.unwrap_or_else(|| name.to_string());
-            let name = name.as_str().rsplit('.').next().unwrap_or_default();
-            let passing =
-                ["TransactionIsDestructive", "JobTypeNotApplicable", "ShuttingDown"].contains(&name);
-            Refused { reason: if passing { text } else { format!("{name}: {text}") }, passing }
+    match &e {
+        zbus::Error::MethodError(name, text, _) => named(name.as_str(), text.as_deref().unwrap_or_default()),
+        zbus::Error::FDO(within) => match &**within {
+            fdo::Error::ZBus(e) => refused(e.clone()),
+            e => named(e.name().as_str(), e.description().unwrap_or_default()),
+        },
+        zbus::Error::InputOutput(e) if e.kind() == std::io::ErrorKind::TimedOut => {
+            Refused::passing("systemd does not answer".to_owned())
         }
-        other => passing(format!("systemd is not reached: {other}")),
+        zbus::Error::InputOutput(_)
+        | zbus::Error::Connection(..)
+        | zbus::Error::Handshake(_)
+        | zbus::Error::Address(_) => Refused::passing(harmless(&format!("systemd is not reached: {e}"))),
+        _ => Refused::passing(harmless(&format!("systemd's answer is not understood: {e}"))),
     }
 }
 
+/// An error by its name: systemd's own, and those of D-Bus.
+fn named(name: &str, text: &str) -> Refused {
+    let (name, text) = (name.rsplit('.').next().unwrap_or_default(), harmless(text));
+    let (reason, passing) = match name {
+        "TransactionIsDestructive" | "JobTypeNotApplicable" | "ShuttingDown" => (text, true),
+        "ServiceUnknown" | "NameHasNoOwner" => (format!("systemd is not on the system's bus ({text})"), true),
+        "NoReply" | "Timeout" | "TimedOut" | "Disconnected" | "LimitsExceeded" | "NoMemory" => {
+            (format!("systemd does not answer: {text}"), true)
+        }
+        "AccessDenied" | "AuthFailed" | "InteractiveAuthorizationRequired" => {
+            (format!("clusterd is not allowed to ask that of systemd, by D-Bus or polkit: {text}"), false)
+        }
+        _ if OF_UNITS.contains(&name) => (text, false),
+        _ if text.is_empty() => (format!("systemd refuses it ({name})"), false),
+        _ => (format!("systemd refuses it: {text} ({name})"), false),
+    };
+    Refused { name: name.to_owned(), reason, passing }
+}
+
+/// The names of what is wrong with a unit.
+const OF_UNITS: [&str; 4] = ["UnitMasked", "NoSuchUnit", "BadUnitSetting", "LoadFailed"];
+
 /// What is wrong with a unit, and what to type.
 fn about(unit: &str, refused: Refused) -> Refused {
-    let (name, text) = refused.reason.split_once(": ").unwrap_or(("", &refused.reason));
-    let reason = match name {
+    let reason = match refused.name.as_str() {
         "UnitMasked" => format!("{unit} is masked: `systemctl unmask {unit}`"),
         "NoSuchUnit" => format!("there is no {unit} on this machine: is its package installed?"),
         "BadUnitSetting" | "LoadFailed" => {
+            let text = &refused.reason;
             format!("systemd does not take the file of {unit} ({text}): `systemd-analyze verify {unit}`")
         }
         _ => refused.reason.clone(),
@@ -391,12 +456,28 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_to_type() {
-        let said = |reason: &str| {
-            about("redis-server.service", Refused { reason: reason.into(), passing: false }).reason
-        };
-        assert!(said("UnitMasked: Unit redis-server.service is masked.").contains("systemctl unmask"));
-        assert!(said("NoSuchUnit: Unit redis-server.service not found.").contains("package"));
-        assert!(said("BadUnitSetting: has a bad unit file setting.").contains("systemd-analyze verify"));
-        assert_eq!(said("AccessDenied: no"), "AccessDenied: no");
+        let said = |name: &str, text: &str| about("redis-server.service", named(name, text)).reason;
+        let of_systemd = |name: &str, text: &str| said(&format!("{SYSTEMD}.{name}"), text);
+        assert!(
+            of_systemd("UnitMasked", "Unit redis-server.service is masked.").contains("systemctl unmask")
+        );
+        assert!(of_systemd("NoSuchUnit", "Unit redis-server.service not found.").contains("package"));
+        assert_eq!(
+            of_systemd("BadUnitSetting", "has a bad unit file setting."),
+            "systemd does not take the file of redis-server.service (has a bad unit file setting.): \
+             `systemd-analyze verify redis-server.service`"
+        );
+        assert_eq!(said("org.example.Strange", "no"), "systemd refuses it: no (Strange)");
+        assert_eq!(
+            said("org.freedesktop.DBus.Error.AccessDenied", "no"),
+            "clusterd is not allowed to ask that of systemd, by D-Bus or polkit: no"
+        );
+    }
+
+    #[test]
+    fn whatever_is_said_is_short_and_harmless() {
+        assert_eq!(harmless("a\x1b[31mb"), "a [31mb");
+        assert_eq!(harmless(&"é".repeat(LONGEST_SAID)), "é".repeat(LONGEST_SAID));
+        assert_eq!(harmless(&"é".repeat(1 << 20)).chars().count(), LONGEST_SAID + 1);
     }
 }

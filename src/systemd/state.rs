@@ -2,6 +2,9 @@
 
 use crate::facts::{Exit, Notice};
 
+/// The bytes of an invocation's id; of none there are none.
+const INVOCATION: usize = 16;
+
 /// A property's value, of the few types that matter here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
@@ -72,7 +75,7 @@ impl State {
             ("ExecMainStatus", Fact::Number(n)) => self.exec_status = n,
             ("MainPID", Fact::Number(n)) => self.main_pid = pid(n),
             ("ControlPID", Fact::Number(n)) => self.control_pid = pid(n),
-            ("InvocationID", Fact::Bytes(id)) => self.invocation = hexadecimal(&id),
+            ("InvocationID", Fact::Bytes(id)) if id.len() <= INVOCATION => self.invocation = hexadecimal(&id),
             ("ConditionResult", Fact::Flag(flag)) => self.conditions = flag,
             ("StatusText", Fact::Text(text)) => self.status = text,
             ("Job", Fact::Number(n)) => self.job = u32::try_from(n).unwrap_or(0),

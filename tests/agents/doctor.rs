@@ -30,7 +30,9 @@ fn what_is_wrong_is_found_where_it_is_and_between_the_machines() {
         ours.map(|f| format!("{} {}: {}", text(f, "about"), text(f, "node"), text(f, "what")))
             .collect::<Vec<_>>()
     };
-    assert_eq!(found(&cluster), ["program n2: /nowhere/at-all, which web@n2 runs, is not there"]);
+    // Each has to hear of the others first.
+    let missing = ["program n2: /nowhere/at-all, which web@n2 runs, is not there"];
+    wait("nothing but that to be found", || (found(&cluster) == missing).then_some(()));
 
     // A stranger on its port, a file that differs, an agent that is gone.
     let _stranger = TcpListener::bind(format!("{}:7400", cluster.address(2))).unwrap();

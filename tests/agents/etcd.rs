@@ -12,6 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Who puts the files there, over TLS with these where there are some.
 pub type Operator = Option<(PathBuf, Identity)>;
 
+/// How long it may take to answer: it writes each change down first.
+const WITHIN: Duration = Duration::from_secs(60);
+
 pub struct Etcd {
     server: Child,
     pub at: String,
@@ -65,7 +68,7 @@ impl Etcd {
             self.at,
             body.len()
         );
-        let (server, within) = (self.at.parse().unwrap(), Duration::from_secs(5));
+        let (server, within) = (self.at.parse().unwrap(), WITHIN);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let answer = runtime.block_on(async {
             match &self.operator {
@@ -82,9 +85,10 @@ impl Etcd {
 async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, asked: String) -> Result<String, String> {
     stream.write_all(asked.as_bytes()).await.map_err(|e| e.to_string())?;
     let mut answer = String::new();
-    // A watch goes on: what it has told by then.
-    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await;
-    Ok(answer)
+    match tokio::time::timeout(WITHIN, stream.read_to_string(&mut answer)).await {
+        Ok(_) => Ok(answer),
+        Err(late) => Err(late.to_string()),
+    }
 }
 
 impl Drop for Etcd {

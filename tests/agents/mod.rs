@@ -5,7 +5,7 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
-use clusterd::api::wire::NodeStatus;
+use clusterd::api::wire::{EventRecord, NodeStatus};
 use clusterd::process::Tree;
 use clusterd::sim::contract::Contract;
 use clusterd::sim::replay::{Replayed, replay};
@@ -21,7 +21,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for a fact.
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Waits for a fact, and says what it waited for when it does not come.
 pub fn wait<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
@@ -355,13 +355,40 @@ impl Cluster {
         (view["state"] == state).then(|| view["pid"].as_i64()).flatten()
     }
 
+    /// What the agent of a node tells of what has happened, oldest first; what it has written down where none answers.
+    ///
+    /// It tells an event together with what came of it, and writes it down a moment later.
+    pub fn events(&self, node: &str) -> Vec<EventRecord> {
+        match self.http(node, "GET /v1/events?after=0", "") {
+            Some(told) => serde_json::from_str(&told).unwrap(),
+            None => self.events_on_disk(node),
+        }
+    }
+
+    pub fn events_on_disk(&self, node: &str) -> Vec<EventRecord> {
+        let log = fs::read_to_string(self.dir.path().join(node).join("state/events.jsonl"));
+        log.unwrap_or_default().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// What the events of this kind say of an instance, oldest first.
+    pub fn sentences(&self, node: &str, instance: &str, what: &str) -> Vec<String> {
+        let marked = format!("  {instance}  {what}: ");
+        let events = self.ctl(node, &["events", instance]).out;
+        events.lines().filter_map(|line| Some(line.split_once(&marked)?.1.to_owned())).collect()
+    }
+
     /// The monotonic moment, in nanoseconds, of the latest such event.
     pub fn event(&self, node: &str, instance: &str, what: &str) -> Option<u64> {
-        let log = fs::read_to_string(self.dir.path().join(node).join("state/events.jsonl")).ok()?;
-        let events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let mut found = events.filter(|e| e["instance"] == instance && e["what"] == what);
-        found.next_back()?["at"].as_u64()
+        moment(&self.events(node), instance, what)
     }
+
+    pub fn event_on_disk(&self, node: &str, instance: &str, what: &str) -> Option<u64> {
+        moment(&self.events_on_disk(node), instance, what)
+    }
+}
+
+fn moment(events: &[EventRecord], instance: &str, what: &str) -> Option<u64> {
+    events.iter().rfind(|e| e.instance == instance && e.what == what).map(|e| e.at.0)
 }
 
 pub fn told(command: Command) -> Told {

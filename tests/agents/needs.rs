@@ -60,8 +60,8 @@ fn a_wait_ends_with_a_start_or_a_failure() {
     cluster.start("n1");
     let pid = wait("the one that starts without it", || cluster.pid_if("n1", "late@n1", "ready"));
     wait("the one that gives up", || cluster.in_state("n1", "strict@n1", "failed"));
-    let events = cluster.ctl("n1", &["events"]).text();
-    assert!(events.contains("waited 1 s for cache: starts without it"), "{events}");
+    assert_eq!(cluster.sentences("n1", "late@n1", "waived"), ["waited 1 s for cache: starts without it"]);
+    assert_eq!(cluster.sentences("n1", "strict@n1", "failed"), ["waited 1 s for cache"]);
     let status = cluster.ctl("n1", &["status"]).text();
     assert!(status.contains("started without cache"), "{status}");
     let why = cluster.ctl("n1", &["why", "strict"]).text();
@@ -89,8 +89,7 @@ fn a_loss_stops_restarts_or_does_nothing_as_its_need_says() {
         ["keeps@n1", "stops@n1", "again@n1"].map(|name| wait(name, || cluster.pid_if("n1", name, "ready")));
     drop(listener);
     wait("one to be stopped", || cluster.in_state("n1", "stops@n1", "waiting"));
-    let events = cluster.ctl("n1", &["events"]).text();
-    assert!(events.contains("its need store was lost"), "{events}");
+    assert_eq!(cluster.sentences("n1", "stops@n1", "stopping"), ["its need store was lost"]);
     assert_eq!(cluster.pid_if("n1", "keeps@n1", "ready"), Some(pids[0]));
     assert_eq!(
         cluster.pid_if("n1", "again@n1", "ready"),
@@ -106,8 +105,8 @@ fn a_loss_stops_restarts_or_does_nothing_as_its_need_says() {
     let new = |name: &str, old: i64| cluster.pid_if("n1", name, "ready").filter(|pid| *pid != old);
     wait("the one that was stopped", || new("stops@n1", pids[1]));
     wait("the one that is restarted", || new("again@n1", pids[2]));
-    let events = cluster.ctl("n1", &["events"]).text();
-    assert!(events.contains("its need store is back after a loss"), "{events}");
+    assert_eq!(cluster.sentences("n1", "again@n1", "stopping"), ["its need store is back after a loss"]);
+    assert_eq!(cluster.sentences("n1", "keeps@n1", "stopping"), [""; 0]);
     assert_eq!(cluster.pid_if("n1", "keeps@n1", "ready"), Some(pids[0]));
 }
 
@@ -146,8 +145,7 @@ fn two_that_take_writes_where_one_may_are_an_alarm_until_one_has_gone() {
     cluster.start("n2");
     wait_for_line(&cluster, "n3", &["status"], &format!("app@n3 ready N alarm: {says}"));
     wait_for_line(&cluster, "n3", &["why", "app"], &format!("alarm: {says}"));
-    let events = cluster.ctl("n3", &["events"]).text();
-    assert!(events.contains(says), "{events}");
+    assert_eq!(cluster.sentences("n3", "app@n3", "rivals"), [says]);
     assert_eq!(cluster.pid_if("n3", "app@n3", "ready"), Some(pid), "what runs is left alone");
     // Nothing more is started on either of them.
     cluster.ctl("n3", &["start", "later", "--no-wait"]);

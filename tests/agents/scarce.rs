@@ -125,7 +125,7 @@ fn a_full_state_disk_stops_nothing_and_is_said() {
     assert_eq!(cluster.ctl("n1", &["start", "it"]).code, 0);
     cluster.ready("it@n1");
     assert_eq!(cluster.problem("events"), None);
-    assert!(cluster.event("n1", "it@n1", "ready").is_some(), "events are written again");
+    wait("events to be written again", || cluster.event_on_disk("n1", "it@n1", "ready"));
     assert_eq!(cluster.ready("other@n1"), other);
 }
 
@@ -182,7 +182,7 @@ fn a_state_disk_that_hangs_holds_up_nobody() {
     fs::write(cluster.file(), format!("{file}more = {{ on = \"n1\", unit = \"it\" }}\n")).unwrap();
     let reload = cluster.ctl("n1", &["reload", "n1"]);
     assert!(reload.text().contains("cannot be kept aside as the last good one: the disk of"), "{reload:?}");
-    assert_eq!(cluster.event("n1", "it@n1", "stopped"), None, "nothing is on the disk yet");
+    assert_eq!(cluster.event_on_disk("n1", "it@n1", "stopped"), None, "nothing is on the disk yet");
     let begun = Instant::now();
     let audit = cluster.ctl("n1", &["audit"]);
     assert!(audit.text().contains("the disk did not answer within 3 s"), "{audit:?}");
@@ -190,7 +190,7 @@ fn a_state_disk_that_hangs_holds_up_nobody() {
     rests(&cluster);
 
     drop(frozen);
-    wait("the events to be on the disk", || cluster.event("n1", "it@n1", "stopped"));
+    wait("the events to be on the disk", || cluster.event_on_disk("n1", "it@n1", "stopped"));
     let audit = cluster.ctl("n1", &["audit"]);
     assert!(audit.out.contains("stop it@n1") && audit.out.contains("n1: intact"), "{audit:?}");
     wait("the problem to be over", || cluster.problem("has not answered").is_none().then_some(()));

@@ -39,7 +39,11 @@ fn stopping_the_agent_leaves_the_services_and_a_shutdown_stops_them_in_their_ord
         let script = format!(
             "#!/bin/sh\ncase $1 in\nis-system-running) echo {state} ;;\nshow) echo {pid} ;;\nkill) kill -PWR {pid} ;;\nesac\n"
         );
-        fs::write(&systemctl, script).unwrap();
+        // By a process of its own: were it open for writing here, a fork of another test could carry that into its child,
+        // and it could not be executed for that moment.
+        let text = systemctl.with_extension("text");
+        fs::write(&text, script).unwrap();
+        assert!(Command::new("/bin/cp").arg(&text).arg(&systemctl).status().unwrap().success());
         fs::set_permissions(&systemctl, Permissions::from_mode(0o755)).unwrap();
         let path = format!("{}:{}", systemctl.parent().unwrap().display(), std::env::var("PATH").unwrap());
         let mut shell = Command::new("/bin/sh");

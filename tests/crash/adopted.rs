@@ -138,8 +138,8 @@ fn what_ended_while_no_agent_was_there_has_an_unknown_exit_code() {
     wait("it to end", || Handle::open(pid as i32).is_err().then_some(()));
     start(&mut cluster, Place::Cgroups);
     assert_ne!(ready(&cluster), pid);
-    let events = fs::read_to_string(cluster.dir().join("n1/state/events.jsonl")).unwrap();
-    let said = events.lines().find(|l| l.contains("\"exited\"")).unwrap();
+    let events = cluster.events("n1");
+    let said = &events.iter().find(|e| e.what == "exited").unwrap().text;
     assert!(said.contains("while no agent was looking; its exit code is unknown"), "{said}");
     assert!(!said.contains("exit code 3"));
 }

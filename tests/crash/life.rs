@@ -334,9 +334,10 @@ impl Life {
             assert!(kept.iter().any(|name| name.ends_with(file)), "a copy of {file} among {kept:?}");
         }
         assert!(!self.file("stale.sock").exists());
-        // The state is readable: each event is whole, and none has another's number.
+        // The state is readable: each event is whole (but for one that is being written), and none has another's number.
         let events = fs::read_to_string(self.file("n1/state/events.jsonl")).unwrap();
-        let seqs = events.lines().map(|line| {
+        let (whole, _) = events.rsplit_once('\n').unwrap();
+        let seqs = whole.lines().map(|line| {
             let event: serde_json::Value = serde_json::from_str(line).unwrap();
             event["seq"].as_u64().unwrap()
         });

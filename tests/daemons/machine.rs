@@ -247,10 +247,12 @@ impl Machine {
         self.run(&format!("{PROGRAMS}/clusterctl {words} --socket /run/clusterd/clusterd.sock"))
     }
 
-    /// Everything that the agent has written down, oldest first.
+    /// Everything that the agents tell of what has happened, oldest first. They tell an event together with what came of
+    /// it, and write it down a moment later.
     pub fn events(&self) -> Vec<serde_json::Value> {
-        let log = self.read("/var/lib/clusterd/events.jsonl").unwrap_or_default();
-        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let told = self.clusterctl("events --json --last 100000").said;
+        let events = told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        events.map(|mut told| told["event"].take()).collect()
     }
 
     fn root(&self) -> PathBuf {

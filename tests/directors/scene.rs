@@ -242,11 +242,8 @@ impl Scene {
 
     /// The events of a node's agent of this kind, oldest first: moment in nanoseconds, and text.
     pub fn events(&self, node: &str, what: &str) -> Vec<(u64, String)> {
-        let path = self.cluster.dir().join(node).join("state/events.jsonl");
-        let log = fs::read_to_string(path).unwrap_or_default();
-        let events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let wanted = events.filter(|e| e["what"] == what);
-        wanted.map(|e| (e["at"].as_u64().unwrap(), e["text"].as_str().unwrap().to_owned())).collect()
+        let wanted = self.cluster.events(node).into_iter().filter(|e| e.what == what);
+        wanted.map(|e| (e.at.0, e.text)).collect()
     }
 
     /// Waits for one more event of a kind than there were; it.

@@ -206,7 +206,7 @@ fn clear(group: &Path) {
 
 fn kill_and_remove(group: &Path) {
     kernel::kill_group(group);
-    wait("the lab's processes are gone", Duration::from_secs(10), || {
+    wait("the lab's processes are gone", Duration::from_secs(60), || {
         if kernel::remove_group(group) { Ok(()) } else { Err("some are left") }
     });
 }

@@ -16,7 +16,7 @@ const CLUSTERD: &str = env!("CARGO_BIN_EXE_clusterd");
 const CLUSTERCTL: &str = env!("CARGO_BIN_EXE_clusterctl");
 
 /// How long the kernel may take to bury the dead.
-const BURIAL: Duration = Duration::from_secs(10);
+const BURIAL: Duration = Duration::from_secs(60);
 
 /// A machine of the lab.
 pub struct Host {

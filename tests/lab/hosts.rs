@@ -30,7 +30,7 @@ fn a_host_has_boots_a_disk_and_a_network_of_its_own() {
 
     // PID 1 buries orphans.
     web2.run(&["/bin/sh", "-c", "(/bin/sh -c 'exit 0' & exec sleep 0.01) &"]);
-    lab.wait("orphans are buried", Duration::from_secs(5), || match &web2.processes()[..] {
+    lab.wait("orphans are buried", Duration::from_secs(60), || match &web2.processes()[..] {
         [] => Ok(()),
         left => Err(format!("{left:?}")),
     });

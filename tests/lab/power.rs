@@ -37,7 +37,7 @@ fn after_a_power_cut_all_comes_back_and_nothing_living_is_harmed() {
     let start = lab.rig.instance_dir("sessions", "redis1").join("start");
     let start = start.to_str().unwrap();
     lab.host("redis1").run(&["setpriv", "--reuid=redis", "--regid=redis", "--init-groups", start]);
-    let by_hand = lab.wait("sessions runs", std::time::Duration::from_secs(10), || {
+    let by_hand = lab.wait("sessions runs", std::time::Duration::from_secs(60), || {
         read_pid(&sessions).ok_or_else(|| "no pid file".to_owned())
     });
     fs::write(&redis1, format!("{by_hand}\n")).unwrap();

@@ -142,12 +142,15 @@ fn each_answer_of_systemd_has_its_sentence() {
     machine.run("clusterctl reload one");
     let wanted: Vec<(&str, &str)> = REFUSED.iter().map(|(name, _, sentence)| (*name, *sentence)).collect();
     wait_all_said(&machine, &wanted);
-    // While systemd reads its files again it is not heard, and the start is made anew.
+    // Its start waits for another unit; it is made anew whenever something else was the matter.
     wait("its start to be cancelled", || {
         machine.run("if systemctl list-jobs | grep -q waits.service; then systemctl stop waits; fi");
         let sentence = "somebody else cancelled its start, or ordered its stop";
         events(&machine, "waits").contains(sentence).then_some(())
     });
+    // Though systemd has read its files again meanwhile.
+    let said = events(&machine, "waits");
+    assert!(!said.contains("systemd was not heard"), "{said}");
     let calm = machine.run("systemctl show -P MainPID calm");
 
     // A new agent, before what it adds to units is in force: systemd restarts by itself, is seen to, and is called off.

@@ -125,10 +125,10 @@ async fn activemq_introduces_itself_and_complains_of_nothing() {
     let reason = format!("it greets in OpenWire, but not in AMQP: connection refused by {nothing}");
     not_ready(ask(Ask::Activemq { address, also: amqp }).await, Trouble::Declined, reason);
 
-    broker.signal(Signal::SIGSTOP);
+    broker.freeze();
     let reason = format!("{address} accepts the connection and says nothing within 3 s");
-    not_ready(ask(mq.question()).await, Trouble::Silent, reason);
-    broker.signal(Signal::SIGCONT);
+    not_ready(ask_in_vain(mq.question()).await, Trouble::Silent, reason);
+    broker.thaw();
     assert_eq!(until(mq.question(), Verdict::is_ready).await, up);
     // Its last words are in the log once it has ended.
     broker.signal(Signal::SIGTERM);
@@ -175,8 +175,8 @@ async fn of_two_brokers_on_one_database_the_slave_keeps_its_port_closed_until_it
 
     // Its greeting says nothing of the database, the store does.
     assert_eq!(ask(first.with_its_store(None)).await.to_string(), "ready (broker mq1, its store answers)");
-    database.signal(Signal::SIGSTOP);
-    let hangs = ask(first.with_its_store(None)).await;
+    database.freeze();
+    let hangs = ask_in_vain(first.with_its_store(None)).await;
     let silent = format!("{} greets, but its store does not answer within 3 s", first.address);
     not_ready(hangs, Trouble::Silent, silent);
     database.cut();

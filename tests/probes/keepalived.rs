@@ -43,7 +43,6 @@ impl Drop for Far {
 fn keepalived_tells_its_state_and_the_kernel_who_holds_the_address() {
     alone(async || {
         let far = Far::make();
-        ip("link set lo up");
         ip("link add eth0 type veth peer name far0");
         ip(&format!("link set far0 netns {}", far.0.id()));
         ip("addr add 192.0.2.1/24 dev eth0");
@@ -101,10 +100,10 @@ fn keepalived_tells_its_state_and_the_kernel_who_holds_the_address() {
         seen("ready (www is MASTER, holds 192.0.2.100 on eth0)").await;
 
         // Frozen it cannot write its state down.
-        daemon.signal(Signal::SIGSTOP);
+        daemon.freeze();
         let silent = "keepalived runs and does not write its state into /tmp/keepalived.json within 3 s";
-        not_ready(ask(asked(true, false)).await, Trouble::Silent, silent);
-        daemon.signal(Signal::SIGCONT);
+        not_ready(ask_in_vain(asked(true, false)).await, Trouble::Silent, silent);
+        daemon.thaw();
 
         // Killed as a power cut would: the address stays, which the kernel alone tells.
         let child: i32 = std::fs::read_to_string(at("vrrp.pid")).unwrap().trim().parse().unwrap();

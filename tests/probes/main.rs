@@ -1,4 +1,4 @@
-//! The probes against the real daemons, each in a folder and on a port of its own.
+//! The probes against the real daemons, each in a folder and a network of its own.
 //!
 //! Needs Debian's redis-server, mariadb-server, postgresql, nginx, activemq, dnsmasq, etcd-server, keepalived,
 //! libreoffice-writer-nogui, openssl, faketime and python3-grpcio, and root (PostgreSQL and MariaDB run as their own users). What is missing fails.
@@ -18,8 +18,12 @@ use clusterd::model::{Ask, Get, Login, Question, Secret};
 use clusterd::probe::{Asker, Pace, Prober};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, User, chown};
-use std::net::{SocketAddr, TcpListener};
+use std::cell::Cell;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,24 +31,45 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Long enough for each daemon's start on a loaded machine.
+/// Long enough for each daemon's start, and for an answer that will come, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// For an answer that may not come.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A daemon in the foreground; killed when dropped.
+/// A daemon in the foreground; killed when dropped. What it said is told when its test fails.
 struct Daemon {
     child: Child,
+    program: String,
+    said: File,
 }
 
 impl Daemon {
     fn start(command: &mut Command) -> Daemon {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let said = tempfile::tempfile().unwrap();
+        let [out, err] = [(); 2].map(|()| said.try_clone().unwrap());
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
         let child = child.unwrap_or_else(|e| panic!("{command:?}: {e} (is its package installed?)"));
-        Daemon { child }
+        Daemon { child, program: command.get_program().to_string_lossy().into_owned(), said }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Stops all of its threads, for [`Daemon::thaw`].
+    fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let stopped =
+            waitid(Id::Pid(self.pid()), WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+        assert!(matches!(stopped, Ok(WaitStatus::Stopped(..))), "{}: {stopped:?}", self.program);
+    }
+
+    fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
     }
 
     /// Ends it as a power cut would.
@@ -56,19 +81,49 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        let ended = self.child.try_wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            const MOST: u64 = 4000;
+            let mut words = vec![0; MOST as usize];
+            let size = self.said.metadata().map_or(0, |m| m.len());
+            let read = self.said.read_at(&mut words, size.saturating_sub(MOST)).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words[..read]);
+            let life = match ended {
+                Ok(Some(status)) => format!("had ended by itself: {status}"),
+                _ => "ran still".to_owned(),
+            };
+            eprintln!("--- {} {life}; its last words:\n{words}", self.program);
+        }
     }
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+thread_local! {
+    /// The last port that [`free_address`] gave away; none before this test has a network of its own.
+    static PORT: Cell<Option<u16>> = const { Cell::new(None) };
 }
 
-/// Runs `test` in a network namespace of its own.
+/// Gives this test, and all that it starts from now on, a network of its own.
+fn own_network() {
+    if PORT.get().is_none() {
+        unshare(CloneFlags::CLONE_NEWNET).expect("root");
+        ip("link set lo up");
+        PORT.set(Some(17_000));
+    }
+}
+
+/// An address that nobody uses, in this test's own network: below the ports that connections get.
+fn free_address() -> SocketAddr {
+    own_network();
+    PORT.set(PORT.get().map(|port| port + 1));
+    (Ipv4Addr::LOCALHOST, PORT.get().unwrap()).into()
+}
+
+/// Runs `test` on a thread that has a network of its own.
 fn alone(test: impl AsyncFnOnce() + Send + 'static) {
     let thread = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("root");
+        own_network();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test());
     });
@@ -108,11 +163,21 @@ fn login(dir: &Path, user: &str, password: &str) -> Login {
 }
 
 fn asker(ask: Ask) -> Asker {
+    Asker::new(Question { ask, timeout: PATIENCE })
+}
+
+/// Asks once, where an answer comes.
+async fn ask(ask: Ask) -> Verdict {
+    asker(ask).ask().await.verdict
+}
+
+fn hasty(ask: Ask) -> Asker {
     Asker::new(Question { ask, timeout: TIMEOUT })
 }
 
-async fn ask(ask: Ask) -> Verdict {
-    asker(ask).ask().await.verdict
+/// Asks once, where none will.
+async fn ask_in_vain(ask: Ask) -> Verdict {
+    hasty(ask).ask().await.verdict
 }
 
 /// Asks at the waiting pace, through the prober, until `wanted`.

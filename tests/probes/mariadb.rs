@@ -115,13 +115,13 @@ async fn mariadb_tells_its_role_and_survives_its_restart_and_our_probes() {
     assert_eq!(aborted, 2, "the two that were refused");
 
     // Frozen: every question has a connection that hangs. None of them may count against us when it thaws.
-    daemon.signal(Signal::SIGSTOP);
+    daemon.freeze();
     let mut frozen = Asker::new(Question { ask: question(), timeout: Duration::from_millis(300) });
     for _ in 0..3 {
         let reason = format!("{address} accepts the connection and says nothing within 300 ms");
         not_ready(frozen.ask().await.verdict, Trouble::Silent, reason);
     }
-    daemon.signal(Signal::SIGCONT);
+    daemon.thaw();
     assert_eq!(until(question(), Verdict::is_ready).await, up);
     drop(frozen);
     assert_eq!(db.aborted(), aborted);
@@ -161,7 +161,6 @@ async fn mariadb_without_a_free_connection_says_so() {
 #[test]
 fn mariadb_that_has_blocked_this_host_says_so_and_what_mends_it() {
     alone(async || {
-        ip("link set lo up");
         ip("link add eth0 type veth peer name end");
         ip("addr add 192.0.2.1/24 dev eth0");
         ip("link set eth0 up");
@@ -310,7 +309,7 @@ async fn fourteen_that_ask_one_mariadb_leave_no_aborted_connection() {
     let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
     let probers: Vec<_> = (0..14)
         .map(|id| {
-            let question = Question { ask: db.question("secret"), timeout: TIMEOUT };
+            let question = Question { ask: db.question("secret"), timeout: PATIENCE };
             let prober = Prober::spawn(id, question, sender.clone());
             prober.pace(Pace::Slow(Duration::from_secs(1)));
             prober

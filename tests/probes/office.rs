@@ -60,16 +60,16 @@ async fn an_office_answers_converts_and_is_found_frozen() {
 
     let converts = Verdict::ready("its UNO socket answers, a tiny document is converted");
     assert_eq!(until(office.question(60), Verdict::is_ready).await, converts);
-    let mut kept = asker(office.question(60));
+    let mut kept = hasty(office.question(60));
     for _ in 0..5 {
         assert_eq!(kept.ask().await.verdict, converts);
     }
 
-    daemon.signal(Signal::SIGSTOP);
+    daemon.freeze();
     let frozen = format!("{address} accepts the connection and says nothing within 3 s");
     not_ready(kept.ask().await.verdict, Trouble::Silent, &frozen);
-    not_ready(ask(plain()).await, Trouble::Silent, &frozen);
-    daemon.signal(Signal::SIGCONT);
+    not_ready(ask_in_vain(plain()).await, Trouble::Silent, &frozen);
+    daemon.thaw();
     assert_eq!(until(office.question(60), Verdict::is_ready).await, converts);
     // None of the documents is still open there: they would be, were it hung up on while it works.
     assert_eq!(kept.ask().await.verdict, converts);
@@ -98,16 +98,14 @@ async fn an_office_that_works_on_something_long_is_busy_and_then_hung() {
     let mut kept = Asker::new(Question { ask: office.question(2), timeout: Duration::from_millis(500) });
     while !kept.ask().await.verdict.is_ready() {}
     // The office that runs on this profile is told to convert it: a second start passes on what it is told, and ends.
-    let told = Command::new("/usr/lib/libreoffice/program/soffice.bin")
-        .args(["--headless", "--nolockcheck", "--convert-to", "pdf", "--outdir"])
-        .arg(office.dir.path())
-        .arg(&long)
-        .arg(format!("-env:UserInstallation=file://{}", office.dir.path().display()))
-        .env("HOME", office.dir.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut told = Daemon { child: told.unwrap() };
+    let _told = Daemon::start(
+        Command::new("/usr/lib/libreoffice/program/soffice.bin")
+            .args(["--headless", "--nolockcheck", "--convert-to", "pdf", "--outdir"])
+            .arg(office.dir.path())
+            .arg(&long)
+            .arg(format!("-env:UserInstallation=file://{}", office.dir.path().display()))
+            .env("HOME", office.dir.path()),
+    );
     let busy = Verdict::ready("its UNO socket answers, busy: a tiny document has to wait");
     let hung = format!(
         "{} answers, but has not converted a tiny document within 2 s: it is hung, or busy with something long",
@@ -119,10 +117,11 @@ async fn an_office_that_works_on_something_long_is_busy_and_then_hung() {
         match kept.ask().await.verdict {
             verdict if verdict == busy => was_busy = true,
             Verdict::NotReady { reason, kind: Trouble::Silent } if reason == hung => was_hung = true,
+            // Where the machine is loaded, its socket itself may take that long.
+            Verdict::NotReady { reason, kind: Trouble::Silent } if reason.ends_with("within 500 ms") => {}
             verdict => assert!(verdict.is_ready(), "{verdict:?}"),
         }
         assert!(begun.elapsed() < PATIENCE, "busy {was_busy}, hung {was_hung}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let _ = told.child.kill();
 }

@@ -60,6 +60,18 @@ impl Postgres {
         daemon.signal(Signal::SIGINT);
         daemon.child.wait().unwrap();
     }
+
+    /// Waits for the end of the helpers of one that was killed, which they see by themselves.
+    async fn wait_gone(&self) {
+        let data = self.dir.path().join("data");
+        let works_there =
+            |process: &Path| std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data);
+        let begun = Instant::now();
+        while std::fs::read_dir("/proc").unwrap().flatten().any(|entry| works_there(&entry.path())) {
+            assert!(begun.elapsed() < PATIENCE, "some of it are left");
+            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
+        }
+    }
 }
 
 #[tokio::test]
@@ -101,10 +113,10 @@ async fn postgres_tells_its_role_and_survives_its_restart() {
     assert_eq!(roles(&standby), []);
     assert_eq!(standby.to_string(), db.ready("in recovery, without a link to a primary"));
 
-    daemon.signal(Signal::SIGSTOP);
+    daemon.freeze();
     let reason = format!("{address} accepts the connection and says nothing within 3 s");
-    not_ready(ask(question()).await, Trouble::Silent, reason);
-    daemon.signal(Signal::SIGCONT);
+    not_ready(ask_in_vain(question()).await, Trouble::Silent, reason);
+    daemon.thaw();
     // Its helpers end when it does so in good order.
     db.stop(daemon);
 }
@@ -172,23 +184,10 @@ async fn postgres_that_starts_up_is_full_or_wants_a_password_says_so() {
     std::fs::write(db.dir.path().join("data/recovery.signal"), "").unwrap();
     let go = db.dir.path().join("go");
     let archive = format!("restore_command=until test -e {}; do sleep 0.1; done; false", go.display());
-    // Its helpers see within moments that it is gone; as long as one is there it does not start.
-    let begun = Instant::now();
-    let (daemon, starting) = loop {
-        let mut daemon = db.start(&[&["-c", &archive], &few[..]].concat());
-        let verdict = loop {
-            let verdict = ask(db.question("secret")).await;
-            let refused = matches!(verdict, Verdict::NotReady { kind: Trouble::Refused, .. });
-            if !refused || daemon.child.try_wait().unwrap().is_some() {
-                break verdict;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{verdict}");
-        };
-        if matches!(verdict, Verdict::Progress { .. }) {
-            break (daemon, verdict);
-        }
-        assert!(begun.elapsed() < PATIENCE, "{verdict}");
-    };
+    // As long as a helper of the one before is there it does not start.
+    db.wait_gone().await;
+    let daemon = db.start(&[&["-c", &archive], &few[..]].concat());
+    let starting = until(db.question("secret"), |v| matches!(v, Verdict::Progress { .. })).await;
     let reason = format!("{address} is not ready yet: the database system is starting up");
     assert_eq!(starting, Verdict::Progress { reason, percent: None, left: None });
     std::fs::write(go, "").unwrap();
@@ -203,6 +202,7 @@ async fn postgres_that_starts_up_is_full_or_wants_a_password_says_so() {
 
     // One more sleeps, until there is no room for the probe's own.
     let mut asleep = Vec::new();
+    let begun = Instant::now();
     let full = loop {
         asleep.push(Daemon::start(&mut db.psql("SELECT pg_sleep(600)")));
         let verdict = ask(db.question("secret")).await;

@@ -48,9 +48,9 @@ async fn redis_master_replica_and_frozen() {
     assert_eq!(roles(&replica), [Role::Replica]);
     assert_ne!(identity(&replica), identity(&up));
 
-    master.signal(Signal::SIGSTOP);
+    master.freeze();
     let reason = format!("{address} accepts the connection and says nothing within 3 s");
-    not_ready(ask(question(address)).await, Trouble::Silent, reason);
+    not_ready(ask_in_vain(question(address)).await, Trouble::Silent, reason);
     master.cut();
     let lost = until(question(other), |v| matches!(v, Verdict::NotReady { .. })).await;
     let reason = format!("{other} is a replica without a link to its master {address} (connect)");
@@ -115,7 +115,6 @@ async fn redis_without_a_free_connection_says_so() {
 #[test]
 fn redis_in_protected_mode_says_so() {
     alone(async || {
-        ip("link set lo up");
         ip("link add eth0 type veth peer name end");
         ip("addr add 192.0.2.1/24 dev eth0");
         ip("link set eth0 up");

@@ -115,10 +115,13 @@ impl Drop for Yard {
     }
 }
 
+/// How long a test waits for a fact.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Waits for a fact and gives back what it brought; fails with what was last seen.
 #[track_caller]
 pub fn wait_for<T, S: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<T, S>) -> T {
-    let end = Instant::now() + SOON;
+    let end = Instant::now() + PATIENCE;
     loop {
         match look() {
             Ok(found) => return found,

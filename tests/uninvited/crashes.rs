@@ -17,9 +17,7 @@ fn start_with(cluster: &mut Cluster, node: &str, crash: &str) {
 }
 
 fn crashes(cluster: &Cluster, node: &str) -> usize {
-    let log =
-        std::fs::read_to_string(cluster.file_named(node).join("state/events.jsonl")).unwrap_or_default();
-    log.lines().filter(|l| l.contains("\"task-crashed\"")).count()
+    cluster.events(node).iter().filter(|e| e.what == "task-crashed").count()
 }
 
 #[test]
@@ -56,9 +54,9 @@ fn a_task_that_alone_knows_something_ends_the_agent_and_no_service() {
     cluster.start("n1");
     let pid = wait("the cache to be ready", || cluster.pid_if("n1", "cache@n1", "ready"));
     // It is the one that the agent before had started, and there is no other.
-    let started = std::fs::read_to_string(cluster.file_named("n1").join("state/events.jsonl")).unwrap();
-    let starts = started.lines().filter(|l| l.contains("\"started\"") && l.contains("cache@n1")).count();
-    assert!(starts <= 1, "{started}");
+    let events = cluster.events("n1");
+    let starts = events.iter().filter(|e| e.what == "started" && e.instance == "cache@n1").count();
+    assert!(starts <= 1, "{events:?}");
     assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(crashes(&cluster, "n1"), 1);
 }

@@ -226,6 +226,6 @@ fn an_order_that_is_replayed_is_not_obeyed() {
         let _ = agent.read_to_end(&mut Vec::new());
     }
     assert_eq!(services(&cluster), before);
-    let log = std::fs::read_to_string(cluster.state("n2").join("events.jsonl")).unwrap();
-    assert_eq!(log.lines().filter(|l| l.contains("\"stopped\"")).count(), 1, "{log}");
+    let events = cluster.events("n2");
+    assert_eq!(events.iter().filter(|e| e.what == "stopped").count(), 1, "{events:?}");
 }

@@ -23,7 +23,12 @@ fn all_text(folder: &Path, not: &[&Path]) -> Vec<(String, Vec<u8>)> {
         if kind.is_dir() {
             found.extend(all_text(&path, not));
         } else if kind.is_file() {
-            found.push((path.display().to_string(), fs::read(&path).unwrap()));
+            match fs::read(&path) {
+                Ok(text) => found.push((path.display().to_string(), text)),
+                // It was being written, and has its own name now.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => panic!("{}: {e}", path.display()),
+            }
         }
     }
     found

@@ -4,8 +4,9 @@
 //! is done again after one. So `etcdctl auth enable` may come before or after, and a token that has run out, or that a
 //! server which began anew has forgotten, is no matter.
 
-use super::place::{Access, Found, Place};
-use crate::model::{Login, MAX_CLUSTER_FILE};
+use super::answer::{self, Failed, Found, Lines, Token};
+use super::place::{Access, Place};
+use crate::model::MAX_CLUSTER_FILE;
 use crate::probe::secure;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -13,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -28,34 +29,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const MOST: usize = 2 * MAX_CLUSTER_FILE as usize;
 /// The most of a refusal that is read.
 const MOST_REFUSAL: usize = 4096;
-/// The longest line of a watch that is read. One that is longer says that something has changed, too.
-const LONGEST_LINE: usize = 1 << 20;
-
-/// gRPC's codes, as etcd's JSON has them (google.rpc.Code).
-mod code {
-    pub const INVALID_ARGUMENT: i64 = 3;
-    pub const PERMISSION_DENIED: i64 = 7;
-    pub const FAILED_PRECONDITION: i64 = 9;
-    pub const UNAUTHENTICATED: i64 = 16;
-}
 
 /// One server, and that we have logged in there.
 pub(super) struct Client {
     server: SocketAddr,
     access: Rc<Access>,
     token: Option<Zeroizing<String>>,
-}
-
-/// Why a call did not bring what was asked for.
-enum Failed {
-    /// etcd wants a login, or another one than it was shown.
-    LogIn,
-    /// etcd knows who we are, and who that is may not.
-    Forbidden,
-    /// It says that nobody has to log in.
-    Open,
-    /// A sentence.
-    Other(String),
 }
 
 impl Client {
@@ -69,7 +48,7 @@ impl Client {
     /// A sentence that names the server.
     pub async fn read(&mut self, place: &Place) -> Result<Found, String> {
         let response = self.call(place, "/v3/kv/range", &place.range()).await?;
-        self.body(response, MOST).await.and_then(|bytes| self.understood(&bytes))
+        self.body(response, MOST).await.and_then(|bytes| answer::understood(self.server, &bytes))
     }
 
     /// A watch, from the revision that comes after what was read.
@@ -81,7 +60,7 @@ impl Client {
         create["start_revision"] = json!(read.next_revision().to_string());
         let body = json!({ "create_request": create });
         let response = self.call(place, "/v3/watch", &body).await?;
-        Ok(Watch { server: self.server, body: response.into_body(), line: Vec::new() })
+        Ok(Watch { server: self.server, body: response.into_body(), lines: Lines::default() })
     }
 
     /// Asks it, and logs in where it wants that.
@@ -126,7 +105,7 @@ impl Client {
             Err(_) => return Err(format!("{server} refuses the login of {user}: wrong name or password")),
         };
         let bytes = Zeroizing::new(self.body(response, MOST_REFUSAL).await?);
-        let told: Token = self.understood(&bytes)?;
+        let told: Token = answer::understood(server, &bytes)?;
         self.token = Some(Zeroizing::new(told.token));
         Ok(())
     }
@@ -157,7 +136,7 @@ impl Client {
         }
         let status = response.status().as_u16();
         let said = self.body(response, MOST_REFUSAL).await.unwrap_or_default();
-        Err(self.refused(status, &said))
+        Err(answer::refused(server, status, &said, self.access.login().as_ref()))
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
@@ -177,38 +156,6 @@ impl Client {
         let whole = whole.map_err(|_| format!("{server}: its answer does not end"))?;
         Ok(whole.map_err(|e| format!("{server}: {e}"))?.to_bytes().into())
     }
-
-    fn understood<'a, T: Deserialize<'a>>(&self, bytes: &'a [u8]) -> Result<T, String> {
-        // Not with its words: they would show a part of the answer.
-        serde_json::from_slice(bytes)
-            .map_err(|e| format!("{}: its answer is not understood ({:?})", self.server, e.classify()))
-    }
-
-    /// What a refusal means.
-    fn refused(&self, status: u16, said: &[u8]) -> Failed {
-        let server = self.server;
-        let refusal: Refusal = serde_json::from_slice(said).unwrap_or_default();
-        let words = &refusal.error;
-        match refusal.code {
-            code::UNAUTHENTICATED => Failed::LogIn,
-            // etcd's own sentences (rpctypes): who is not logged in, a token from before a change of users or roles, and
-            // a login that is refused.
-            code::INVALID_ARGUMENT
-                if ["user name is empty", "auth store is old", "authentication failed"]
-                    .iter()
-                    .any(|known| words.contains(known)) =>
-            {
-                Failed::LogIn
-            }
-            code::PERMISSION_DENIED => Failed::Forbidden,
-            code::FAILED_PRECONDITION if words.contains("authentication is not enabled") => Failed::Open,
-            _ if words.is_empty() => Failed::Other(format!("{server}: HTTP {status}")),
-            _ => {
-                let login: Option<Login> = self.access.login();
-                Failed::Other(format!("{server}: HTTP {status}: {}", secure::said(login.as_ref(), words)))
-            }
-        }
-    }
 }
 
 /// HTTP over a connection.
@@ -222,19 +169,6 @@ where
     Ok(sender)
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    error: String,
-    #[serde(default)]
-    code: i64,
-}
-
-#[derive(Deserialize)]
-struct Token {
-    token: String,
-}
-
 #[derive(Serialize)]
 struct Named<'a> {
     name: &'a str,
@@ -245,7 +179,7 @@ struct Named<'a> {
 pub(super) struct Watch {
     server: SocketAddr,
     body: Incoming,
-    line: Vec<u8>,
+    lines: Lines,
 }
 
 impl Watch {
@@ -258,44 +192,9 @@ impl Watch {
                 None => return Err(format!("{}: it has hung up", self.server)),
             };
             let Some(data) = frame.data_ref() else { continue };
-            for byte in data.iter() {
-                if *byte != b'\n' && self.line.len() < LONGEST_LINE {
-                    self.line.push(*byte);
-                    continue;
-                }
-                let is_change = self.line.len() >= LONGEST_LINE
-                    || is_change(&self.line).map_err(|why| format!("{}: {why}", self.server))?;
-                self.line.clear();
-                if is_change {
-                    return Ok(());
-                }
+            if self.lines.take(data).map_err(|why| format!("{}: {why}", self.server))? {
+                return Ok(());
             }
         }
-    }
-}
-
-fn is_change(line: &[u8]) -> Result<bool, String> {
-    let told: Value = serde_json::from_slice(line).unwrap_or_default();
-    if let Some(error) = told.get("error") {
-        return Err(secure::said(None, &error.to_string()));
-    }
-    let result = &told["result"];
-    if result["canceled"] == json!(true) {
-        return Err("the watch has ended".to_owned());
-    }
-    Ok(result["events"].as_array().is_some_and(|events| !events.is_empty()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_watch_tells_changes_from_its_own_noise() {
-        assert_eq!(is_change(br#"{"result":{"header":{},"created":true}}"#), Ok(false));
-        assert_eq!(is_change(br#"{"result":{"events":[{"kv":{"key":"eA=="}}]}}"#), Ok(true));
-        assert!(is_change(br#"{"result":{"canceled":true,"compact_revision":"7"}}"#).is_err());
-        assert!(is_change(br#"{"error":{"message":"no leader"}}"#).is_err());
-        assert_eq!(is_change(b"noise"), Ok(false));
     }
 }

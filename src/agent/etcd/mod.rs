@@ -5,9 +5,12 @@
 //! etcd begins with the copy. etcd's own agreement is what keeps two operators apart, so `apply` and the other agents' files
 //! play no part.
 //!
-//! [`place`] is where it lies and what it means, [`client`] asks a server, and here is what comes of it.
+//! [`place`] is where it lies, [`client`] asks a server, [`answer`] is what that says, and here is what comes of it.
 
+mod answer;
 mod client;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod hostile;
 mod place;
 
 pub use place::{Access, Place};
@@ -17,9 +20,9 @@ use super::files;
 use super::generations::Configure;
 use super::shell::{Message, Shell};
 use crate::model::{self, Sources};
+use answer::Found;
 use anyhow::Context;
 use client::Client;
-use place::Found;
 use serde_json::Value;
 use std::path::Path;
 use std::rc::Rc;

@@ -1,11 +1,11 @@
 //! Where it lies: the servers, the key, how they are reached, and what the keys below it mean.
 
+use super::answer::Found;
 use super::client::Client;
 use crate::model::{Login, Secret, Source, Sources};
 use crate::probe::secure::Identity;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -151,38 +151,9 @@ fn text(base64: &str) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "a value is not UTF-8".to_owned())
 }
 
-/// The answer to a range.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Found {
-    #[serde(default)]
-    header: Header,
-    #[serde(default)]
-    kvs: Vec<Pair>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Header {
-    /// Of the whole store; 64 bits, as a string.
-    #[serde(default)]
-    revision: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Pair {
-    key: String,
-    #[serde(default)]
-    value: String,
-}
-
-impl Found {
-    /// The one that comes after what was read.
-    pub(super) fn next_revision(&self) -> u64 {
-        self.header.revision.parse::<u64>().unwrap_or(0) + 1
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::answer::Pair;
     use super::*;
 
     fn place(text: &str) -> Result<Place, String> {
@@ -203,7 +174,11 @@ mod tests {
     fn keys_are_files_and_nothing_else_is() {
         let place = place("etcd://10.0.0.1:2379/shop").unwrap();
         let pair = |key: &str, value: &str| Pair { key: STANDARD.encode(key), value: STANDARD.encode(value) };
-        let found = |kvs| Found { header: Header::default(), kvs };
+        let found = |kvs| {
+            let mut found = Found::default();
+            found.kvs = kvs;
+            found
+        };
         let all = [("/shop/cluster.toml", "c"), ("/shop/units/redis.toml", "u"), ("/shop/notes", "n")];
         let sources = place.sources(&found(all.map(|(k, v)| pair(k, v)).into())).unwrap();
         assert_eq!((sources.cluster.text.as_str(), sources.units.len()), ("c", 1));

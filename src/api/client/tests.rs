@@ -113,9 +113,10 @@ async fn a_missing_socket_is_told_in_words() {
 
 #[tokio::test]
 async fn a_closed_port_is_told_in_words() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let target = Target::from(listener.local_addr().unwrap());
-    drop(listener);
+    // Taken, so that nobody else gets it, and not listened at.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let target = Target::from(socket.local_addr().unwrap());
     let error = Client::connect(target.clone()).await.unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -5,7 +5,7 @@ use crate::api::wire::{ClusterStatus, NodeEntry};
 use crate::ctl::picture::{self, Known, node_of, service_of, silence};
 use crate::ctl::text::{Look, short, time_left, told};
 use crate::engine::view::{EdgeView, InstanceView, NeedView, StateName, Wish};
-use crate::facts::{Trouble, Verdict};
+use crate::facts::{Ready, Trouble, Verdict};
 use std::collections::HashMap;
 
 /// Asks one status many questions.
@@ -174,9 +174,9 @@ impl<'a> Judge<'a> {
                 link.notes.push(text);
             }
             Some(known @ Known::Silent(node, _)) => {
-                let root = alone(here, node, edge);
+                let root = alone(here, node, need, edge);
                 link.notes.push(format!("on {there}: {}", self.instance(known).state));
-                link.notes.push(format!("{there}'s agent does not answer either: {}", root.text));
+                link.notes.push(silent_from(here, node, edge, &root));
                 link.root = Some(root);
             }
             Some(known @ Known::Heard(_, view)) if view.state == StateName::Ready => {
@@ -305,12 +305,17 @@ pub fn short_of(need: &NeedView, edge: &EdgeView, view: Option<&InstanceView>) -
     if let Some(veto) = veto {
         return format!("it answers, but its own agent vetoes: {veto}");
     }
-    if let (Some(Verdict::Ready(ready)), Some(role)) = (&edge.verdict, role_of(need))
-        && !ready.roles.iter().any(|r| r.as_str() == role)
+    if let Some(Verdict::Ready(ready)) = &edge.verdict
+        && let Some(role) = lacks(need, ready)
     {
         return format!("it answers, but is not {role}");
     }
     "it answers, and is asked once more before it counts".into()
+}
+
+/// The role that is needed, where it answers in others.
+fn lacks<'a>(need: &'a NeedView, ready: &Ready) -> Option<&'a str> {
+    role_of(need).filter(|role| !ready.roles.iter().any(|r| r.as_str() == *role))
 }
 
 /// The role that a count asks for: `any writable, same zone` → `writable`.
@@ -320,7 +325,7 @@ fn role_of(need: &NeedView) -> Option<&str> {
 }
 
 /// The candidate's agent is silent too: what the probe alone tells of the machine.
-fn alone(here: &str, node: &NodeEntry, edge: &EdgeView) -> Root {
+fn alone(here: &str, node: &NodeEntry, need: &NeedView, edge: &EdgeView) -> Root {
     let service = service_of(&edge.to);
     let there = &node.node;
     let silent = silent_node(node, &edge.to);
@@ -337,9 +342,27 @@ fn alone(here: &str, node: &NodeEntry, edge: &EdgeView) -> Root {
             ),
             start(),
         ),
-        Some(Verdict::Ready(_)) => found(format!("{service} answers {here}, but clusterd does not"), start()),
+        Some(Verdict::Ready(ready)) => {
+            let text = match lacks(need, ready) {
+                None => format!("{service} answers {here}, but clusterd does not"),
+                Some(role) => format!("{service} answers {here} and is not {role}; clusterd does not answer"),
+            };
+            found(text, start())
+        }
         Some(other) => found(format!("the machine is up, and {here} hears from {service}: {other}"), start()),
         None => silent.clone(),
+    }
+}
+
+/// What is said of an agent that does not answer, beside what the dependent hears of the service itself.
+fn silent_from(here: &str, node: &NodeEntry, edge: &EdgeView, root: &Root) -> String {
+    let there = &node.node;
+    match &edge.verdict {
+        None => format!("{there}'s agent does not answer ({}), and {here} has not asked yet", silence(node)),
+        Some(Verdict::NotReady { kind: Trouble::Unreachable | Trouble::Refused, .. }) => {
+            format!("{there}'s agent does not answer either: {}", root.text)
+        }
+        Some(_) => format!("{there}'s agent does not answer: {}", root.text),
     }
 }
 

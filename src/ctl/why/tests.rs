@@ -186,6 +186,65 @@ hint: on redis1: systemctl start clusterd
 }
 
 #[test]
+fn who_has_not_been_asked_yet_and_whose_agent_is_silent_is_not_called_down() {
+    let other = silent("redis", "redis1", vec![("redis@redis1", None)]);
+    assert_data_eq!(
+        told(&web_and_redis(edge("redis@redis1", None), other), "web@web2"),
+        str![[r#"
+web@web2 is waiting for 41s
+  needs redis (any master, 0 of 1) for 40s
+    redis@redis1: not asked from web2 yet
+      on redis1: unknown, never heard since the asked agent started
+      redis1's agent does not answer (no connection within 1 s), and web2 has not asked yet
+
+Root cause
+  redis1: its agent does not answer: no connection within 1 s
+hint: is redis1 powered on? there: systemctl status clusterd
+
+"#]]
+    );
+}
+
+#[test]
+fn a_service_that_answers_while_its_agent_does_not_is_told_apart() {
+    let other = || silent("redis", "redis1", vec![("redis@redis1", Some(StateName::Ready))]);
+    let replica = in_role("redis@redis1", vec![Role::Replica]);
+    assert_data_eq!(
+        told(&web_and_redis(replica, other()), "web@web2"),
+        str![[r#"
+web@web2 is waiting for 41s
+  needs redis (any master, 0 of 1) for 40s
+    redis@redis1: from web2 for 12s: ready (PONG)
+      on redis1: unknown, last heard 32s ago: ready
+      redis1's agent does not answer: redis answers web2 and is not master; clusterd does not
+        answer
+
+Root cause
+  redis1: redis answers web2 and is not master; clusterd does not answer
+hint: on redis1: systemctl start clusterd
+
+"#]]
+    );
+    let denied = says("redis@redis1", Trouble::Denied, "it wants a password");
+    assert_data_eq!(
+        told(&web_and_redis(denied, other()), "web@web2"),
+        str![[r#"
+web@web2 is waiting for 41s
+  needs redis (any master, 0 of 1) for 40s
+    redis@redis1: from web2 for 12s: it wants a password
+      on redis1: unknown, last heard 32s ago: ready
+      redis1's agent does not answer: the machine is up, and web2 hears from redis: it wants a
+        password
+
+Root cause
+  redis1: the machine is up, and web2 hears from redis: it wants a password
+hint: on redis1: systemctl start clusterd
+
+"#]]
+    );
+}
+
+#[test]
 fn an_agent_that_lies_is_named_beside_what_is_heard() {
     let edge = word(refused("redis@redis1"), StateName::Ready, true, None);
     assert_data_eq!(
