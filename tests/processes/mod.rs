@@ -5,6 +5,7 @@ use clusterd::model::*;
 use clusterd::process::{Handle, Spawn, SpawnError, Tree};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long anything may take that happens by itself.
@@ -56,6 +57,13 @@ pub fn tag() -> String {
     format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+static TURN: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// Held until the test ends, and its thread with it.
+    static MINE: MutexGuard<'static, ()> = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+}
+
 /// Trees that leave nothing behind: what was started is killed at the end, also of a test that failed.
 pub struct Yard {
     pub tree: Tree,
@@ -69,7 +77,10 @@ impl Yard {
         Yard::with(Tree::locate(&tag()))
     }
 
+    /// One test at a time: a child that another one makes at this moment has a copy of all that is open here until its exec,
+    /// so it holds locks, and files that are looked at.
     pub fn with(tree: Tree) -> Yard {
+        MINE.with(|_| {});
         Yard { tree, dir: tempfile::tempdir().unwrap(), instance: "thing@here".into() }
     }
 
