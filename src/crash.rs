@@ -10,6 +10,8 @@ use std::fmt;
 /// What is done, and is worth dying just after. The lines of the journal (`journal::Line`) are further points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
+    /// A slot's new value stands behind the old one.
+    Appended,
     /// A slot's new value lies beside the old one.
     Aside,
     /// The copy before it has its second name.
@@ -80,7 +82,8 @@ impl Done {
     pub const KEYS: [Done; 4] = [Done::KeyFolder, Done::KeyAside, Done::KeyPlaced, Done::KeyRemoved];
 
     /// What it comes to in any life.
-    pub const ALL: [Done; 23] = [
+    pub const ALL: [Done; 24] = [
+        Done::Appended,
         Done::Aside,
         Done::Previous,
         Done::Replaced,

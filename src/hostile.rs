@@ -293,6 +293,13 @@ impl Disk for Memory {
         self.0.insert(path.to_owned(), bytes.to_vec());
         Ok(())
     }
+    fn append(&mut self, path: &Path, bytes: &[u8], most: u64) -> io::Result<bool> {
+        let Some(file) = self.0.get_mut(path).filter(|file| (file.len() as u64) < most) else {
+            return Ok(false);
+        };
+        file.extend_from_slice(bytes);
+        Ok(true)
+    }
     fn make_folder(&mut self, _: &Path) -> io::Result<()> {
         Ok(())
     }

@@ -128,7 +128,7 @@ impl Journal {
     }
 
     fn slot(&self, instance: &str) -> Slot<Record> {
-        Slot::volatile(self.folder.join(format!("{instance}.json")))
+        Slot::growing(self.folder.join(format!("{instance}.json")))
     }
 
     /// # Errors

@@ -9,6 +9,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 use std::io::Read;
 use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Programs that the loop has started.
@@ -18,6 +21,37 @@ pub struct Bare {
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The loop at rest: one program, started again as soon as it has ended.
+pub struct BareLoop {
+    ends: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl BareLoop {
+    pub fn begin(command: &[String]) -> BareLoop {
+        let (command, ends) = (command.to_owned(), Arc::new(AtomicBool::new(false)));
+        let told = ends.clone();
+        let thread = std::thread::spawn(move || {
+            while !told.load(Ordering::Acquire) {
+                let mut child =
+                    Command::new(&command[0]).args(&command[1..]).spawn().expect("it was compiled just now");
+                let handle = Handle::open(child.id() as i32).expect("our own child");
+                while !handle.wait(PATIENCE).expect("a pidfd") {}
+                let _ = child.wait();
+            }
+        });
+        BareLoop { ends, thread }
+    }
+
+    /// Ends it with its program, which is the process `pid`.
+    pub fn end(self, pid: i32) {
+        self.ends.store(true, Ordering::Release);
+        let last = Handle::open(pid).expect("it lives");
+        last.signal(Signal::SIGKILL as i32).expect("it is ours");
+        self.thread.join().expect("the loop does not panic");
+    }
+}
 
 impl Bare {
     /// The standard library starts a plain program by posix_spawn(3), which is vfork and exec.

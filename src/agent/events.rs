@@ -24,12 +24,29 @@ const MANY: usize = 256;
 pub struct Events {
     file: Arc<Mutex<EventFile>>,
     clerk: Rc<Clerk>,
-    latest: VecDeque<Arc<EventRecord>>,
+    latest: VecDeque<Kept>,
     /// Not given to the clerk yet.
-    unwritten: Vec<Arc<EventRecord>>,
+    unwritten: Vec<Arc<str>>,
     /// When these are to be given to it.
     due: Option<Moment>,
     next: u64,
+}
+
+/// An event as JSON: its facts as values would take several times as much memory.
+struct Kept {
+    seq: u64,
+    json: Arc<str>,
+}
+
+impl Kept {
+    fn of(event: &EventRecord) -> Kept {
+        // Text and JSON values can be told as JSON.
+        Kept { seq: event.seq, json: serde_json::to_string(event).unwrap_or_default().into() }
+    }
+
+    fn event(&self) -> Option<EventRecord> {
+        serde_json::from_str(&self.json).ok()
+    }
 }
 
 /// The clerk's part.
@@ -40,9 +57,9 @@ struct EventFile {
 }
 
 impl EventFile {
-    fn append(&mut self, events: &[Arc<EventRecord>]) {
+    fn append(&mut self, events: &[Arc<str>]) {
         let Some(log) = &mut self.log else { return };
-        match log.append_all(events) {
+        match log.append(events.iter().map(Arc::as_ref)) {
             Ok(()) => {
                 self.trouble = None;
                 crash::here(Done::Event);
@@ -66,7 +83,8 @@ impl Events {
             Ok(log) => {
                 next = log.next_seq();
                 let from = next.saturating_sub(IN_MEMORY as u64 + 1);
-                latest = log.read(from, IN_MEMORY).unwrap_or_default().into();
+                let read: Vec<EventRecord> = log.read(from, IN_MEMORY).unwrap_or_default();
+                latest = read.iter().map(Kept::of).collect();
                 EventFile { log: Some(log), trouble: None }
             }
             Err(e) => {
@@ -121,7 +139,7 @@ impl Events {
 
     /// Takes in what happened a little while ago; [`Events::write`] has it written down.
     pub fn record_at(&mut self, at: Moment, instance: &str, what: &str, text: &str, data: serde_json::Value) {
-        let record = Arc::new(EventRecord {
+        let kept = Kept::of(&EventRecord {
             seq: self.next,
             clock_ms: since_1970(SystemTime::now() - clock::now().since(at)),
             at,
@@ -136,8 +154,8 @@ impl Events {
         } else {
             tracing::info!("{instance} {what}: {text}");
         }
-        self.unwritten.push(record.clone());
-        self.latest.push_back(record);
+        self.unwritten.push(kept.json.clone());
+        self.latest.push_back(kept);
         if self.latest.len() > IN_MEMORY {
             self.latest.pop_front();
         }
@@ -145,8 +163,8 @@ impl Events {
 
     /// The events after `seq`, oldest first, as far back as they are kept in memory.
     pub fn after(&self, seq: u64, instance: Option<&str>) -> Vec<EventRecord> {
-        let wanted = |e: &&Arc<EventRecord>| e.seq > seq && instance.is_none_or(|name| e.instance == name);
-        self.latest.iter().filter(wanted).map(|e| EventRecord::clone(e)).collect()
+        let later = self.latest.iter().filter(|kept| kept.seq > seq).filter_map(Kept::event);
+        later.filter(|event| instance.is_none_or(|name| event.instance == name)).collect()
     }
 }
 

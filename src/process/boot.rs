@@ -4,14 +4,14 @@ use super::proc;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// A boot is (boot id, pid namespace, start time of PID 1), so that namespaces and containers have boots of their
 /// own. A pid number means something only within one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Boot {
     /// `/proc/sys/kernel/random/boot_id`
-    pub boot_id: String,
+    pub boot_id: Arc<str>,
     /// Inode of the pid namespace.
     pub pid_ns: u64,
     /// Start of PID 1 in clock ticks; 0 where `hidepid` hides it from us.
@@ -45,7 +45,7 @@ impl Boot {
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|e| explain("cannot read the boot id", &e))?
             .trim()
-            .to_owned();
+            .into();
         let pid_ns =
             proc::pid_namespace(me as i32).map_err(|e| explain("cannot read the pid namespace", &e))?;
         let init_start = match proc::stat(1) {

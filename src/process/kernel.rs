@@ -14,7 +14,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::OnceLock;
@@ -22,9 +22,6 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// How long the word that a program began may take. The child has begun it, or failed, before the parent goes on; but
-/// another process that is just being forked may hold a copy of the pipe until its own exec.
-const EXEC_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a child that was killed may take to be gone, before it is left to [`super::reap_orphans`].
 const KILL_DEADLINE: Duration = Duration::from_secs(1);
 /// How much stack the child has until its exec, in units of 16 bytes (the alignment of a stack): it needs a few
@@ -144,15 +141,12 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
     // just hold the allocator's lock.
     let argv = pointers(what.argv);
     let envp = pointers(what.envp);
-    let (report, tell) = io::pipe().map_err(fork)?; // both ends close on exec
-    let report = OwnedFd::from(report);
-    let mut tell = OwnedFd::from(tell);
-    let mut ready = None;
-    if let Some((fd, number)) = what.ready {
-        tell = out_of_the_way(tell.as_fd()).map_err(fork)?;
-        ready = Some((out_of_the_way(fd).map_err(fork)?, number));
-    }
+    let ready = match what.ready {
+        Some((fd, number)) => Some((out_of_the_way(fd).map_err(fork)?, number)),
+        None => None,
+    };
     let ready = ready.as_ref().map(|(fd, number)| (fd.as_raw_fd(), *number));
+    let report = Cell::new(None);
 
     // No signal handler of the agent may run in the child: it would write into the agent's own wake-up pipe.
     let mask = swap_signal_mask(u64::MAX);
@@ -161,7 +155,7 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
         argv: &argv,
         envp: &envp,
         ready,
-        tell: tell.as_raw_fd(),
+        report: &report,
         aside: &[],
         join: None,
         undefault: u64::MAX,
@@ -175,8 +169,15 @@ pub(super) fn launch(what: &Launch<'_>) -> Result<Launched, Failure> {
         keep_private();
     }
     swap_signal_mask(mask);
-    drop(tell);
-    await_program(forked.map_err(fork)?, report, EXEC_DEADLINE)
+    let launched = forked.map_err(fork)?;
+    // It runs its program, or has said why not and ended: this thread has slept until then.
+    match report.get() {
+        None => Ok(launched),
+        Some(Report { stage, errno, which }) => {
+            reap(&launched);
+            Err(Failure { stage, which, cause: io::Error::from_raw_os_error(errno) })
+        }
+    }
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -223,6 +224,15 @@ fn ignored() -> u64 {
     *IGNORED.get_or_init(|| (1..=64).filter(is_ignored).fold(0, |set, signal| set | bit(signal)))
 }
 
+/// Why a child could not become its program.
+#[derive(Clone, Copy)]
+struct Report {
+    stage: Stage,
+    errno: i32,
+    /// As [`Failure::which`].
+    which: usize,
+}
+
 /// What the child needs on its way to its program.
 #[derive(Clone, Copy)]
 struct Start<'a> {
@@ -231,7 +241,8 @@ struct Start<'a> {
     envp: &'a [*const libc::c_char],
     /// From which number to which.
     ready: Option<(RawFd, RawFd)>,
-    tell: RawFd,
+    /// Where it says why it could not become its program: in this memory, which is the agent's, too.
+    report: &'a Cell<Option<Report>>,
     /// Room for the descriptors of what is put aside, one for each step.
     aside: &'a [Cell<RawFd>],
     /// A leaf that it was not born in, and enters by itself.
@@ -311,7 +322,7 @@ fn clone_into(start: &Start<'_>, leaf: BorrowedFd<'_>) -> io::Result<Launched> {
     let result: i64;
     // SAFETY: the parent comes back from the system call as from any other: only rax, rcx and r11 have changed, and
     // it sleeps until the child has executed its program or is gone, so the child's stack and all that `start`
-    // borrows are alive for as long as the child uses them; should the agent be killed meanwhile, its memory stays
+    // borrows are alive for as long as the child uses them (its report, a `Cell`, is read when it has left); should the agent be killed meanwhile, its memory stays
     // until the child has left it. The child starts on an empty, aligned stack of its own (so the parent's red zone
     // is safe) and calls a function that never returns. Signals are blocked, so no handler of ours runs on that
     // stack, and dispositions, descriptors, umask and folder are the child's own (no CLONE_SIGHAND, CLONE_FILES,
@@ -385,13 +396,12 @@ fn clone_plain(start: &Start<'_>) -> io::Result<Launched> {
 /// # Safety
 /// To be called in a new child, with all signals blocked.
 unsafe fn child(start: &Start<'_>) -> ! {
-    let Start { what, argv, envp, ready, tell, aside, join, undefault, ends_agent } = *start;
+    let Start { what, argv, envp, ready, report, aside, join, undefault, ends_agent } = *start;
     // SAFETY: every pointer handed over here is alive until the exec, every string ends with a NUL or comes with its
     // length, both pointer arrays end with a null; all calls are async-signal-safe system calls.
     unsafe {
         let tell_failure = |stage: Stage, which: usize| -> ! {
-            let message = [stage as i32, Errno::last_raw(), which as i32];
-            libc::write(tell, message.as_ptr().cast(), size_of_val(&message));
+            report.set(Some(Report { stage, errno: Errno::last_raw(), which }));
             libc::_exit(127);
         };
         let check = |stage: Stage, result: libc::c_long| {
@@ -597,43 +607,6 @@ unsafe fn see(steps: &[Step], aside: &[Cell<RawFd>]) -> Option<usize> {
     None
 }
 
-/// Waits for the word that the program began. A child that failed is reaped; one that says nothing is killed.
-fn await_program(launched: Launched, report: OwnedFd, at_most: Duration) -> Result<Launched, Failure> {
-    match read_report(report, at_most) {
-        Ok(None) => Ok(launched),
-        Ok(Some(failure)) => {
-            reap(&launched);
-            Err(failure)
-        }
-        Err(cause) => {
-            discard(&launched);
-            Err(Failure { stage: Stage::Exec, which: 0, cause })
-        }
-    }
-}
-
-/// Reads the report pipe: closed by the exec (`None`), or the stage that failed.
-fn read_report(report: OwnedFd, at_most: Duration) -> io::Result<Option<Failure>> {
-    if !wait_readable(report.as_fd(), at_most)? {
-        let text = format!("the program did not begin within {} s", at_most.as_secs());
-        return Err(io::Error::new(io::ErrorKind::TimedOut, text));
-    }
-    let mut message = [0u8; 12];
-    match std::fs::File::from(report).read(&mut message)? {
-        0 => Ok(None),
-        12 => {
-            let word =
-                |i: usize| i32::from_ne_bytes([message[i], message[i + 1], message[i + 2], message[i + 3]]);
-            Ok(Some(Failure {
-                stage: Stage::from_code(word(0)),
-                which: usize::try_from(word(8)).unwrap_or(0),
-                cause: io::Error::from_raw_os_error(word(4)),
-            }))
-        }
-        n => Err(io::Error::other(format!("the child's report is cut short ({n} of 12 bytes)"))),
-    }
-}
-
 /// Kills a child that is of no use, and reaps it.
 pub(super) fn discard(child: &Launched) {
     let _ = pidfd_send_signal(child.pidfd.as_fd(), Signal::SIGKILL as i32);
@@ -751,7 +724,7 @@ mod tests {
             calls: &[],
             ready: None,
         };
-        let (_report, tell) = io::pipe().unwrap();
+        let report = Cell::new(None);
         let (argv, envp) = (pointers(what.argv), pointers(what.envp));
         let mask = swap_signal_mask(u64::MAX);
         let made = make(Start {
@@ -759,7 +732,7 @@ mod tests {
             argv: &argv,
             envp: &envp,
             ready: None,
-            tell: tell.as_raw_fd(),
+            report: &report,
             aside: &[],
             ends_agent: false,
             undefault: u64::MAX,
@@ -816,36 +789,5 @@ mod tests {
         assert_eq!(swap_signal_mask(before), before);
         let cannot_be_blocked = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
         assert_eq!(all, !cannot_be_blocked, "32 and 33 too");
-    }
-
-    /// The pipe is held by somebody else, as by another thread's fork: no word comes that the program began.
-    #[test]
-    fn a_child_without_a_word_is_killed_and_reaped() {
-        let child = made(None, c"sleep 1000", clone);
-        let again = child.pidfd.try_clone().unwrap();
-        let (report, _held) = io::pipe().unwrap();
-        let failure = await_program(child, report.into(), Duration::ZERO).err().unwrap();
-        assert_eq!((failure.stage, failure.cause.kind()), (Stage::Exec, io::ErrorKind::TimedOut));
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        assert_eq!(waitid(Id::PIDFd(again.as_fd()), flags), Err(Errno::ECHILD), "no zombie stays");
-    }
-
-    #[test]
-    fn a_report_is_read_back_as_it_was_told() {
-        use std::io::Write;
-        let told = |bytes: &[u8]| {
-            let (read, mut write) = io::pipe().unwrap();
-            write.write_all(bytes).unwrap();
-            drop(write);
-            read_report(OwnedFd::from(read), EXEC_DEADLINE)
-        };
-        assert!(told(&[]).unwrap().is_none());
-        let message = [Stage::Limits as i32, libc::EPERM, 3].map(i32::to_ne_bytes).concat();
-        let failure = told(&message).unwrap().unwrap();
-        assert_eq!(
-            (failure.stage, failure.which, failure.cause.raw_os_error()),
-            (Stage::Limits, 3, Some(libc::EPERM))
-        );
-        assert!(told(&[1, 2]).is_err());
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Cgroups {
     pub folder: PathBuf,
     /// The same as `/proc/PID/cgroup` shows it.
     pub shown: String,
+    /// Whether the kernel counts in the leaves what it kills for want of memory.
+    pub counts_memory: bool,
 }
 
 /// One instance's cgroup.
@@ -82,7 +84,9 @@ impl Cgroups {
                 hand_down(at);
             }
         }
-        Ok(Cgroups { folder, shown })
+        let counted = fs::read_to_string(folder.join("cgroup.subtree_control")).unwrap_or_default();
+        let counts_memory = counted.split_ascii_whitespace().any(|controller| controller == "memory");
+        Ok(Cgroups { folder, shown, counts_memory })
     }
 }
 

@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// What a service finds in its environment unless its unit says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -70,36 +71,6 @@ pub enum Stage {
     Exec,
     /// Identifying the child after it began.
     Identify,
-}
-
-impl Stage {
-    const ALL: [Stage; 20] = [
-        Stage::Arguments,
-        Stage::Lookup,
-        Stage::Folders,
-        Stage::Environment,
-        Stage::Output,
-        Stage::Fork,
-        Stage::Session,
-        Stage::Stdio,
-        Stage::OomScore,
-        Stage::Nice,
-        Stage::Limits,
-        Stage::Sight,
-        Stage::Capabilities,
-        Stage::Groups,
-        Stage::User,
-        Stage::Folder,
-        Stage::NoNewPrivileges,
-        Stage::SystemCalls,
-        Stage::Exec,
-        Stage::Identify,
-    ];
-
-    /// From the number that a child reported. A number that is none of ours can only come from the last step.
-    pub(super) fn from_code(code: i32) -> Stage {
-        Stage::ALL.into_iter().find(|s| *s as i32 == code).unwrap_or(Stage::Exec)
-    }
 }
 
 impl fmt::Display for Stage {
@@ -310,8 +281,10 @@ fn make_folder(folder: &Path, user: &Account) -> io::Result<()> {
 }
 
 /// An agent that the kernel spares when memory runs out hands that on to nobody: a service that eats all memory would be
-/// the last to be killed. A score above 0 is somebody's wish for all that runs here, and stays.
+/// the last to be killed. A score above 0 is somebody's wish for all that runs here, and stays. Read once: whoever protects the
+/// agent does so before it begins.
 fn not_our_protection() -> Option<i32> {
-    let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok()?;
-    (own.trim().parse::<i32>().ok()? < 0).then_some(0)
+    static OWN: LazyLock<Option<i32>> =
+        LazyLock::new(|| std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok());
+    (*OWN)?.is_negative().then_some(0)
 }

@@ -97,6 +97,9 @@ impl Tree {
     /// Whether the kernel killed a process of the instance because its cgroup was out of memory; `false` where the
     /// cgroup does not tell.
     pub fn ran_out_of_memory(&self, instance: &str) -> bool {
+        if !self.cgroups.as_ref().is_ok_and(|cgroups| cgroups.counts_memory) {
+            return false;
+        }
         let path = self.leaf_path(instance).ok().flatten();
         path.and_then(|path| leaf::oom_kills(&path)).is_some_and(|kills| kills > 0)
     }

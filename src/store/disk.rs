@@ -18,6 +18,12 @@ pub trait Disk {
     /// # Errors
     /// `NotFound` when its folder is missing; `StorageFull`; what else the kernel says.
     fn write(&mut self, path: &Path, bytes: &[u8], sync: bool) -> io::Result<()>;
+    /// Adds to a file that is there and has fewer than `most` bytes; with any other nothing is done, and `false` told. Who dies
+    /// meanwhile, and a disk that is full, leave a part.
+    ///
+    /// # Errors
+    /// `StorageFull`; what else the kernel says.
+    fn append(&mut self, path: &Path, bytes: &[u8], most: u64) -> io::Result<bool>;
     /// Makes a folder, and those above it.
     ///
     /// # Errors
@@ -61,6 +67,17 @@ impl Disk for Machine {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.write_all(bytes)?;
         if sync { file.sync_all() } else { Ok(()) }
+    }
+
+    fn append(&mut self, path: &Path, bytes: &[u8], most: u64) -> io::Result<bool> {
+        let mut file = match OpenOptions::new().append(true).open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        if file.metadata()?.len() >= most {
+            return Ok(false);
+        }
+        file.write_all(bytes).map(|()| true)
     }
 
     fn make_folder(&mut self, path: &Path) -> io::Result<()> {

@@ -240,6 +240,25 @@ impl Disk for Files {
         survives
     }
 
+    fn append(&mut self, path: &Path, bytes: &[u8], most: u64) -> io::Result<bool> {
+        let volatile = is_volatile(key(path));
+        let Some(number) = self.names.get(key(path)).copied() else { return Ok(false) };
+        let survives = self.survives();
+        if self.full && !volatile {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let file = self.inodes.entry(number).or_default();
+        if file.bytes.len() as u64 >= most {
+            return survives.map(|()| false);
+        }
+        let written = if survives.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
+        file.bytes.extend_from_slice(written);
+        if !volatile {
+            self.unsynced.insert(number);
+        }
+        survives.map(|()| true)
+    }
+
     fn make_folder(&mut self, _path: &Path) -> io::Result<()> {
         self.survives()
     }

@@ -114,7 +114,7 @@ impl Machine {
             broken_config: false,
             going_down: false,
             power_fails: false,
-            boot: Boot { boot_id: String::new(), pid_ns: 1, init_start: 1 },
+            boot: Boot { boot_id: "".into(), pid_ns: 1, init_start: 1 },
         }
     }
 
@@ -124,7 +124,7 @@ impl Machine {
         self.powered = now;
         self.latest = 0;
         self.next_pid = SYSTEM + 1 + (first_pid % (PIDS - SYSTEM) as u64) as i32;
-        self.boot = Boot { boot_id: format!("{name}-{}", self.boots), pid_ns: 1, init_start: 1 };
+        self.boot = Boot { boot_id: format!("{name}-{}", self.boots).into(), pid_ns: 1, init_start: 1 };
     }
 
     /// Everything that lives in memory is gone. The files are the caller's to treat.
