@@ -241,12 +241,19 @@ fn is_gone(e: &io::Error) -> bool {
 
 /// Removes the leaf, and what a service made below it, if nothing lives in it; `false` when it is populated still.
 pub(super) fn remove(leaf: &Path) -> io::Result<bool> {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound, ResourceBusy};
+    let removed = |folder: &Path| match fs::remove_dir(folder) {
+        Err(e) if e.kind() == NotFound => Ok(true),
+        Err(e) if matches!(e.kind(), ResourceBusy | DirectoryNotEmpty) => Ok(false),
+        done => done.map(|()| true),
+    };
+    // Nearly always there is nothing below it.
+    if removed(leaf)? {
+        return Ok(true);
+    }
     for folder in folders(leaf).iter().rev() {
-        match fs::remove_dir(folder) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => return Ok(false),
-            Err(e) => return Err(e),
+        if !removed(folder)? {
+            return Ok(false);
         }
     }
     Ok(true)
