@@ -61,13 +61,21 @@ impl Postgres {
         daemon.child.wait().unwrap();
     }
 
+    /// How many of its processes there are whose title ends so: what a session does is the last word of it.
+    fn processes(&self, end: &str) -> usize {
+        let data = self.dir.path().join("data");
+        let is_one = |process: &Path| {
+            let title = std::fs::read(process.join("cmdline")).unwrap_or_default();
+            std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data)
+                && String::from_utf8_lossy(&title).trim_end_matches(['\0', ' ']).ends_with(end)
+        };
+        std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| is_one(&entry.path())).count()
+    }
+
     /// Waits for the end of the helpers of one that was killed, which they see by themselves.
     async fn wait_gone(&self) {
-        let data = self.dir.path().join("data");
-        let works_there =
-            |process: &Path| std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data);
         let begun = Instant::now();
-        while std::fs::read_dir("/proc").unwrap().flatten().any(|entry| works_there(&entry.path())) {
+        while self.processes("") > 0 {
             assert!(begun.elapsed() < PATIENCE, "some of it are left");
             tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
         }
@@ -200,18 +208,18 @@ async fn postgres_that_starts_up_is_full_or_wants_a_password_says_so() {
     let reason = format!("{address} asks for the password of probe, and none is given");
     not_ready(ask(silent).await, Trouble::Denied, reason);
 
-    // One more sleeps, until there is no room for the probe's own.
-    let mut asleep = Vec::new();
+    // Sleepers take all four seats. Nobody asks meanwhile: one that comes as the last seat is asked from finds none.
+    let mut asleep: Vec<Daemon> = Vec::new();
     let begun = Instant::now();
-    let full = loop {
-        asleep.push(Daemon::start(&mut db.psql("SELECT pg_sleep(600)")));
-        let verdict = ask(db.question("secret")).await;
-        if !verdict.is_ready() {
-            break verdict;
+    while db.processes("SELECT") < 4 {
+        asleep.retain_mut(|sleeper| sleeper.child.try_wait().unwrap().is_none());
+        if asleep.len() < 4 {
+            asleep.push(Daemon::start(&mut db.psql("SELECT pg_sleep(600)")));
         }
-        assert!(begun.elapsed() < PATIENCE, "{verdict}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+        assert!(begun.elapsed() < PATIENCE, "{} of 4 sleep", db.processes("SELECT"));
+        tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
+    }
+    let full = ask(db.question("secret")).await;
     let reason = format!("{address} answers error 53300: sorry, too many clients already");
     not_ready(full, Trouble::Declined, reason);
     db.stop(daemon);
