@@ -1,14 +1,14 @@
 //! The floor of a supervisor: a loop that starts programs as vfork and exec do, holds each by a pidfd, and ends them.
 //! No journal, no cgroup, no log file, no session.
 
-use super::program::Ear;
+use super::program::{Ear, start};
 use clusterd::clock;
 use clusterd::facts::Moment;
 use clusterd::process::Handle;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 use std::io::Read;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -34,8 +34,7 @@ impl BareLoop {
         let told = ends.clone();
         let thread = std::thread::spawn(move || {
             while !told.load(Ordering::Acquire) {
-                let mut child =
-                    Command::new(&command[0]).args(&command[1..]).spawn().expect("it was compiled just now");
+                let mut child = start(&command);
                 let handle = Handle::open(child.id() as i32).expect("our own child");
                 while !handle.wait(PATIENCE).expect("a pidfd") {}
                 let _ = child.wait();
@@ -54,9 +53,8 @@ impl BareLoop {
 }
 
 impl Bare {
-    /// The standard library starts a plain program by posix_spawn(3), which is vfork and exec.
     fn launch(&mut self, command: &[String]) {
-        let child = Command::new(&command[0]).args(&command[1..]).spawn().expect("it was compiled just now");
+        let child = start(command);
         let handle = Handle::open(child.id() as i32).expect("our own child");
         self.running.push((child, handle));
     }

@@ -157,7 +157,8 @@ impl Ear {
     }
 }
 
-fn start(command: &[String]) -> Child {
+/// Starts it as the standard library does a plain program: by posix_spawn(3), which is vfork and exec.
+pub fn start(command: &[String]) -> Child {
     Command::new(&command[0]).args(&command[1..]).spawn().expect("it was compiled just now")
 }
 

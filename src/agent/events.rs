@@ -83,8 +83,8 @@ impl Events {
             Ok(log) => {
                 next = log.next_seq();
                 let from = next.saturating_sub(IN_MEMORY as u64 + 1);
-                let read: Vec<EventRecord> = log.read(from, IN_MEMORY).unwrap_or_default();
-                latest = read.iter().map(Kept::of).collect();
+                let read = log.read(from, IN_MEMORY).unwrap_or_default().into_iter();
+                latest = read.map(|(seq, json)| Kept { seq, json: json.into() }).collect();
                 EventFile { log: Some(log), trouble: None }
             }
             Err(e) => {
