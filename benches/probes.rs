@@ -66,6 +66,17 @@ enum Bare {
     Kept(TcpStream, Vec<Turn>),
 }
 
+impl Bare {
+    async fn of(kind: &Kind) -> Bare {
+        match kind.server {
+            Server::StandIn { .. } => {
+                Bare::New(Turn { says: kind.says.clone(), hears: answer_of(kind).await })
+            }
+            Server::Database(_) => overheard(kind).await,
+        }
+    }
+}
+
 /// Killed when dropped.
 struct StandIn(Child);
 
@@ -157,7 +168,7 @@ fn asked(kinds: &[Kind]) -> f64 {
     connects() + kinds.iter().map(told).sum::<f64>()
 }
 
-/// A thousand questions a second, of all kinds.
+/// A thousand questions a second, of all kinds; and as many bare exchanges of their bytes.
 async fn many(kinds: &[Kind]) -> Vec<Figure> {
     let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
     let probers: Vec<_> = (0..PROBERS)
@@ -168,33 +179,64 @@ async fn many(kinds: &[Kind]) -> Vec<Figure> {
             prober
         })
         .collect();
+    let Cost { rate, share } = cost(kinds).await;
+    while let Ok(event) = events.try_recv() {
+        assert!(event.answer.verdict.is_ready(), "{event:?}");
+    }
+    drop(probers);
+    let me = std::process::id();
+    let (resident, anonymous) = (memory(me as i32, "VmRSS") / MIB, memory(me as i32, "RssAnon") / MIB);
+    let mut bare = Vec::new();
+    for at in 0..PROBERS {
+        let kind = &kinds[at % kinds.len()];
+        bare.push((kind, Bare::of(kind).await));
+    }
+    let (begun, apart) = (tokio::time::Instant::now(), Duration::from_secs_f64(PROBERS as f64 / rate));
+    let bare =
+        futures_util::future::join_all(bare.iter_mut().enumerate().map(|(at, (kind, bare))| async move {
+            let first = begun + apart / PROBERS as u32 * at as u32;
+            let mut due = tokio::time::interval_at(first, apart);
+            loop {
+                due.tick().await;
+                exchange(kind, bare).await;
+            }
+        }));
+    let bare = tokio::select! {
+        cost = cost(kinds) => cost,
+        _ = bare => unreachable!("they never end"),
+    };
+    let for_thousand = |cost: &Cost| cost.share / cost.rate * 1000.0;
+    let (probed, exchanged) = (for_thousand(&Cost { rate, share }), for_thousand(&bare));
+    vec![
+        Figure::single("questions a second (connects by the kernel's count, and databases')", rate, "", None),
+        Figure::single("share of a core", share, "%", Some(CPU)),
+        Figure::single("share of a core for 1,000 a second", probed, "%", Some(CPU)),
+        Figure::single("the same for the bare exchanges", exchanged, "%", None),
+        Figure::single("how many times the bare exchanges' share", probed / exchanged, "", None),
+        Figure::single("resident (VmRSS)", resident, "MiB", Some(MEMORY)),
+        Figure::single("anonymous (RssAnon)", anonymous, "MiB", None),
+    ]
+}
+
+/// What goes on now: how many questions a second, and which share of a core they take, in percent.
+struct Cost {
+    rate: f64,
+    share: f64,
+}
+
+async fn cost(kinds: &[Kind]) -> Cost {
     tokio::time::sleep(SETTLE).await;
     let opened = asked(kinds);
     let (before, begun) = (cpu(), Instant::now());
     tokio::time::sleep(WATCH).await;
     let seconds = begun.elapsed().as_secs_f64();
     let share = (cpu() - before) / seconds * 100.0;
-    let rate = (asked(kinds) - opened) / seconds;
-    while let Ok(event) = events.try_recv() {
-        assert!(event.answer.verdict.is_ready(), "{event:?}");
-    }
-    drop(probers);
-    let me = std::process::id();
-    vec![
-        Figure::single("questions a second (connects by the kernel's count, and databases')", rate, "", None),
-        Figure::single("share of a core", share, "%", Some(CPU)),
-        Figure::single("share of a core for 1,000 a second", share / rate * 1000.0, "%", Some(CPU)),
-        Figure::single("resident (VmRSS)", memory(me as i32, "VmRSS") / MIB, "MiB", Some(MEMORY)),
-        Figure::single("anonymous (RssAnon)", memory(me as i32, "RssAnon") / MIB, "MiB", None),
-    ]
+    Cost { rate: (asked(kinds) - opened) / seconds, share }
 }
 
 /// One kind beside its bare exchange, in turn.
 async fn one(kind: &Kind) -> Vec<Figure> {
-    let mut bare = match kind.server {
-        Server::StandIn { .. } => Bare::New(Turn { says: kind.says.clone(), hears: answer_of(kind).await }),
-        Server::Database(_) => overheard(kind).await,
-    };
+    let mut bare = Bare::of(kind).await;
     let mut figure = Figure::of_times(format!("{}: a probe, beside the bare exchange", kind.name), None);
     let mut asker = Asker::new(Question { ask: kind.ask.clone(), timeout: TIMEOUT });
     for _ in 0..SAMPLES {

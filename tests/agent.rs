@@ -98,6 +98,8 @@ fn a_question_by_hand_is_asked_from_where_one_says() {
     cluster.start("n1");
     cluster.start("n2");
     wait("the cache to be ready", || cluster.pid_if("n1", "cache@n1", "ready"));
+    // Then the agent there listens for the other one, too.
+    wait("the web server to be ready", || cluster.pid_if("n2", "web@n2", "ready"));
     let asked = cluster.ctl("n1", &["probe", "cache", "--from", "n2", "--timing"]);
     assert_eq!(asked.code, 0, "{asked:?}");
     for part in

@@ -3,7 +3,7 @@
 mod processes;
 
 use clusterd::facts::Exit;
-use clusterd::model::RunKind;
+use clusterd::model::{CgroupLimits, RunKind};
 use clusterd::process::{Handle, Lost, Stage, Tree, become_subreaper, reap_orphans};
 use processes::*;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -307,8 +307,48 @@ fn a_leaf_is_made_filled_and_removed() {
     assert!(yard.tree.remove_leaf(&yard.instance).unwrap(), "gone already");
     assert_eq!(yard.tree.leaf_members(&yard.instance).unwrap(), [0i32; 0]);
     for bad in ["../../x@y", "redis", "a/b@c", "@", "x@..", ""] {
-        assert_eq!(yard.tree.leaf(bad).unwrap_err().kind(), std::io::ErrorKind::InvalidInput, "{bad}");
+        assert_eq!(
+            yard.tree.leaf(bad, &CgroupLimits::default()).unwrap_err().kind(),
+            std::io::ErrorKind::InvalidInput,
+            "{bad}"
+        );
     }
+}
+
+/// On Linux 6.18 whoever is born in a cgroup that was once killed is killed too.
+#[test]
+fn a_leaf_serves_again_until_all_in_it_were_killed() {
+    let yard = Yard::new();
+    if yard.tree.without_cgroups().is_some() {
+        return;
+    }
+    let sleeper = unit(&["/bin/sleep", "1000"]);
+    let start = || {
+        let handle = yard.spawn(&sleeper).unwrap();
+        assert_eq!(yard.tree.leaf_members(&yard.instance).unwrap(), [handle.pid()]);
+        let leaf = yard.tree.leaf(&yard.instance, &CgroupLimits::default()).unwrap().unwrap();
+        (handle, leaf.path().to_owned(), std::fs::metadata(leaf.path()).unwrap().ino())
+    };
+    let (first, leaf, made) = start();
+    first.signal(libc::SIGKILL).unwrap();
+    ended(&first);
+    let (second, _, again) = start();
+    assert_eq!(again, made, "it is the same one");
+    std::fs::write(leaf.join("cgroup.kill"), "1").unwrap();
+    ended(&second);
+    let (third, _, _) = start();
+    assert_eq!(yard.tree.kill_all(&yard.instance).unwrap().len(), 1);
+    ended(&third);
+    let (fourth, _, anew) = start();
+    assert_ne!(anew, made);
+    std::fs::create_dir(leaf.join("below")).unwrap();
+    fourth.signal(libc::SIGKILL).unwrap();
+    ended(&fourth);
+    let (last, _, _) = start();
+    assert!(!leaf.join("below").exists(), "what a service makes in it goes with it");
+    yard.tree.kill_all(&yard.instance).unwrap();
+    ended(&last);
+    assert!(yard.tree.remove_leaf(&yard.instance).unwrap());
 }
 
 #[test]

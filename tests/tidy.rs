@@ -25,13 +25,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("trail", &["store"]),
     ("logs", &["crash", "model", "store"]),
     ("leftover", &["facts", "address", "crash", "model", "process"]),
-    ("systemd", &["facts"]),
+    ("systemd", &["facts", "process"]),
     ("journal", &["facts", "model", "engine", "process", "store", "systemd"]),
     ("standin", &["clock", "probe"]), // the protocols' bytes
     ("rig", &[]),
     ("pki", &["facts", "clock", "crash", "store"]),
     ("generation", &["model", "graph", "pki"]),
-    ("doctor", &["model", "leftover"]),
+    ("doctor", &["model", "leftover", "process"]),
     ("api", &["facts", "crash", "engine", "director", "pki", "trail", "generation", "doctor"]), // the engine's views are what goes over the wire
     (
         "agent",

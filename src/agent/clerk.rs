@@ -58,20 +58,19 @@ impl Clerk {
         patience: Duration,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
+        self.begin_job(patience, job).outcome(self)
+    }
+
+    /// Has a job done, to wait for it a little later, as [`Clerk::have_done`] does at once.
+    pub fn begin_job<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> UnderWay<T> {
         let hangs = self.hangs_for().is_some();
         let (tell, outcome) = mpsc::sync_channel(1);
-        let job = Box::new(move || drop(tell.send(job())));
-        self.jobs.try_send(job).ok()?;
-        self.given.set(self.given.get() + 1);
-        if hangs {
-            return None;
-        }
-        let begun = Instant::now();
-        let outcome = outcome.recv_timeout(patience).ok();
-        if outcome.is_none() {
-            self.is_late(begun);
-        }
-        outcome
+        let given = self.give(move || drop(tell.send(job())));
+        UnderWay { outcome: (given && !hangs).then_some(outcome), begun: Instant::now(), patience }
     }
 
     fn is_late(&self, since: Instant) {
@@ -124,6 +123,27 @@ impl Clerk {
              until it does",
             folder.display()
         ))
+    }
+}
+
+/// A job that somebody waits for.
+#[must_use]
+pub struct UnderWay<T> {
+    /// `None` where it is not waited for.
+    outcome: Option<mpsc::Receiver<T>>,
+    begun: Instant,
+    patience: Duration,
+}
+
+impl<T> UnderWay<T> {
+    /// Waits for its end until the patience that began with it is over.
+    pub fn outcome(self, clerk: &Clerk) -> Option<T> {
+        let left = self.patience.saturating_sub(self.begun.elapsed());
+        let outcome = self.outcome?.recv_timeout(left).ok();
+        if outcome.is_none() {
+            clerk.is_late(self.begun);
+        }
+        outcome
     }
 }
 

@@ -146,7 +146,7 @@ impl Shell {
             let text = format!("the journal in {} cannot be written: {e}", self.places.run.display());
             return failed(text, true);
         }
-        let leaf = match self.tree.leaf(&name) {
+        let leaf = match self.tree.leaf(&name, &record.unit.run.care.cgroup) {
             Ok(leaf) => leaf,
             Err(e) => {
                 tracing::warn!("{name} starts without a cgroup of its own: {e}");

@@ -10,7 +10,7 @@ use crate::director::render::{CHAIN, File, Known, Mac, Rules, TABLE, file_of, re
 use crate::director::word::VipWord;
 use crate::model::{Cluster, InstanceIx, NodeIx};
 use crate::probe::keepalived;
-use crate::process::Handle;
+use crate::process::{self, Handle};
 use crate::store::Slot;
 use nix::libc;
 use serde::{Deserialize, Serialize};
@@ -532,10 +532,11 @@ async fn program(name: &str, words: &[&str], input: &str) -> Result<String, Fail
     let mut command = Command::new(name);
     command.args(words).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let run = async {
-        let mut child = command.kill_on_drop(true).spawn().map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => Failed::Absent,
-            _ => said(&e),
-        })?;
+        let mut child =
+            process::unheld(|| command.kill_on_drop(true).spawn()).map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound => Failed::Absent,
+                _ => said(&e),
+            })?;
         if let Some(mut stdin) = child.stdin.take() {
             let _ = stdin.write_all(input.as_bytes()).await; // it may have ended, and says why
         }

@@ -103,6 +103,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .without_time()
         .init();
     process::keep_one_heap();
+    process::hold_ends()?;
     if let Err(e) = process::give_up() {
         tracing::warn!("the agent keeps rights that it does not need: {e}");
     }
@@ -209,7 +210,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut child = signal(SignalKind::child())?;
+    let mut ends = process::Ends::new().context("cannot hear of the end of children")?;
     let mut power_fails = signal(SignalKind::from_raw(nix::libc::SIGPWR))?;
     let mut reap_at = None;
     let watchdog = notify::watchdog_period();
@@ -277,7 +278,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
                 }
                 shell.signalled("SIGHUP", "reload", reloaded.map(|r| r.text).map_err(|r| r.error));
             }
-            _ = child.recv(), if reap_at.is_none() => reap_at = Some(clock::now() + REAP_LATER),
+            () = ends.some(), if reap_at.is_none() => reap_at = Some(clock::now() + REAP_LATER),
             () = sleep_until(shell.spare_at.get()) => {
                 shell.spare_at.set(None);
                 process::give_back_memory();

@@ -4,7 +4,7 @@
 //! next one; what only takes time (a probe, an exit, a peer) runs as a task and comes back as a [`Message`].
 //! Messages speak of instances by name, because a new configuration numbers them anew.
 
-use super::clerk::{Clerk, PATIENCE};
+use super::clerk::{Clerk, PATIENCE, UnderWay};
 use super::config::Kept;
 use super::etcd::Place;
 use super::events::Events;
@@ -333,13 +333,17 @@ impl Shell {
                 let mut recorder = self.recorder.borrow_mut();
                 let actions = recorder.handle(&mut self.engine.borrow_mut(), now, self.jitter(), input);
                 drop(recorder);
-                self.save_wishes(&actions);
+                let mut saving = self.begin_to_save_wishes(&actions);
                 for action in actions {
+                    if action.relies_on_wishes() {
+                        self.wishes_saved(saving.take());
+                    }
                     match action {
                         Action::Record(event) => events.push((now, event)),
                         action => inputs.extend(self.act(action)),
                     }
                 }
+                self.wishes_saved(saving);
             }
         }
         self.send_news();
@@ -379,7 +383,7 @@ impl Shell {
             Action::Signal { instance, incarnation, signal } => self.signal(instance, incarnation, signal),
             Action::Sweep { instance, incarnation } => self.sweep(instance, incarnation),
             Action::Release { instance } => self.release(instance),
-            Action::SaveWish { .. } => {} // all of them were saved at once, before anything else was done
+            Action::SaveWish { .. } => {} // all of them are saved at once, before anything that relies on them
             Action::Publish { instance } => {
                 self.news.borrow_mut().insert(instance);
             }
@@ -421,22 +425,26 @@ impl Shell {
 
     // --- wishes and orders ---
 
-    /// Saves all wishes among the actions with one write, which waits for the disk: some milliseconds, or until
+    /// Begins to save all wishes among the actions with one write, which waits for the disk: some milliseconds, or until
     /// patience is at its end.
-    fn save_wishes(&self, actions: &[Action]) {
+    fn begin_to_save_wishes(&self, actions: &[Action]) -> Option<UnderWay<bool>> {
         let new = journal::new_wishes(actions, &self.cluster());
         if new.is_empty() {
-            return;
+            return None;
         }
         let slot = self.wishes.clone();
-        let saved = self.clerk.have_done(PATIENCE, move || {
+        Some(self.clerk.begin_job(PATIENCE, move || {
             let saved = journal::save_wishes(&slot, &mut Machine, new);
             if let Err(e) = &saved {
                 tracing::error!("{e}; what was ordered is done, and will not survive a reboot");
             }
             saved.is_ok()
-        });
-        self.durable.set(saved.unwrap_or(false));
+        }))
+    }
+
+    fn wishes_saved(&self, saving: Option<UnderWay<bool>>) {
+        let Some(saving) = saving else { return };
+        self.durable.set(saving.outcome(&self.clerk).unwrap_or(false));
         crash::here(Done::WishesKept);
     }
 

@@ -16,7 +16,7 @@ use crate::facts::{Judgement, Moment};
 use crate::model::{Cluster, InstanceIx, IpvsName, NodeIx, OnSplitBrain};
 use crate::probe::ipvs::{self, Balanced};
 use crate::probe::keepalived::{self, Vrrp};
-use crate::process::proc;
+use crate::process::{self, proc};
 use futures_util::future::join_all;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -505,8 +505,10 @@ async fn look_at_firewall(paths: &[Path]) -> Firewall {
 /// What a program that lists rules has printed; `None` where it is not installed.
 async fn printed(name: &str, words: &[&str]) -> Result<Option<Vec<u8>>, String> {
     let mut program = Command::new(name);
-    program.args(words).current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
-    let printed = match tokio::time::timeout(FIREWALL_WITHIN, program.output()).await {
+    program.args(words).current_dir("/").kill_on_drop(true);
+    program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let run = async { process::unheld(|| program.spawn())?.wait_with_output().await };
+    let printed = match tokio::time::timeout(FIREWALL_WITHIN, run).await {
         Err(_) => return Err(format!("{name} took more than {} s", FIREWALL_WITHIN.as_secs())),
         Ok(Err(e)) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Ok(Err(e)) => return Err(format!("cannot run {name}: {e}")),

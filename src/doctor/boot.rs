@@ -5,6 +5,7 @@
 
 use super::{About, Diagnosis, Patient, base};
 use crate::model::Run;
+use crate::process;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
@@ -111,14 +112,14 @@ fn refused(patient: &Patient, units: &BTreeSet<PathBuf>) -> Vec<Diagnosis> {
 
 /// The first complaint about each of these units. None when there is no answer in time.
 fn verify<'u>(program: &Path, units: &'u BTreeSet<PathBuf>) -> Vec<(&'u PathBuf, String)> {
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(["verify", "--man=no", "--recursive-errors=no"])
         .args(units)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Some(said) = child.ok().and_then(complaints) else { return Vec::new() };
+        .stderr(Stdio::piped());
+    let Some(said) = process::unheld(|| command.spawn()).ok().and_then(complaints) else { return Vec::new() };
     let about = |unit: &'u PathBuf| {
         let line = said.lines().find(|line| names(line, base(unit)))?;
         Some((unit, line.chars().take(300).collect()))

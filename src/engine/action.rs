@@ -45,6 +45,24 @@ pub enum Action {
     Finished,
 }
 
+impl Action {
+    /// Whether it is done only when the wishes of the same input are kept: whatever starts or removes something, and the
+    /// answer to who ordered it. A stop does not wait for the disk. It is journalled; should the agent be killed before the
+    /// wish is kept, the next one ends the stop and then does as nobody was told otherwise.
+    pub fn relies_on_wishes(&self) -> bool {
+        !matches!(
+            self,
+            Action::Pace { .. }
+                | Action::Verify { .. }
+                | Action::Remember { .. }
+                | Action::Signal { .. }
+                | Action::SaveWish { .. }
+                | Action::Publish { .. }
+                | Action::Record(_)
+        )
+    }
+}
+
 /// One thing that happened, for the operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {

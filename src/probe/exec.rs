@@ -4,6 +4,7 @@
 use super::course::Course;
 use super::net;
 use crate::facts::{Stage, Trouble, Verdict};
+use crate::process;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::future::{Future, poll_fn};
@@ -23,7 +24,8 @@ pub(super) async fn ask(command: &[String], contains: Option<&str>, course: Cour
     let Some((program, arguments)) = command.split_first() else {
         return Verdict::not_ready(Trouble::Unaskable, "the probe's command is empty");
     };
-    let spawned = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .current_dir("/")
         // The same for every agent, however it was started; and none of its variables leak.
@@ -34,9 +36,8 @@ pub(super) async fn ask(command: &[String], contains: Option<&str>, course: Cour
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // A group of its own, so that what it starts in turn can be ended with it.
-        .process_group(0)
-        .spawn();
-    let mut group = match spawned {
+        .process_group(0);
+    let mut group = match process::unheld(|| command.spawn()) {
         Ok(child) => Group { child },
         Err(error) => {
             return Verdict::not_ready(

@@ -4,6 +4,7 @@ use super::course::Course;
 use super::net;
 use crate::facts::{Stage, Trouble, Verdict};
 use crate::model::{IpvsName, VirtualService};
+use crate::process;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -198,15 +199,16 @@ async fn rule_of(mark: u32) -> Result<Option<String>, String> {
 
 async fn rules(command: &[&str]) -> io::Result<String> {
     let [program, arguments @ ..] = command else { return Err(io::ErrorKind::NotFound.into()) };
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .current_dir("/")
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
+        .kill_on_drop(true);
+    let mut child = process::unheld(|| command.spawn())?;
     let mut text = Vec::new();
     if let Some(out) = child.stdout.take() {
         out.take(MOST_RULES).read_to_end(&mut text).await?;

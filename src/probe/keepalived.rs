@@ -8,7 +8,7 @@ use super::course::Course;
 use super::net;
 use super::password::small_file;
 use crate::facts::{Trouble, Verdict};
-use crate::process::{Handle, proc};
+use crate::process::{self, Handle, proc};
 use serde::Deserialize;
 use std::fs::Metadata;
 use std::io;
@@ -150,8 +150,8 @@ fn running(pidfile: &Path) -> Result<(Handle, PathBuf), Verdict> {
 async fn signal_of(program: &Path) -> io::Result<Option<i32>> {
     let mut command = Command::new(program);
     command.arg("--signum=JSON").current_dir("/").env_clear();
-    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let out = command.output().await?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let out = process::unheld(|| command.spawn())?.wait_with_output().await?;
     let number = String::from_utf8_lossy(&out.stdout).trim().parse().ok();
     Ok(number.filter(|n| out.status.success() && (1..=libc::SIGRTMAX()).contains(n)))
 }

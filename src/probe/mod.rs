@@ -126,11 +126,14 @@ impl Asker {
         self.stages.taken()
     }
 
+    /// What is long on the way is on the heap: a question has room for each kind of it, and is moved as it begins.
     async fn verdict(&mut self) -> Verdict {
         let course = Course::begin(self.question.timeout, &self.commitment, &self.stages);
         match (&self.question.ask, &mut self.client) {
             (Ask::Tcp { address }, _) => tcp::ask(*address, course).await,
-            (Ask::Exec { command, contains }, _) => exec::ask(command, contains.as_deref(), course).await,
+            (Ask::Exec { command, contains }, _) => {
+                Box::pin(exec::ask(command, contains.as_deref(), course)).await
+            }
             (Ask::Udp { address, send, expect }, _) => datagram::ask(*address, send, expect, course).await,
             (Ask::Dns { address, name, record, expect }, _) => {
                 dns::ask(*address, dns::Query { name, record: *record, expect: *expect }, course).await
@@ -138,19 +141,19 @@ impl Asker {
             (Ask::Unix { path }, _) => place::unix(path, course).await,
             (Ask::Mount { path, fs }, _) => place::mount(path, fs.as_deref(), course),
             (Ask::Clock { max_error }, _) => place::clock(*max_error, course),
-            (Ask::Systemd { unit }, _) => systemd::ask(unit, course).await,
+            (Ask::Systemd { unit }, _) => Box::pin(systemd::ask(unit, course)).await,
             (Ask::File { path, contains, max_age }, Client::File(client)) => {
                 let wanted =
                     place::Wanted { path: path.clone(), contains: contains.clone(), max_age: *max_age };
                 client.ask(wanted, course).await
             }
-            (Ask::Grpc(ask), Client::Grpc(client)) => client.ask(ask, course).await,
+            (Ask::Grpc(ask), Client::Grpc(client)) => Box::pin(client.ask(ask, course)).await,
             (Ask::Redis { address, login }, _) => redis::ask(*address, login.as_ref(), course).await,
-            (Ask::Activemq { address, also }, _) => activemq::ask(*address, also, course).await,
+            (Ask::Activemq { address, also }, _) => Box::pin(activemq::ask(*address, also, course)).await,
             (Ask::Fastdfs { address, ask }, _) => fastdfs::ask(*address, ask, course).await,
-            (Ask::Http(get), Client::Http(client)) => client.ask(get, course).await,
+            (Ask::Http(get), Client::Http(client)) => Box::pin(client.ask(get, course)).await,
             (Ask::Uno { address, convert }, Client::Uno(client)) => {
-                client.ask(*address, convert.as_ref(), course).await
+                Box::pin(client.ask(*address, convert.as_ref(), course)).await
             }
             (Ask::Vip(vip), Client::Vip(client)) => client.ask(vip, course).await,
             (Ask::Ipvs(service), _) => ipvs::ask(service, course).await,
@@ -158,7 +161,7 @@ impl Asker {
                 client.ask(*address, login.as_ref(), course).await
             }
             (Ask::Postgres { address, login, database }, Client::Postgres(client)) => {
-                client.ask(*address, login, database, course).await
+                Box::pin(client.ask(*address, login, database, course)).await
             }
             // `new` pairs them, and nothing changes them afterwards.
             (ask, _) => Verdict::not_ready(Trouble::Unaskable, format!("no client was made for {ask:?}")),

@@ -10,7 +10,8 @@
 //! - `verify` starts a question that begins after the call, even while another is under way. One that nobody has
 //!   answered yet (a connect to a dead host) is given up for it, unless it is itself a verification; one that has
 //!   connected runs on beside it. At most two are under way; a further call starts when one of them ends.
-//! - Between two questions it sleeps, and at [`Pace::Off`] it sleeps for good: no wake-ups.
+//! - Between two questions it sleeps, and at [`Pace::Off`] it sleeps for good: no wake-ups. All probers wake at the same
+//!   ticks, so that one wake-up serves whatever is due at about the same time.
 
 use super::Asker;
 use super::course::Commitment;
@@ -19,6 +20,7 @@ use crate::model::{Ask, Question};
 use std::future::{Future, pending};
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -237,7 +239,7 @@ impl<A: Asks, M: Fn() -> A + Send + 'static> Task<A, M> {
             Pace::Fast => FAST,
         };
         let interval = interval.max(self.floor.after(self.told.as_ref()));
-        Some(self.begun.map_or_else(Instant::now, |begun| begun + self.jitter.shorten(interval)))
+        Some(self.begun.map_or_else(Instant::now, |begun| self.jitter.due(begun, interval)))
     }
 
     fn obey(&mut self) {
@@ -313,8 +315,24 @@ impl Floor {
 struct Jitter {
     hasher: RandomState,
     count: u64,
-    /// How much to take off, in thousandths.
+    /// How much of what may be taken off is, in thousandths.
     thousandths: u32,
+}
+
+/// Since when ticks are counted: by the real clock, since that of a test may be hours ahead.
+static TICKING: LazyLock<Instant> = LazyLock::new(|| std::time::Instant::now().into());
+
+/// How far apart the moments are at which questions of this interval may begin: at most a sixteenth of it, and a power of
+/// two in milliseconds, so that those of a longer interval are among those of each shorter one.
+fn tick(interval: Duration) -> Duration {
+    let most = u64::try_from(interval.as_millis() / 16).unwrap_or(u64::MAX);
+    most.checked_ilog2().map_or(Duration::ZERO, |power| Duration::from_millis(1 << power))
+}
+
+/// The last tick up to then.
+fn last_tick(at: Instant, tick: Duration) -> Instant {
+    let over = at.saturating_duration_since(*TICKING).as_nanos().checked_rem(tick.as_nanos());
+    at - over.map_or(Duration::ZERO, |over| Duration::from_nanos(over as u64)) // less than a tick, and that fits
 }
 
 impl Jitter {
@@ -326,11 +344,13 @@ impl Jitter {
 
     fn roll(&mut self) {
         self.count = self.count.wrapping_add(1);
-        self.thousandths = (self.hasher.hash_one(self.count) % 101) as u32;
+        self.thousandths = (self.hasher.hash_one(self.count) % 1001) as u32;
     }
 
-    fn shorten(&self, interval: Duration) -> Duration {
-        interval - interval / 1000 * self.thousandths
+    /// When a question comes after one that began then.
+    fn due(&self, begun: Instant, interval: Duration) -> Instant {
+        let tick = tick(interval);
+        last_tick(begun + interval - (interval / 10 - tick) / 1000 * self.thousandths, tick)
     }
 }
 
@@ -338,7 +358,7 @@ impl Jitter {
 mod tests {
     use super::*;
     use crate::facts::Moment;
-    use std::collections::VecDeque;
+    use std::collections::{HashSet, VecDeque};
     use std::sync::{Arc, Mutex};
     use tokio::time::{sleep, timeout};
 
@@ -462,6 +482,26 @@ mod tests {
         assert!(began.len() >= 20, "{began:?}");
         assert!(began.windows(2).all(|w| (45..=51).contains(&(w[1] - w[0]))), "{began:?}");
         assert_eq!(rig.prober.last().unwrap().verdict, up());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn probers_ask_at_the_same_ticks_and_not_in_step() {
+        let begin = || rig(Floor::default(), [quick(up())]);
+        let one = begin();
+        one.prober.pace(Pace::Fast);
+        sleep(MS).await;
+        let other = begin();
+        other.prober.pace(Pace::Fast);
+        sleep(2000 * MS).await;
+        // The first question of each is asked at once.
+        let (one, other) = (one.began().split_off(1), other.began().split_off(1));
+        let ticks: HashSet<u64> = one.iter().copied().chain(other.iter().map(|at| at + 1)).collect();
+        let odd = ticks.iter().filter(|at| *at % 2 == 1).count();
+        assert!(odd == 0 || odd == ticks.len(), "all at every other millisecond: {ticks:?}");
+        let apart = |began: &[u64]| began.windows(2).map(|w| w[1] - w[0]).collect::<HashSet<u64>>();
+        assert!(apart(&one).len() > 1 && apart(&other).len() > 1, "not like clockwork: {one:?}, {other:?}");
+        assert_eq!(tick(Duration::from_secs(1)), 32 * MS);
+        assert_eq!(tick(10 * MS), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -630,9 +631,15 @@ pub(super) fn wait_readable(fd: BorrowedFd<'_>, at_most: Duration) -> io::Result
 }
 
 /// Takes the status of a child that has ended or is about to, so that no zombie stays.
-fn reap(child: &Launched) {
-    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+pub(super) fn reap(child: &Launched) {
     while waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED) == Err(Errno::EINTR) {}
+}
+
+/// Whether it has ended by SIGKILL. Its status is left where it is.
+pub(super) fn was_killed(child: &Launched) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let status = waitid(Id::PIDFd(child.pidfd.as_fd()), flags);
+    matches!(status, Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)))
 }
 
 /// pidfd_open(2): a process held, so that its number cannot be given to another while we act on it.
@@ -656,9 +663,9 @@ pub(super) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Resul
 }
 
 /// Lets the tokio runtime wait for the descriptor. Must be called within one.
-pub(crate) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is owned by the `AsyncFd`, which hands out no way to close or replace it.
-    Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE)? })
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? })
 }
 
 /// A step of a packet filter or of one of system calls (bpf(4) of BSD, which both speak): what to do, with which number, and how many
@@ -693,7 +700,7 @@ pub(crate) fn only_with_byte(socket: &OwnedFd, at: u8, is: u8) -> io::Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
     use std::fs::File;
 
     type Clone = fn(Start<'_>) -> io::Result<Launched>;

@@ -53,7 +53,7 @@ impl Tree {
                     felled.dying.push(handle);
                 }
             }
-            leaf::kill(&path)?;
+            self.kill_in(instance, &path)?;
         }
         Ok(felled)
     }

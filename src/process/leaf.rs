@@ -23,6 +23,8 @@ const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 const MAX_FOLDERS: usize = 1000;
 /// cpu.max is told as so much in each period, in microseconds: the kernel's own default.
 const CPU_PERIOD: u64 = 100_000;
+/// The links of a folder without folders in it, as nearly every leaf is.
+const OWN_LINKS: u64 = 2;
 /// Without `cgroup.kill`, a frozen leaf is killed in so many rounds at most.
 const KILL_ROUNDS: usize = 20;
 
@@ -42,6 +44,8 @@ pub(super) struct Cgroups {
 pub struct Leaf {
     path: PathBuf,
     folder: File,
+    /// An earlier incarnation lived in it.
+    used: bool,
 }
 
 /// Whose process it is, by its leaf or its marks.
@@ -106,19 +110,34 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 impl Leaf {
-    /// Makes it. One that an earlier incarnation left empty is made anew, so that what it counts is of this one; and
-    /// whoever is born in a cgroup that was once killed is killed too (seen with Linux 6.18).
+    /// Makes it. One that is there and empty is made anew, so that what it counts is of this incarnation; and whoever is
+    /// born in a cgroup that was once killed is killed too (seen with Linux 6.18).
     pub(super) fn make(path: PathBuf) -> io::Result<Leaf> {
+        let mut used = false;
         if let Err(e) = fs::create_dir(&path) {
             if e.kind() != io::ErrorKind::AlreadyExists {
                 return Err(e);
             }
-            if remove(&path)? {
-                fs::create_dir(&path)?;
+            match remove(&path)? {
+                true => fs::create_dir(&path)?,
+                false => used = true,
             }
         }
         let folder = File::open(&path)?;
-        Ok(Leaf { path, folder })
+        Ok(Leaf { path, folder, used })
+    }
+
+    /// Opens the one in which an earlier incarnation lived, if that has left no cgroup in it: making it anew takes a tenth
+    /// of a millisecond.
+    pub(super) fn again(path: &Path) -> Option<Leaf> {
+        let folder = File::open(path).ok()?;
+        let has_none_below = folder.metadata().is_ok_and(|m| m.nlink() <= OWN_LINKS);
+        has_none_below.then(|| Leaf { path: path.to_owned(), folder, used: true })
+    }
+
+    /// Whether an earlier incarnation lived in it.
+    pub(super) fn is_used(&self) -> bool {
+        self.used
     }
 
     pub fn path(&self) -> &Path {
@@ -264,8 +283,7 @@ fn folders(leaf: &Path) -> Vec<PathBuf> {
     let mut found = vec![leaf.to_owned()];
     let mut next = 0;
     while next < found.len() && found.len() < MAX_FOLDERS {
-        // Two links are its own: without a third there is no folder in it, as nearly always.
-        if fs::metadata(&found[next]).is_ok_and(|m| m.nlink() > 2) {
+        if fs::metadata(&found[next]).is_ok_and(|m| m.nlink() > OWN_LINKS) {
             let below = fs::read_dir(&found[next]).into_iter().flatten().flatten();
             found.extend(below.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
         }

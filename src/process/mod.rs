@@ -41,6 +41,6 @@ pub use leaf::Leaf;
 pub use look::Look;
 pub use rights::give_up;
 pub use spawn::{Spawn, SpawnError, Stage};
-pub use strays::{become_subreaper, has_orphans, reap_orphans};
+pub use strays::{Ends, become_subreaper, has_orphans, hold_ends, reap_orphans, unheld};
 pub(crate) use tree::mark_owner;
 pub use tree::{AGENT_MARK, INSTANCE_MARK, Marked, NONCE_MARK, NotYet, Tree};

@@ -171,25 +171,36 @@ impl Spawn<'_> {
         let calls = calls::program(&run.care.system_call_filter);
         let bit = |mask, capability: &Capability| mask | 1u64 << capability.number();
 
-        let launched = kernel::launch(&Launch {
-            argv: &argv,
-            envp: &envp,
-            folder: &folder,
-            umask: run.umask,
-            credentials: user.credentials.as_ref(),
-            stdin: stdin.as_fd(),
-            output: output.as_fd(),
-            leaf: self.leaf.map(Leaf::as_fd),
-            limits: &limits,
-            sight: &sight,
-            nice: run.care.nice,
-            oom_score: oom_score.as_deref(),
-            capabilities: run.care.capabilities.as_ref().map(|list| list.iter().fold(0, bit)),
-            no_new_privileges: run.care.no_new_privileges,
-            calls: &calls,
-            ready: self.ready.zip(run.ready_fd),
-        })
-        .map_err(|failure| {
+        let launch = |leaf: Option<&Leaf>| {
+            kernel::launch(&Launch {
+                argv: &argv,
+                envp: &envp,
+                folder: &folder,
+                umask: run.umask,
+                credentials: user.credentials.as_ref(),
+                stdin: stdin.as_fd(),
+                output: output.as_fd(),
+                leaf: leaf.map(Leaf::as_fd),
+                limits: &limits,
+                sight: &sight,
+                nice: run.care.nice,
+                oom_score: oom_score.as_deref(),
+                capabilities: run.care.capabilities.as_ref().map(|list| list.iter().fold(0, bit)),
+                no_new_privileges: run.care.no_new_privileges,
+                calls: &calls,
+                ready: self.ready.zip(run.ready_fd),
+            })
+        };
+        let launched = match (launch(self.leaf), self.leaf) {
+            // Somebody else has killed the whole leaf since the last incarnation: then who is born in it is killed too.
+            (Ok(launched), Some(leaf)) if leaf.is_used() && kernel::was_killed(&launched) => {
+                kernel::reap(&launched);
+                let anew = Leaf::make(leaf.path().to_owned());
+                launch(Some(&anew.map_err(|e| fail(Stage::Fork, shown(leaf.path()), e))?))
+            }
+            (launched, _) => launched,
+        };
+        let launched = launched.map_err(|failure| {
             let about = match failure.stage {
                 Stage::Folder => shown(&run.folder),
                 Stage::User | Stage::Groups => run.user.clone().or_else(|| run.group.clone()),

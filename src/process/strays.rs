@@ -1,16 +1,72 @@
-//! Orphans: what a daemonising service leaves to its next living ancestor.
+//! Orphans: what a daemonising service leaves to its next living ancestor; and how it is heard that children end.
 
+use super::kernel;
 use super::proc::{self, Stat};
 use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, read};
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
+use tokio::io::unix::AsyncFd;
 
 /// Makes orphaned descendants come to this process instead of PID 1, so that the exit code of a daemon that
 /// forked itself away can still be heard.
 pub fn become_subreaper() -> io::Result<()> {
     Ok(prctl::set_child_subreaper(true)?)
+}
+
+fn ends() -> SigSet {
+    SigSet::from(Signal::SIGCHLD)
+}
+
+/// Holds SIGCHLD back from this thread and those that it begins, for [`Ends`]. A handler would run at every end, and write
+/// into a pipe that is then read: some 20 us of each.
+///
+/// # Errors
+/// None that sigprocmask(2) knows.
+pub fn hold_ends() -> io::Result<()> {
+    Ok(ends().thread_block()?)
+}
+
+/// Begins a program that expects SIGCHLD, as most that begin others do: [`hold_ends`] does not hold for it. Ends that come
+/// meanwhile are not told; the program's own will be, and then all are looked for.
+pub fn unheld<T>(begin: impl FnOnce() -> T) -> T {
+    let before = ends().thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
+    let begun = begin();
+    if let Ok(before) = before {
+        let _ = before.thread_set_mask(); // as it was set before
+    }
+    begun
+}
+
+/// Tells that children have ended, by signalfd(2).
+#[derive(Debug)]
+pub struct Ends(AsyncFd<OwnedFd>);
+
+impl Ends {
+    /// Tells of those since [`hold_ends`]. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor left.
+    pub fn new() -> io::Result<Ends> {
+        let signals = SignalFd::with_flags(&ends(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Ends(kernel::watch(signals.into())?))
+    }
+
+    /// Waits until some have ended. However many end until it is called again, it wakes nobody more than once.
+    pub async fn some(&mut self) {
+        match self.0.readable().await {
+            Ok(mut ready) => {
+                // One at most waits, however many there were; the next one is heard.
+                let _ = read(ready.get_inner(), &mut [0; size_of::<siginfo>()]);
+                ready.clear_ready();
+            }
+            Err(_) => std::future::pending().await, // the runtime ends
+        }
+    }
 }
 
 /// Reaps dead orphans that nobody waits for, so that they do not stay as zombies. Returns how many.
@@ -53,4 +109,25 @@ fn children() -> Vec<i32> {
         .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
         .flat_map(|list| list.split_ascii_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<i32>>())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::signal::raise;
+    use std::process::Command;
+
+    #[tokio::test]
+    async fn ends_are_told_and_programs_know_nothing_of_it() {
+        hold_ends().unwrap();
+        let mut told = Ends::new().unwrap();
+        let blocked = || unheld(|| Command::new("/bin/grep").args(["SigBlk", "/proc/self/status"]).output());
+        let text = String::from_utf8(blocked().unwrap().stdout).unwrap();
+        assert_eq!(text.trim_end(), "SigBlk:\t0000000000000000");
+        assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGCHLD), "held again");
+        // A child's would be dropped: another thread of the tests does not hold it.
+        raise(Signal::SIGCHLD).unwrap();
+        raise(Signal::SIGCHLD).unwrap();
+        told.some().await;
+    }
 }

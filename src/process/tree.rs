@@ -36,6 +36,8 @@ pub struct Tree {
     cgroups: Result<Cgroups, String>,
     /// What was seen to be of an instance, by number and start: it stays so, whatever it does to its environment.
     seen: RefCell<HashMap<String, BTreeSet<(i32, u64)>>>,
+    /// The leaves that this agent has made and nobody was killed in, with their limits.
+    unhurt: RefCell<HashMap<String, CgroupLimits>>,
 }
 
 /// A process that carries this agent's marks, or sits in one of its leaves.
@@ -62,13 +64,16 @@ impl Tree {
     /// Finds cgroup v2 and makes the agent's folder below its own cgroup. Never fails: without cgroups the marks
     /// do, and [`Tree::without_cgroups`] tells why. `agent` tells agents on one machine apart (cluster and node).
     pub fn locate(agent: &str) -> Tree {
-        Tree { agent: agent.to_owned(), cgroups: Cgroups::locate(agent), seen: RefCell::default() }
+        Tree::new(agent, Cgroups::locate(agent))
     }
 
     /// Works with marks only.
     pub fn marks_only(agent: &str) -> Tree {
-        let cgroups = Err("not asked for".into());
-        Tree { agent: agent.to_owned(), cgroups, seen: RefCell::default() }
+        Tree::new(agent, Err("not asked for".into()))
+    }
+
+    fn new(agent: &str, cgroups: Result<Cgroups, String>) -> Tree {
+        Tree { agent: agent.to_owned(), cgroups, seen: RefCell::default(), unhurt: RefCell::default() }
     }
 
     pub fn agent(&self) -> &str {
@@ -80,9 +85,21 @@ impl Tree {
         self.cgroups.as_ref().err().map(String::as_str)
     }
 
-    /// Makes the instance's leaf, or opens the one in which something lives; `Ok(None)` where there are no cgroups.
-    pub fn leaf(&self, instance: &str) -> io::Result<Option<Leaf>> {
-        self.leaf_path(instance)?.map(Leaf::make).transpose()
+    /// Makes the instance's leaf, which is to have these limits ([`Tree::limit`] sets them), or opens the one in which
+    /// something lives, or in which the last incarnation lived and nobody was killed; `Ok(None)` where there are no cgroups.
+    pub fn leaf(&self, instance: &str, limits: &CgroupLimits) -> io::Result<Option<Leaf>> {
+        let Some(path) = self.leaf_path(instance)? else { return Ok(None) };
+        let is_unhurt = self.unhurt.borrow_mut().remove(instance).as_ref() == Some(limits);
+        let again = (is_unhurt && !self.ran_out_of_memory(instance)).then(|| Leaf::again(&path)).flatten();
+        let leaf = match again {
+            Some(leaf) => leaf,
+            None => match Leaf::make(path)? {
+                leaf if leaf.is_used() => return Ok(Some(leaf)),
+                leaf => leaf,
+            },
+        };
+        self.unhurt.borrow_mut().insert(instance.to_owned(), limits.clone());
+        Ok(Some(leaf))
     }
 
     /// Sets the limits of a leaf that [`Tree::leaf`] made. Each sentence that comes back tells of one that is not in
@@ -106,6 +123,7 @@ impl Tree {
 
     /// Removes the instance's leaf if nothing is left in it; `false` when it is still populated (or dying).
     pub fn remove_leaf(&self, instance: &str) -> io::Result<bool> {
+        self.unhurt.borrow_mut().remove(instance);
         self.leaf_path(instance)?.map_or(Ok(true), |path| leaf::remove(&path))
     }
 
@@ -139,6 +157,12 @@ impl Tree {
             Some(path) => leaf::population(&path)? == Some(false),
             None => false,
         })
+    }
+
+    /// Kills all that is in the instance's leaf, whose path this is.
+    pub(super) fn kill_in(&self, instance: &str, leaf: &Path) -> io::Result<()> {
+        self.unhurt.borrow_mut().remove(instance);
+        leaf::kill(leaf)
     }
 
     /// All living processes of the instance: those in its leaf, those that carry its marks, and those that descend

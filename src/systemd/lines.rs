@@ -1,5 +1,6 @@
 //! What a run printed last, from systemd's journal.
 
+use crate::process;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -21,15 +22,15 @@ pub async fn last_lines(invocation: &str) -> String {
 }
 
 async fn read(invocation: &str) -> Option<String> {
-    let mut child = Command::new("journalctl")
+    let mut command = Command::new("journalctl");
+    command
         .args(["--quiet", "--no-pager", "--output=cat", "--boot", "--lines", LINES])
         .arg(format!("_SYSTEMD_INVOCATION_ID={invocation}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .ok()?;
+        .kill_on_drop(true);
+    let mut child = process::unheld(|| command.spawn()).ok()?;
     let mut bytes = Vec::new();
     child.stdout.take()?.take(MOST).read_to_end(&mut bytes).await.ok()?;
     Some(joined(&String::from_utf8_lossy(&bytes)))

@@ -89,7 +89,7 @@ impl Yard {
     }
 
     pub fn spawn_as(&self, unit: &Unit, instance: &str) -> Result<Handle, SpawnError> {
-        let leaf = self.tree.leaf(instance).unwrap();
+        let leaf = self.tree.leaf(instance, &unit.run.care.cgroup).unwrap();
         Spawn {
             unit,
             instance,

@@ -164,12 +164,19 @@ impl World<'_, '_> {
                     watcher.step(&step).map_err(|why| Violation { at, why })?;
                 }
             }
-            self.save_wishes(node, &actions);
+            let mut wishes = journal::new_wishes(&actions, &self.cluster);
             for action in actions {
+                if action.relies_on_wishes() {
+                    self.save_wishes(node, std::mem::take(&mut wishes));
+                }
                 inputs.extend(self.act(node, action).map_err(|why| Violation { at, why })?);
                 if self.machines[n].files.is_struck() {
                     return self.strike(node);
                 }
+            }
+            self.save_wishes(node, wishes);
+            if self.machines[n].files.is_struck() {
+                return self.strike(node);
             }
         }
         self.send_news(node);
@@ -247,14 +254,13 @@ impl World<'_, '_> {
                     agent.finished = true;
                 }
             }
-            // Wishes were saved before anything else was done; nobody here waits for replies, or reads events.
+            // Wishes are saved before what relies on them; nobody here waits for replies, or reads events.
             Action::SaveWish { .. } | Action::Record(_) | Action::Reply { .. } => {}
         }
         Ok(None)
     }
 
-    fn save_wishes(&mut self, node: NodeIx, actions: &[Action]) {
-        let new = journal::new_wishes(actions, &self.cluster);
+    fn save_wishes(&mut self, node: NodeIx, new: Vec<(String, Wish)>) {
         if new.is_empty() {
             return;
         }
