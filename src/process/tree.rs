@@ -98,7 +98,7 @@ impl Tree {
                 leaf => leaf,
             },
         };
-        self.unhurt.borrow_mut().insert(instance.to_owned(), limits.clone());
+        self.unhurt.borrow_mut().insert(instance.to_owned(), *limits);
         Ok(Some(leaf))
     }
 

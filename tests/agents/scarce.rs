@@ -5,6 +5,7 @@
 mod room;
 
 use crate::agents::{Cluster, wait};
+use clusterd::crash::Done;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use room::{Disk, PidsGroup};
@@ -201,6 +202,35 @@ fn a_state_disk_that_hangs_holds_up_nobody() {
     cluster.kill("n1");
     cluster.start("n1");
     wait("it to be held still", || cluster.in_state("n1", "it@n1", "stopped"));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_disk_that_is_to_keep_it() {
+    let disk = Disk::ext4();
+    let mut cluster = two_of("unkept", QUIET);
+    symlink(disk.path(), cluster.node("n1").join("state")).unwrap();
+    let mut agent = cluster.agent("n1");
+    agent.env("CLUSTERD_DIE_AT", format!("{}:1", Done::Signalled));
+    cluster.start_as("n1", agent);
+    let first = cluster.ready("it@n1");
+    let log = || fs::read_to_string(cluster.node("n1").join("agent.log")).unwrap();
+    let died = format!("died at {}", Done::Signalled);
+    let frozen = disk.freeze();
+    let stop = std::thread::scope(|threads| {
+        let stop = threads.spawn(|| cluster.ctl("n1", &["stop", "it"]));
+        wait("the agent to have sent the signal, and to die of that", || log().contains(&died).then_some(()));
+        // Its clerk waits for the disk, and holds up its end until then.
+        drop(frozen);
+        stop.join().unwrap()
+    });
+    assert!(!log().contains("the disk of the state folder does not answer"), "it was waited for: {}", log());
+    assert_ne!(stop.code, 0, "nothing is promised: {stop:?}");
+    wait("the agent's end", || cluster.ended("n1"));
+    // What was not promised need not be kept: the next agent ends the stop, and does by the wish that it finds.
+    cluster.start("n1");
+    wait("the first one to be gone", || (!PathBuf::from(format!("/proc/{first}")).exists()).then_some(()));
+    assert_eq!(cluster.ctl("n1", &["start", "it"]).code, 0);
+    assert_ne!(cluster.ready("it@n1"), first);
 }
 
 #[test]
