@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 
 /// First word of a slot's file, and the version of its layout.
 const MAGIC: &str = "clusterd 1";
+/// Room for a usual value of a slot, in bytes: its text grows in few steps.
+const USUAL_SLOT: usize = 2048;
 /// The largest value of a slot, in bytes. A unit with its needs and evidence is a few kilobytes.
 const MAX_SLOT: u64 = 16 << 20;
 /// A growing slot whose copies take so many bytes is begun anew with the next one.
@@ -109,13 +111,12 @@ impl<T: Serialize + DeserializeOwned> Slot<T> {
     /// # Errors
     /// As [`Slot::write`].
     pub fn write_on(&self, disk: &mut impl Disk, value: &T) -> Result<(), StoreError> {
-        let json = serde_json::to_vec(value).map_err(|e| cannot("encode", &self.path)(e.into()))?;
+        let mut json = Vec::with_capacity(USUAL_SLOT);
+        serde_json::to_writer(&mut json, value).map_err(|e| cannot("encode", &self.path)(e.into()))?;
         // Whoever died over the copy before has left no end of a line.
         let begin = if self.grows { "\n" } else { "" };
-        let mut bytes =
-            format!("{begin}{MAGIC} {:08x} {}\n", crc32fast::hash(&json), json.len()).into_bytes();
-        bytes.extend_from_slice(&json);
-        bytes.push(b'\n');
+        let head = format!("{begin}{MAGIC} {:08x} {}\n", crc32fast::hash(&json), json.len());
+        let bytes = [head.as_bytes(), &json, b"\n"].concat();
         if self.grows && disk.append(&self.path, &bytes, MAX_COPIES).map_err(cannot("add to", &self.path))? {
             crash::here(Done::Appended);
             return Ok(());

@@ -196,7 +196,10 @@ impl Spawn<'_> {
             (Ok(launched), Some(leaf)) if leaf.is_used() && kernel::was_killed(&launched) => {
                 kernel::reap(&launched);
                 let anew = Leaf::make(leaf.path().to_owned());
-                launch(Some(&anew.map_err(|e| fail(Stage::Fork, shown(leaf.path()), e))?))
+                let anew = anew.map_err(|e| fail(Stage::Fork, shown(leaf.path()), e))?;
+                // What is not in force was said of the one before.
+                let _ = anew.limit(&run.care.cgroup);
+                launch(Some(&anew))
             }
             (launched, _) => launched,
         };

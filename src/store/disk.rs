@@ -2,7 +2,7 @@
 //! real one can.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -74,7 +74,7 @@ impl Disk for Machine {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             opened => opened?,
         };
-        if file.metadata()?.len() >= most {
+        if file.seek(SeekFrom::End(0))? >= most {
             return Ok(false);
         }
         file.write_all(bytes).map(|()| true)
