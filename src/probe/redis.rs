@@ -38,6 +38,7 @@ pub(super) async fn ask(address: SocketAddr, login: Option<&Login>, course: Cour
         };
     }
     questions.cmd("PING").cmd("ROLE").cmd("INFO").arg("server").cmd("INFO").arg("persistence");
+    let questions = questions.get_packed_pipeline();
 
     let mut stream = match net::connect(address, course).await {
         Ok(stream) => stream,
@@ -45,7 +46,7 @@ pub(super) async fn ask(address: SocketAddr, login: Option<&Login>, course: Cour
     };
     course.commit();
     course.enter(Stage::Reply);
-    match course.limit(exchange(&mut stream, &questions.get_packed_pipeline(), count)).await {
+    match course.limit(exchange(&mut stream, &questions, count)).await {
         Some(Ok(replies)) => judge(address, replies, login),
         Some(Err(Failure::Io(error))) => net::exchange_trouble(address, &error),
         Some(Err(Failure::Garbled(heard))) => net::garbled(address, "Redis", heard),
@@ -73,9 +74,8 @@ where
     let sent = stream.write_all(questions).await;
     let mut heard = Vec::with_capacity(4096);
     for _ in 0..=PIECES {
-        let mut replies = parse(&heard)?;
-        if replies.len() >= count {
-            replies.truncate(count);
+        let replies = parse(&heard, count)?;
+        if replies.len() == count {
             return Ok(replies);
         }
         if heard.len() >= MOST {
@@ -91,20 +91,21 @@ where
     Err(Failure::Garbled(format!("its answer comes in more than {PIECES} pieces")))
 }
 
-/// The complete replies in `bytes`.
-fn parse(bytes: &[u8]) -> Result<Vec<Value>, Failure> {
+/// The complete replies in `bytes`, and no more than so many: to find out that there is none left costs as much as one.
+fn parse(bytes: &[u8], count: usize) -> Result<Vec<Value>, Failure> {
     let mut rest = bytes;
     // It takes more than it needs from `rest`: only the same parser knows where the next reply begins.
     let mut parser = Parser::new();
-    let mut replies = Vec::new();
-    loop {
+    let mut replies = Vec::with_capacity(count);
+    while replies.len() < count && !bytes.is_empty() {
         match parser.parse_value(&mut rest) {
             Ok(value) => replies.push(value),
             // The parser's word for "not complete yet".
-            Err(error) if error.is_io_error() => return Ok(replies),
+            Err(error) if error.is_io_error() => break,
             Err(_) => return Err(Failure::Says(bytes.to_vec())),
         }
     }
+    Ok(replies)
 }
 
 pub(super) fn judge(address: SocketAddr, mut replies: Vec<Value>, login: Option<&Login>) -> Verdict {
