@@ -179,7 +179,7 @@ async fn many(kinds: &[Kind]) -> Vec<Figure> {
             prober
         })
         .collect();
-    let Cost { rate, share } = cost(kinds).await;
+    let probed = cost(kinds).await;
     while let Ok(event) = events.try_recv() {
         assert!(event.answer.verdict.is_ready(), "{event:?}");
     }
@@ -191,7 +191,7 @@ async fn many(kinds: &[Kind]) -> Vec<Figure> {
         let kind = &kinds[at % kinds.len()];
         bare.push((kind, Bare::of(kind).await));
     }
-    let (begun, apart) = (tokio::time::Instant::now(), Duration::from_secs_f64(PROBERS as f64 / rate));
+    let (begun, apart) = (tokio::time::Instant::now(), Duration::from_secs_f64(PROBERS as f64 / probed.rate));
     let bare =
         futures_util::future::join_all(bare.iter_mut().enumerate().map(|(at, (kind, bare))| async move {
             let first = begun + apart / PROBERS as u32 * at as u32;
@@ -201,18 +201,18 @@ async fn many(kinds: &[Kind]) -> Vec<Figure> {
                 exchange(kind, bare).await;
             }
         }));
-    let bare = tokio::select! {
+    let exchanged = tokio::select! {
         cost = cost(kinds) => cost,
         _ = bare => unreachable!("they never end"),
     };
-    let for_thousand = |cost: &Cost| cost.share / cost.rate * 1000.0;
-    let (probed, exchanged) = (for_thousand(&Cost { rate, share }), for_thousand(&bare));
+    let (of_probes, of_exchanges) = (probed.for_thousand(), exchanged.for_thousand());
+    let asked = "questions a second (connects by the kernel's count, and databases')";
     vec![
-        Figure::single("questions a second (connects by the kernel's count, and databases')", rate, "", None),
-        Figure::single("share of a core", share, "%", Some(CPU)),
-        Figure::single("share of a core for 1,000 a second", probed, "%", Some(CPU)),
-        Figure::single("the same for the bare exchanges", exchanged, "%", None),
-        Figure::single("how many times the bare exchanges' share", probed / exchanged, "", None),
+        Figure::single(asked, probed.rate, "", None),
+        Figure::single("share of a core", probed.share, "%", Some(CPU)),
+        Figure::single("share of a core for 1,000 a second", of_probes, "%", Some(CPU)),
+        Figure::single("the same for the bare exchanges", of_exchanges, "%", None),
+        Figure::single("how many times the bare exchanges' share", of_probes / of_exchanges, "", None),
         Figure::single("resident (VmRSS)", resident, "MiB", Some(MEMORY)),
         Figure::single("anonymous (RssAnon)", anonymous, "MiB", None),
     ]
@@ -222,6 +222,13 @@ async fn many(kinds: &[Kind]) -> Vec<Figure> {
 struct Cost {
     rate: f64,
     share: f64,
+}
+
+impl Cost {
+    /// The share for 1,000 a second.
+    fn for_thousand(&self) -> f64 {
+        self.share / self.rate * 1000.0
+    }
 }
 
 async fn cost(kinds: &[Kind]) -> Cost {

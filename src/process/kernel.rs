@@ -700,7 +700,6 @@ pub(crate) fn only_with_byte(socket: &OwnedFd, at: u8, is: u8) -> io::Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
-
     use std::fs::File;
 
     type Clone = fn(Start<'_>) -> io::Result<Launched>;

@@ -91,14 +91,11 @@ impl Tree {
         let Some(path) = self.leaf_path(instance)? else { return Ok(None) };
         let is_unhurt = self.unhurt.borrow_mut().remove(instance).as_ref() == Some(limits);
         let again = (is_unhurt && !self.ran_out_of_memory(instance)).then(|| Leaf::again(&path)).flatten();
-        let leaf = match again {
-            Some(leaf) => leaf,
-            None => match Leaf::make(path)? {
-                leaf if leaf.is_used() => return Ok(Some(leaf)),
-                leaf => leaf,
-            },
-        };
-        self.unhurt.borrow_mut().insert(instance.to_owned(), *limits);
+        let is_known = again.is_some();
+        let leaf = again.map_or_else(|| Leaf::make(path), Ok)?;
+        if is_known || !leaf.is_used() {
+            self.unhurt.borrow_mut().insert(instance.to_owned(), *limits);
+        }
         Ok(Some(leaf))
     }
 
