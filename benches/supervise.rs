@@ -19,7 +19,7 @@ use common::bare::{Bare, BareLoop};
 use common::cost::{proportional, resident, wake_ups};
 use common::figures::{self, Figure, millis};
 use common::peers::{self, READY_FD, Service, Supervisor};
-use common::program::{self, Ear, shown};
+use common::program::{self, Ear};
 use nix::sys::signal::Signal;
 use std::collections::HashMap;
 use std::fs;
@@ -36,6 +36,8 @@ const CRASHES: usize = 30;
 const BEFORE_A_CRASH: Duration = Duration::from_millis(400);
 const MANY: usize = 200;
 const CHAIN: usize = 50;
+/// How long the file is in which each link notes its end, in bytes: a page.
+const ENDS: usize = 4096;
 const CYCLES: usize = 20;
 const STATUSES: usize = 50;
 const RESTING: usize = 1000;
@@ -188,11 +190,12 @@ fn many(ear: &Ear, _: &Path) -> Vec<Figure> {
 
 fn chain(ear: &Ear, folder: &Path) -> Vec<Figure> {
     let ends = folder.join("ends");
-    let mut services = services(ear, "link", CHAIN);
-    for service in &mut services {
-        service.chained = true;
-        service.command.extend([READY_FD.to_string(), shown(&ends)]);
-    }
+    let link = |line: usize| {
+        let label = format!("link{line}");
+        Service { command: ear.linking(&label, READY_FD, &ends, line), label, chained: true }
+    };
+    let services: Vec<Service> = (0..CHAIN).map(link).collect();
+    fs::write(&ends, [0; ENDS]).expect("a folder of our own");
     let labels: Vec<String> = services.iter().map(|s| s.label.clone()).collect();
     let mut supervisors: Vec<_> = peers::each(&services).collect();
     all_stopped(ear, &mut supervisors, CHAIN);
@@ -203,7 +206,6 @@ fn chain(ear: &Ear, folder: &Path) -> Vec<Figure> {
     let (mut floor_of_start, mut floor_of_stop) = (Vec::new(), Vec::new());
     let mut bare = Bare::default();
     let mut disorder: HashMap<&str, usize> = HashMap::new();
-    let _ = fs::remove_file(&ends);
     for _ in 0..CYCLES {
         for (which, supervisor) in supervisors.iter_mut().enumerate() {
             supervisor.prepare();
@@ -218,16 +220,15 @@ fn chain(ear: &Ear, folder: &Path) -> Vec<Figure> {
             stops[which].push(all_gone(&held).since(begun));
             supervisor.settle();
             told.samples.extend(supervisor.stops_told(CHAIN).map(|at| millis(at.since(begun))));
-            let ended = ended(&ends);
-            if ended.iter().rev().ne(labels.iter()) {
-                assert_ne!(which, 0, "ours end in reverse: {ended:?}");
+            if !ended_in_reverse(&ends) {
+                assert_ne!(which, 0, "ours end in reverse");
                 *disorder.entry(supervisor.name()).or_default() += 1;
             }
         }
-        floor_of_start.push(millis(bare.start_chain(ear, &labels, &shown(&ends))));
+        floor_of_start.push(millis(bare.start_chain(ear, &labels, &ends)));
         std::thread::sleep(Duration::from_millis(50));
         floor_of_stop.push(millis(bare.stop_chain()));
-        assert!(ended(&ends).iter().rev().eq(labels.iter()), "the floor's end in reverse");
+        assert!(ended_in_reverse(&ends), "the floor's end in reverse");
     }
     for (name, times) in disorder {
         println!(
@@ -240,11 +241,13 @@ fn chain(ear: &Ear, folder: &Path) -> Vec<Figure> {
     starts.into_iter().chain([told]).chain(stops).collect()
 }
 
-/// In which order they ended: each writes that down as it does.
-fn ended(ends: &Path) -> Vec<String> {
-    let text = fs::read_to_string(ends).expect("they wrote it");
-    fs::remove_file(ends).expect("a folder of our own");
-    text.lines().filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect()
+/// Whether each link ended before the one that it needed: each notes when it did.
+fn ended_in_reverse(ends: &Path) -> bool {
+    let noted = fs::read(ends).expect("a folder of our own");
+    let times: Vec<i64> =
+        noted.chunks_exact(8).map(|n| i64::from_ne_bytes(n.try_into().expect("eight bytes"))).collect();
+    let links = &times[..CHAIN];
+    links.iter().all(|time| *time > 0) && links.is_sorted_by(|before, after| before > after)
 }
 
 fn status(ear: &Ear, _: &Path) -> Vec<Figure> {

@@ -8,6 +8,7 @@ use clusterd::process::Handle;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 use std::io::Read;
+use std::path::Path;
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,15 +68,13 @@ impl Bare {
     }
 
     /// Starts each when the one before has written its newline.
-    pub fn start_chain(&mut self, ear: &Ear, labels: &[String], ends: &str) -> Duration {
+    pub fn start_chain(&mut self, ear: &Ear, labels: &[String], ends: &Path) -> Duration {
         let begun = clock::now();
-        for label in labels {
+        for (line, label) in labels.iter().enumerate() {
             let (mut reader, writer) = std::io::pipe().expect("a pipe");
             // A copy that stays open over the exec.
             let handed = fcntl(&writer, FcntlArg::F_DUPFD(3)).expect("a free descriptor");
-            let mut command = ear.telling(label);
-            command.extend([handed.to_string(), ends.to_owned()]);
-            self.launch(&command);
+            self.launch(&ear.linking(label, handed, ends, line));
             nix::unistd::close(handed).expect("it was made just now");
             drop(writer);
             reader.read_exact(&mut [0]).expect("it says that it is ready");

@@ -11,7 +11,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 /// How long anything may take to begin before the bench gives up.
@@ -43,8 +43,11 @@ pub struct Ear {
     /// Filled by a thread: the kernel keeps ten messages only, and a program that cannot tell does not go on.
     told: mpsc::Receiver<Told>,
     path: PathBuf,
+    folder: PathBuf,
     /// The telling program.
     teller: PathBuf,
+    /// The same, linked statically: it is begun and gone sooner.
+    link: OnceLock<PathBuf>,
 }
 
 /// What a telling program said first.
@@ -79,12 +82,22 @@ impl Ear {
                 }
             }
         });
-        Ear { told, path, teller: compile_teller(folder) }
+        let teller = compile_teller(folder, "teller", &[]);
+        Ear { told, path, folder: folder.to_owned(), teller, link: OnceLock::new() }
     }
 
     /// The command of a service that tells.
     pub fn telling(&self, label: &str) -> Vec<String> {
         vec![shown(&self.teller), shown(&self.path), label.into()]
+    }
+
+    /// The command of a link of a chain: a service that says on `ready` that it is ready, and notes when it ends as the
+    /// line-th number of the file `ends`. As little as can be is its own work, for what is measured is the supervisor's.
+    pub fn linking(&self, label: &str, ready: i32, ends: &Path, line: usize) -> Vec<String> {
+        let statically = ["-C", "target-feature=+crt-static"];
+        let link = self.link.get_or_init(|| compile_teller(&self.folder, "link", &statically));
+        let words = [ready.to_string(), shown(ends), line.to_string()];
+        [shown(link), shown(&self.path), label.into()].into_iter().chain(words).collect()
     }
 
     /// The first instruction of the next program with this label; what others tell is passed over.
@@ -162,13 +175,13 @@ pub fn start(command: &[String]) -> Child {
     Command::new(&command[0]).args(&command[1..]).spawn().expect("it was compiled just now")
 }
 
-fn compile_teller(folder: &Path) -> PathBuf {
-    let teller = folder.join("teller");
+fn compile_teller(folder: &Path, name: &str, flags: &[&str]) -> PathBuf {
+    let teller = folder.join(name);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/common/teller.rs");
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = Command::new(compiler);
-    command.args(["--edition", "2024", "-O", "-C", "panic=abort", "-C", "strip=symbols", "-o"]);
-    let done = command.arg(&teller).arg(&source).status().expect("rustc can be run");
+    command.args(["--edition", "2024", "-O", "-C", "panic=abort", "-C", "strip=symbols"]).args(flags);
+    let done = command.arg("-o").arg(&teller).arg(&source).status().expect("rustc can be run");
     assert!(done.success(), "{} cannot be compiled", source.display());
     teller
 }
