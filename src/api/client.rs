@@ -401,7 +401,8 @@ impl Client {
                 }
             }
         };
-        timeout(self.connect_within, open).await.unwrap_or_else(|_| {
+        // What it takes to speak TLS is long, and every call would have it on its stack.
+        timeout(self.connect_within, Box::pin(open)).await.unwrap_or_else(|_| {
             Err(ClientError::ConnectTimeout { target: self.target.clone(), within: self.connect_within })
         })
     }
