@@ -26,7 +26,7 @@ pub enum Done {
     Switched,
     /// It is written to where people look for it, and that is not kept.
     FilesWritten,
-    /// Wishes are kept, and nothing that was ordered has been done.
+    /// Wishes are kept, and who ordered that is not answered. Nothing was started or removed that relies on them.
     WishesKept,
     /// An event is in the log.
     Event,

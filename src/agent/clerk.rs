@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// How long a job takes at most on a disk that answers.
 const A_MOMENT: Duration = Duration::from_millis(200);
@@ -69,8 +70,14 @@ impl Clerk {
     ) -> UnderWay<T> {
         let hangs = self.hangs_for().is_some();
         let (tell, outcome) = mpsc::sync_channel(1);
-        let given = self.give(move || drop(tell.send(job())));
-        UnderWay { outcome: (given && !hangs).then_some(outcome), begun: Instant::now(), patience }
+        let is_done = Arc::new(Notify::new());
+        let done = is_done.clone();
+        let given = self.give(move || {
+            drop(tell.send(job()));
+            done.notify_one();
+        });
+        let waits = given && !hangs;
+        UnderWay { outcome: waits.then_some(outcome), is_done, until: Instant::now() + patience, patience }
     }
 
     fn is_late(&self, since: Instant) {
@@ -126,22 +133,34 @@ impl Clerk {
     }
 }
 
-/// A job that somebody waits for.
+/// A job that somebody waits for, until the patience that began with it is over.
 #[must_use]
+#[derive(Debug)]
 pub struct UnderWay<T> {
     /// `None` where it is not waited for.
     outcome: Option<mpsc::Receiver<T>>,
-    begun: Instant,
+    is_done: Arc<Notify>,
+    until: Instant,
     patience: Duration,
 }
 
 impl<T> UnderWay<T> {
-    /// Waits for its end until the patience that began with it is over.
+    /// Ends when [`UnderWay::outcome`] will not block. Needs a tokio runtime.
+    pub fn is_over(&self) -> impl Future<Output = ()> + use<T> {
+        let (waits, is_done, until) = (self.outcome.is_some(), self.is_done.clone(), self.until);
+        async move {
+            if waits {
+                let _ = tokio::time::timeout_at(until.into(), is_done.notified()).await;
+            }
+        }
+    }
+
+    /// Waits for its end; `None` when it is not done in time.
     pub fn outcome(self, clerk: &Clerk) -> Option<T> {
-        let left = self.patience.saturating_sub(self.begun.elapsed());
+        let left = self.until.saturating_duration_since(Instant::now());
         let outcome = self.outcome?.recv_timeout(left).ok();
         if outcome.is_none() {
-            clerk.is_late(self.begun);
+            clerk.is_late(self.until - self.patience);
         }
         outcome
     }

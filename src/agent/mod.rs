@@ -258,6 +258,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
                 shell.go_down();
             }
             _ = sign_of_life.tick(), if watchdog.is_some() => notify::alive(),
+            () = shell.wishes_are_kept() => shell.settle_wishes(),
             Some(message) = inbox.recv() => {
                 let more = std::iter::from_fn(|| inbox.try_recv().ok()).take(AT_ONCE);
                 if let Err(what) = shell.take(std::iter::once(message).chain(more)) {
@@ -289,6 +290,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
             }
         }
     }
+    shell.settle_wishes();
     notify::stopping();
     shell.events.borrow_mut().record(
         "",

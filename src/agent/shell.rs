@@ -125,6 +125,21 @@ impl Held {
     }
 }
 
+/// Wishes that are being saved, and who waits for that.
+#[derive(Debug)]
+struct Saving {
+    job: UnderWay<bool>,
+    replies: Vec<(oneshot::Sender<wire::OrderReply>, Taken)>,
+}
+
+/// What became of an order: a sentence for each instance.
+type Taken = Vec<(String, String)>;
+
+fn answer(reply: oneshot::Sender<wire::OrderReply>, taken: Taken, durable: bool) {
+    // Whoever ordered may have gone; what was ordered is done all the same.
+    let _ = reply.send(wire::OrderReply { taken, durable });
+}
+
 /// Where things are.
 #[derive(Debug)]
 pub struct Places {
@@ -224,7 +239,9 @@ pub struct Shell {
     pub(super) memories: RefCell<BTreeMap<InstanceIx, Memory>>,
     replies: RefCell<HashMap<u64, oneshot::Sender<wire::OrderReply>>>,
     orders: Cell<u64>,
-    /// Whether the last wish reached the disk.
+    /// `None` while all wishes are kept, as far as they could be.
+    saving: RefCell<Option<Saving>>,
+    /// Whether the wishes of this input have reached the disk, as far as they were settled.
     durable: Cell<bool>,
     chance: Cell<u64>,
     /// When memory is to be given back to the system.
@@ -299,6 +316,7 @@ impl Shell {
             memories: RefCell::default(),
             replies: RefCell::default(),
             orders: Cell::new(0),
+            saving: RefCell::default(),
             durable: Cell::new(true),
             chance: Cell::new(clock::now().0 | 1),
             spare_at: Cell::new(None),
@@ -333,17 +351,16 @@ impl Shell {
                 let mut recorder = self.recorder.borrow_mut();
                 let actions = recorder.handle(&mut self.engine.borrow_mut(), now, self.jitter(), input);
                 drop(recorder);
-                let mut saving = self.begin_to_save_wishes(&actions);
+                self.begin_to_save_wishes(&actions);
                 for action in actions {
                     if action.relies_on_wishes() {
-                        self.wishes_saved(saving.take());
+                        self.settle_wishes();
                     }
                     match action {
                         Action::Record(event) => events.push((now, event)),
                         action => inputs.extend(self.act(action)),
                     }
                 }
-                self.wishes_saved(saving);
             }
         }
         self.send_news();
@@ -427,35 +444,59 @@ impl Shell {
 
     /// Begins to save all wishes among the actions with one write, which waits for the disk: some milliseconds, or until
     /// patience is at its end.
-    fn begin_to_save_wishes(&self, actions: &[Action]) -> Option<UnderWay<bool>> {
+    fn begin_to_save_wishes(&self, actions: &[Action]) {
         let new = journal::new_wishes(actions, &self.cluster());
+        if !new.is_empty() {
+            self.settle_wishes();
+        }
+        self.durable.set(true);
         if new.is_empty() {
-            return None;
+            return;
         }
         let slot = self.wishes.clone();
-        Some(self.clerk.begin_job(PATIENCE, move || {
+        let job = self.clerk.begin_job(PATIENCE, move || {
             let saved = journal::save_wishes(&slot, &mut Machine, new);
             if let Err(e) = &saved {
                 tracing::error!("{e}; what was ordered is done, and will not survive a reboot");
             }
             saved.is_ok()
-        }))
+        });
+        *self.saving.borrow_mut() = Some(Saving { job, replies: Vec::new() });
     }
 
-    fn wishes_saved(&self, saving: Option<UnderWay<bool>>) {
-        let Some(saving) = saving else { return };
-        self.durable.set(saving.outcome(&self.clerk).unwrap_or(false));
+    /// Ends when there are wishes to be settled that nobody has to wait for any more.
+    pub fn wishes_are_kept(&self) -> impl Future<Output = ()> + use<> {
+        let over = self.saving.borrow().as_ref().map(|saving| saving.job.is_over());
+        async move {
+            match over {
+                Some(over) => over.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Waits until the wishes that are being saved are, and answers who ordered that.
+    pub fn settle_wishes(&self) {
+        let Some(Saving { job, replies }) = self.saving.take() else { return };
+        let durable = job.outcome(&self.clerk).unwrap_or(false);
         crash::here(Done::WishesKept);
+        self.durable.set(durable);
+        for (reply, taken) in replies {
+            answer(reply, taken, durable);
+        }
     }
 
+    /// Answers an order; when its wishes are kept.
     fn reply(&self, order: u64, taken: Vec<(InstanceIx, String)>) {
         self.spare_at.set(Some(clock::now() + SPARE_AFTER));
         let Some(reply) = self.replies.borrow_mut().remove(&order) else { return };
         let cluster = self.cluster();
         let named = |(ix, text)| (cluster.instance(ix).name.to_string(), text);
         let taken = taken.into_iter().map(named).collect();
-        // Whoever ordered may have gone; what was ordered is done all the same.
-        let _ = reply.send(wire::OrderReply { taken, durable: self.durable.replace(true) });
+        match &mut *self.saving.borrow_mut() {
+            Some(saving) => saving.replies.push((reply, taken)),
+            None => answer(reply, taken, self.durable.get()),
+        }
     }
 
     // --- what tasks tell ---

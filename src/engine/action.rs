@@ -46,9 +46,9 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it is done only when the wishes of the same input are kept: whatever starts or removes something, and the
-    /// answer to who ordered it. A stop does not wait for the disk. It is journalled; should the agent be killed before the
-    /// wish is kept, the next one ends the stop and then does as nobody was told otherwise.
+    /// Whether it is done only when all wishes are kept: whatever starts or removes something. A stop does not wait for the
+    /// disk. It is journalled; should the agent be killed before the wish is kept, the next one ends the stop and then does
+    /// as nobody was told otherwise: for a reply comes when the wishes are kept, or cannot be.
     pub fn relies_on_wishes(&self) -> bool {
         !matches!(
             self,
@@ -56,9 +56,11 @@ impl Action {
                 | Action::Verify { .. }
                 | Action::Remember { .. }
                 | Action::Signal { .. }
+                | Action::Sweep { .. }
                 | Action::SaveWish { .. }
                 | Action::Publish { .. }
                 | Action::Record(_)
+                | Action::Reply { .. }
         )
     }
 }

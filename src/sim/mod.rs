@@ -61,4 +61,7 @@ pub trait Watcher {
     fn agent(&mut self, _at: Duration, _node: NodeIx, _engine: Option<&Engine>) -> Result<(), String> {
         Ok(())
     }
+
+    /// The wishes that operators told this agent last are on its disk, and it answers that they are; or could not be.
+    fn wishes_settled(&mut self, _node: NodeIx, _kept: bool) {}
 }

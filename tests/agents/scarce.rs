@@ -234,6 +234,27 @@ fn a_stop_does_not_wait_for_the_disk_that_is_to_keep_it() {
 }
 
 #[test]
+fn an_order_that_waits_for_the_disk_does_not_hold_up_the_agent() {
+    let disk = Disk::ext4();
+    let mut cluster = two_of("unanswered", QUIET);
+    symlink(disk.path(), cluster.node("n1").join("state")).unwrap();
+    cluster.start("n1");
+    cluster.ready("it@n1");
+    let frozen = disk.freeze();
+    let stop = std::thread::scope(|threads| {
+        let stop = threads.spawn(|| cluster.ctl("n1", &["stop", "it"]));
+        wait("it to be stopped", || cluster.in_state("n1", "it@n1", "stopped"));
+        drop(frozen);
+        stop.join().unwrap()
+    });
+    assert!(stop.err.contains("it@n1 stopped and held"), "{stop:?}");
+    // However long all this took: before the order's patience was at its end.
+    let log = fs::read_to_string(cluster.node("n1").join("agent.log")).unwrap();
+    let impatient = log.find("the disk of the state folder does not answer").unwrap_or(usize::MAX);
+    assert!(log.find("it@n1 stopped: ").unwrap() < impatient, "{log}");
+}
+
+#[test]
 fn where_the_run_folder_is_full_nothing_is_started_and_it_is_when_there_is_room() {
     let disk = Disk::memory("1m");
     let mut cluster = two_of("run-full", QUIET);

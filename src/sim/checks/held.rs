@@ -3,16 +3,14 @@
 use crate::engine::{Action, Engine, Input, Order, OrderVerb};
 use crate::facts::Moment;
 use crate::model::{InstanceIx, NodeIx};
-use crate::sim::scenario::{Fault, Scenario};
 use crate::sim::{Step, Watcher};
 use std::collections::HashMap;
 use std::time::Duration;
 
 /// What an operator holds is not started before an operator releases it, or is told that the stop was given up.
+#[derive(Default)]
 pub struct Held {
     holds: HashMap<InstanceIx, Hold>,
-    /// When which node's disk took no write.
-    full: Vec<(NodeIx, Duration, Duration)>,
 }
 
 #[derive(Clone, Copy)]
@@ -22,39 +20,28 @@ struct Hold {
     /// Boot and run of the agent that took it.
     by: (u32, u32),
     give_up_at: Moment,
-    /// Where and when it was given. An agent that dies over it has answered nobody.
-    given: (NodeIx, Duration),
+    /// Where it is being written, and the order not answered yet.
+    written_on: Option<NodeIx>,
 }
 
 impl Held {
-    pub fn new(scenario: &Scenario) -> Held {
-        let mut full: Vec<(NodeIx, Duration, Duration)> = Vec::new();
-        for timed in &scenario.faults {
-            match timed.fault {
-                Fault::DiskFull { node } => full.push((node, timed.at, Duration::MAX)),
-                Fault::DiskFree { node } => {
-                    let open = full.iter_mut().filter(|(n, _, end)| *n == node && *end == Duration::MAX);
-                    open.for_each(|(_, _, end)| *end = timed.at);
-                }
-                _ => {}
-            }
-        }
-        Held { holds: HashMap::new(), full }
+    fn written_on(&mut self, node: NodeIx) -> impl Iterator<Item = &mut Hold> {
+        self.holds.values_mut().filter(move |hold| hold.written_on == Some(node))
     }
 
     fn ordered(&mut self, step: &Step<'_>, order: &Order) {
-        let mut disk = self.full.iter().filter(|(node, ..)| *node == step.node);
-        let writes = !disk.any(|(_, from, to)| (*from..=*to).contains(&step.at));
+        // Where there is nothing to be written the answer comes at once.
+        let writes = step.actions.iter().any(|action| matches!(action, Action::SaveWish { .. }))
+            || self.written_on(step.node).next().is_some();
         for ix in &order.instances {
             match order.verb {
                 OrderVerb::Start => drop(self.holds.remove(ix)),
                 OrderVerb::Stop => {
                     // A wish that could not be written leaves the one before.
-                    let before = self.holds.get(ix).is_some_and(|hold| hold.durable);
-                    let by = (step.boot, step.run);
-                    let give_up_at = step.now + order.timeout;
-                    let (durable, given) = (writes || before, (step.node, step.at));
-                    self.holds.insert(*ix, Hold { durable, by, give_up_at, given });
+                    let durable = !writes || self.holds.get(ix).is_some_and(|hold| hold.durable);
+                    let (by, give_up_at) = ((step.boot, step.run), step.now + order.timeout);
+                    let written_on = writes.then_some(step.node);
+                    self.holds.insert(*ix, Hold { durable, by, give_up_at, written_on });
                 }
                 OrderVerb::Restart => {}
             }
@@ -67,14 +54,19 @@ impl Watcher for Held {
         self.check(step).map_err(|why| format!("held: {why}"))
     }
 
-    fn agent(&mut self, at: Duration, node: NodeIx, engine: Option<&Engine>) -> Result<(), String> {
+    fn agent(&mut self, _: Duration, node: NodeIx, engine: Option<&Engine>) -> Result<(), String> {
+        // One that dies over it has answered nobody.
         if engine.is_none() {
-            self.holds
-                .values_mut()
-                .filter(|hold| hold.given == (node, at))
-                .for_each(|hold| hold.durable = false);
+            self.written_on(node).for_each(|hold| hold.written_on = None);
         }
         Ok(())
+    }
+
+    fn wishes_settled(&mut self, node: NodeIx, kept: bool) {
+        self.written_on(node).for_each(|hold| {
+            hold.durable |= kept;
+            hold.written_on = None;
+        });
     }
 }
 

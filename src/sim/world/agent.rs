@@ -2,6 +2,7 @@
 
 use super::ground::Held as Process;
 use super::links::Link;
+use crate::engine::view::Wish;
 use crate::engine::{Engine, Memory, QuestionIx};
 use crate::facts::{Moment, Verdict};
 use crate::journal::{Journal, Wishes};
@@ -36,6 +37,8 @@ pub struct Agent {
     pub probers: BTreeMap<QuestionIx, Prober>,
     pub news: BTreeSet<InstanceIx>,
     pub memories: BTreeMap<InstanceIx, Memory>,
+    /// Operators' wishes that are being written.
+    pub wishes: Vec<(String, Wish)>,
     /// The streams that it follows.
     pub links: BTreeMap<NodeIx, Link>,
     /// The connections over which others follow it.

@@ -114,6 +114,11 @@ enum Event {
         node: NodeIx,
         run: u32,
     },
+    /// The disk has kept an operator's wishes.
+    WishesKept {
+        node: NodeIx,
+        run: u32,
+    },
     Tell {
         node: NodeIx,
         run: u32,
@@ -285,7 +290,11 @@ impl<'a, 'w> World<'a, 'w> {
                     return self.feed(node, input);
                 }
             }
-            Event::Tell { .. } | Event::Look { .. } | Event::Land { .. } => {}
+            Event::WishesKept { node, run } if self.is_run(node, run) => {
+                self.settle_wishes(node);
+                return self.strike(node);
+            }
+            Event::Tell { .. } | Event::Look { .. } | Event::Land { .. } | Event::WishesKept { .. } => {}
             Event::Life { node, boot, pid, serial, life } => {
                 if self.is_boot(node, boot) {
                     let at = self.now;
@@ -312,6 +321,7 @@ impl<'a, 'w> World<'a, 'w> {
     fn who_acts(&self, event: &Event) -> Option<NodeIx> {
         match event {
             Event::Wake { node, .. }
+            | Event::WishesKept { node, .. }
             | Event::Tell { node, .. }
             | Event::Look { node, .. }
             | Event::Land { node, .. }

@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a disk takes at most until it keeps what was written: longer than some stops.
+const MOST_SYNC: Duration = Duration::from_millis(100);
 /// How often a killed tree is looked at.
 const SWEEP_LOOK: Duration = Duration::from_millis(5);
 
@@ -55,6 +57,7 @@ impl World<'_, '_> {
             probers: BTreeMap::new(),
             news: BTreeSet::new(),
             memories: BTreeMap::new(),
+            wishes: Vec::new(),
             links: BTreeMap::new(),
             readers: BTreeSet::new(),
             orders: 0,
@@ -164,19 +167,18 @@ impl World<'_, '_> {
                     watcher.step(&step).map_err(|why| Violation { at, why })?;
                 }
             }
-            let mut wishes = journal::new_wishes(&actions, &self.cluster);
+            self.begin_to_save_wishes(node, journal::new_wishes(&actions, &self.cluster));
+            if self.machines[n].files.is_struck() {
+                return self.strike(node);
+            }
             for action in actions {
                 if action.relies_on_wishes() {
-                    self.save_wishes(node, std::mem::take(&mut wishes));
+                    self.settle_wishes(node);
                 }
                 inputs.extend(self.act(node, action).map_err(|why| Violation { at, why })?);
                 if self.machines[n].files.is_struck() {
                     return self.strike(node);
                 }
-            }
-            self.save_wishes(node, wishes);
-            if self.machines[n].files.is_struck() {
-                return self.strike(node);
             }
         }
         self.send_news(node);
@@ -260,13 +262,28 @@ impl World<'_, '_> {
         Ok(None)
     }
 
-    fn save_wishes(&mut self, node: NodeIx, new: Vec<(String, Wish)>) {
+    fn begin_to_save_wishes(&mut self, node: NodeIx, new: Vec<(String, Wish)>) {
         if new.is_empty() {
             return;
         }
-        let files = &mut self.machines[node.0 as usize].files;
+        self.settle_wishes(node);
+        let Some(agent) = self.agent(node) else { return };
+        agent.wishes = new;
+        let (run, takes) = (agent.run, agent.chance.time(Duration::ZERO, MOST_SYNC));
+        self.queue.push(self.now + takes, Event::WishesKept { node, run });
+    }
+
+    /// The disk has taken the wishes that were being saved, or could not.
+    pub(super) fn settle_wishes(&mut self, node: NodeIx) {
+        let machine = &mut self.machines[node.0 as usize];
+        let Some(agent) = &mut machine.agent else { return };
+        let new = std::mem::take(&mut agent.wishes);
+        if new.is_empty() {
+            return;
+        }
         // What could not be written is done, and will not survive a reboot.
-        let _ = journal::save_wishes(&agent::wishes(), files, new);
+        let kept = journal::save_wishes(&agent::wishes(), &mut machine.files, new).is_ok();
+        self.watchers.iter_mut().for_each(|watcher| watcher.wishes_settled(node, kept));
     }
 
     fn remember_all(&mut self, node: NodeIx) {
