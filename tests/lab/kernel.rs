@@ -48,6 +48,8 @@ pub struct Process {
     pub pid: i32,
     /// Its number on its own host.
     pub own_pid: i32,
+    /// Its session, by the number on the machine of who began it.
+    pub session: i32,
     /// The kernel's name for it, 15 letters.
     pub name: String,
     pub command: String,
@@ -73,6 +75,7 @@ impl Process {
         Some(Process {
             pid,
             own_pid: numbers.split_whitespace().last()?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
             name: name.to_owned(),
             command: String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " "),
             // Field 22 of the line; the list begins with field 3.
