@@ -73,13 +73,12 @@ impl Shell {
             self.tree.remember(name, it.handle.identity());
         }
         let (handle, incarnation) = (it.handle.clone(), it.incarnation);
-        let exited = handle.exited();
         self.held.borrow_mut().insert(name.clone(), it);
         self.logs.begun(name, log);
         let (shell, instance) = (self.clone(), name.clone());
         self.entrust("the one that waits for a process to end", async move {
             crash::trip("watcher");
-            if let Err(e) = exited.await {
+            if let Err(e) = handle.exited().await {
                 tracing::error!("cannot watch {instance}: {e}");
                 return;
             }

@@ -46,13 +46,14 @@ impl Shell {
         work: impl Future<Output = ()> + 'static,
     ) -> AbortHandle {
         let shell = self.clone();
-        let entrusted = async move {
-            if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+        // An async block around it would have it twice: a kilobyte for each service.
+        let entrusted = AssertUnwindSafe(work).catch_unwind().then(move |ended| async move {
+            if ended.is_err() {
                 shell.crash(what, "the agent ends, and its services go on; the next one finds them");
                 // The main loop lives as long as this task.
                 let _ = shell.messages.send(Message::Crashed { what }).await;
             }
-        };
+        });
         tokio::task::spawn_local(entrusted).abort_handle()
     }
 
