@@ -96,8 +96,10 @@ impl Ear {
     pub fn linking(&self, label: &str, ready: i32, ends: &Path, line: usize) -> Vec<String> {
         let statically = ["-C", "target-feature=+crt-static"];
         let link = self.link.get_or_init(|| compile_teller(&self.folder, "link", &statically));
-        let words = [ready.to_string(), shown(ends), line.to_string()];
-        [shown(link), shown(&self.path), label.into()].into_iter().chain(words).collect()
+        let mut command = self.telling(label);
+        command[0] = shown(link);
+        command.extend([ready.to_string(), shown(ends), line.to_string()]);
+        command
     }
 
     /// The first instruction of the next program with this label; what others tell is passed over.

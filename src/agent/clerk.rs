@@ -77,7 +77,7 @@ impl Clerk {
             done.notify_one();
         });
         let waits = given && !hangs;
-        UnderWay { outcome: waits.then_some(outcome), is_done, until: Instant::now() + patience, patience }
+        UnderWay { outcome: waits.then_some(outcome), is_done, begun: Instant::now(), patience }
     }
 
     fn is_late(&self, since: Instant) {
@@ -140,14 +140,15 @@ pub struct UnderWay<T> {
     /// `None` where it is not waited for.
     outcome: Option<mpsc::Receiver<T>>,
     is_done: Arc<Notify>,
-    until: Instant,
+    begun: Instant,
     patience: Duration,
 }
 
 impl<T> UnderWay<T> {
     /// Ends when [`UnderWay::outcome`] will not block. Needs a tokio runtime.
     pub fn is_over(&self) -> impl Future<Output = ()> + use<T> {
-        let (waits, is_done, until) = (self.outcome.is_some(), self.is_done.clone(), self.until);
+        let (waits, is_done, until) =
+            (self.outcome.is_some(), self.is_done.clone(), self.begun + self.patience);
         async move {
             if waits {
                 let _ = tokio::time::timeout_at(until.into(), is_done.notified()).await;
@@ -157,10 +158,10 @@ impl<T> UnderWay<T> {
 
     /// Waits for its end; `None` when it is not done in time.
     pub fn outcome(self, clerk: &Clerk) -> Option<T> {
-        let left = self.until.saturating_duration_since(Instant::now());
+        let left = self.patience.saturating_sub(self.begun.elapsed());
         let outcome = self.outcome?.recv_timeout(left).ok();
         if outcome.is_none() {
-            clerk.is_late(self.until - self.patience);
+            clerk.is_late(self.begun);
         }
         outcome
     }

@@ -446,13 +446,11 @@ impl Shell {
     /// patience is at its end.
     fn begin_to_save_wishes(&self, actions: &[Action]) {
         let new = journal::new_wishes(actions, &self.cluster());
-        if !new.is_empty() {
-            self.settle_wishes();
-        }
-        self.durable.set(true);
         if new.is_empty() {
-            return;
+            return self.durable.set(true);
         }
+        self.settle_wishes();
+        self.durable.set(true);
         let slot = self.wishes.clone();
         let job = self.clerk.begin_job(PATIENCE, move || {
             let saved = journal::save_wishes(&slot, &mut Machine, new);

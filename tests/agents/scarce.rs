@@ -31,6 +31,13 @@ fn two_of(name: &str, unit: &str) -> Cluster {
     cluster
 }
 
+/// Both quiet, and the agent's folder of that name is on a disk of its own.
+fn two_on(disk: &Disk, folder: &str, name: &str) -> Cluster {
+    let cluster = two_of(name, QUIET);
+    symlink(disk.path(), cluster.node("n1").join(folder)).unwrap();
+    cluster
+}
+
 impl Cluster {
     fn node(&self, node: &str) -> PathBuf {
         self.dir().join(node)
@@ -103,8 +110,7 @@ fn rests(cluster: &Cluster) {
 #[test]
 fn a_full_state_disk_stops_nothing_and_is_said() {
     let disk = Disk::memory("1m");
-    let mut cluster = two_of("full", QUIET);
-    symlink(disk.path(), cluster.node("n1").join("state")).unwrap();
+    let mut cluster = two_on(&disk, "state", "full");
     cluster.start("n1");
     let other = cluster.ready("other@n1");
     disk.fill();
@@ -133,8 +139,7 @@ fn a_full_state_disk_stops_nothing_and_is_said() {
 #[test]
 fn on_a_state_disk_that_has_become_read_only_what_ends_is_started_again_and_a_new_agent_takes_over() {
     let disk = Disk::ext4();
-    let mut cluster = two_of("ro", QUIET);
-    symlink(disk.path(), cluster.node("n1").join("state")).unwrap();
+    let mut cluster = two_on(&disk, "state", "ro");
     cluster.start("n1");
     let other = cluster.ready("other@n1");
     disk.fail();
@@ -161,8 +166,7 @@ fn on_a_state_disk_that_has_become_read_only_what_ends_is_started_again_and_a_ne
 #[test]
 fn a_state_disk_that_hangs_holds_up_nobody() {
     let disk = Disk::ext4();
-    let mut cluster = two_of("slow", QUIET);
-    symlink(disk.path(), cluster.node("n1").join("state")).unwrap();
+    let mut cluster = two_on(&disk, "state", "slow");
     cluster.start("n1");
     let other = cluster.ready("other@n1");
     cluster.ready("it@n1");
@@ -207,8 +211,7 @@ fn a_state_disk_that_hangs_holds_up_nobody() {
 #[test]
 fn a_stop_does_not_wait_for_the_disk_that_is_to_keep_it() {
     let disk = Disk::ext4();
-    let mut cluster = two_of("unkept", QUIET);
-    symlink(disk.path(), cluster.node("n1").join("state")).unwrap();
+    let mut cluster = two_on(&disk, "state", "unkept");
     let mut agent = cluster.agent("n1");
     agent.env("CLUSTERD_DIE_AT", format!("{}:1", Done::Signalled));
     cluster.start_as("n1", agent);
@@ -236,8 +239,7 @@ fn a_stop_does_not_wait_for_the_disk_that_is_to_keep_it() {
 #[test]
 fn an_order_that_waits_for_the_disk_does_not_hold_up_the_agent() {
     let disk = Disk::ext4();
-    let mut cluster = two_of("unanswered", QUIET);
-    symlink(disk.path(), cluster.node("n1").join("state")).unwrap();
+    let mut cluster = two_on(&disk, "state", "unanswered");
     cluster.start("n1");
     cluster.ready("it@n1");
     let frozen = disk.freeze();
@@ -257,8 +259,7 @@ fn an_order_that_waits_for_the_disk_does_not_hold_up_the_agent() {
 #[test]
 fn where_the_run_folder_is_full_nothing_is_started_and_it_is_when_there_is_room() {
     let disk = Disk::memory("1m");
-    let mut cluster = two_of("run-full", QUIET);
-    symlink(disk.path(), cluster.node("n1").join("run")).unwrap();
+    let mut cluster = two_on(&disk, "run", "run-full");
     cluster.start("n1");
     let other = cluster.ready("other@n1");
     cluster.ready("it@n1");
